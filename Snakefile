@@ -1,0 +1,39 @@
+"""Vetted transients and light curves from campaigns of FITS images."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "rules/common.smk"
+include: "rules/calibrate.smk"
+include: "rules/difference.smk"
+include: "rules/campaign.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv", "report.html"),
+        image_products("plots/overview.png"),
+    localrule: True
+
+
+# What an early target may be: the same without plots and page.
+rule tables:
+    input:
+        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
+    localrule: True
+
+
+onstart:
+    list_images()
+
+
+onsuccess:
+    summarise()
+
+
+onerror:
+    finish_campaign()
+    summarise()

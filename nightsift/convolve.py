@@ -1,0 +1,41 @@
+"""Convolution of images with kernels by fast Fourier transforms, in single precision."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import fft
+
+
+class Convolver:
+    """An image, transformed once and convolved with as many kernels as wanted.
+
+    Beyond its borders the image counts as 0.
+    """
+
+    def __init__(self, image: np.ndarray, half: int):
+        self.shape = image.shape
+        self.half = half
+        self.padded = [fft.next_fast_len(side + 2 * half, real=True) for side in image.shape]
+        self.transform = fft.rfft2(np.asarray(image, np.float32), self.padded)
+
+    def __call__(self, kernel: np.ndarray) -> np.ndarray:
+        """Convolve with a square kernel of odd side, at most 2 half + 1."""
+        half = kernel.shape[0] // 2
+        product = self.transform * fft.rfft2(np.asarray(kernel, np.float32), self.padded)
+        full = fft.irfft2(product, self.padded)
+        return full[half : half + self.shape[0], half : half + self.shape[1]]
+
+
+def convolve_varying(image: np.ndarray, kernels: np.ndarray, order: int) -> np.ndarray:
+    """Convolve with a kernel that is a polynomial in position: `kernels` are its (terms, side, side) coefficients.
+
+    Terms in the order of `nightsift.seeing.design`.
+    """
+    convolver = Convolver(image, kernels.shape[1] // 2)
+    u = np.linspace(-1, 1, image.shape[1], dtype=np.float32)
+    v = np.linspace(-1, 1, image.shape[0], dtype=np.float32)[:, None]
+    powers = [(n - j, j) for n in range(order + 1) for j in range(n + 1)]
+    total = convolver(kernels[0])
+    for (i, j), kernel in zip(powers[1:], kernels[1:], strict=True):
+        total = total + convolver(kernel) * (u**i * v**j)
+    return total

@@ -1,0 +1,150 @@
+"""Cosmic-ray hits in a single image, with the cores of stars kept out of them."""
+
+from __future__ import annotations
+
+import astroscrappy
+import numpy as np
+from scipy import ndimage
+
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+# Pair means of a Gaussian of FWHM 1.5 px centred on a pixel: the sharpest star taken for one when none can be measured.
+_SHARPEST = (0.36, 0.13)
+_PAIR_SIGMA = 2.0
+
+
+def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels (y, x) of compact maxima with light on all sides, brightest first, 2000 at most.
+
+    Parameters
+    ----------
+    signal : ndarray
+        Background-subtracted image, ADU.
+    noise : float
+        Sky sigma, ADU.
+    bad : ndarray
+        Boolean mask; maxima with a bad pixel beside them are left out.
+    threshold : float
+        Lowest peak, in sigma.
+    """
+    inner = signal[2:-2, 2:-2]
+    y, x = np.nonzero(inner > threshold * noise)
+    y, x = y + 2, x + 2
+    peak = signal[y, x]
+    keep = np.ones(y.size, bool)
+    lowest = np.full(y.size, np.inf, signal.dtype)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            if dy or dx:
+                beside = signal[y + dy, x + dx]
+                keep &= (peak > beside) & ~bad[y + dy, x + dx]
+                lowest = np.minimum(lowest, beside)
+    # A hit leaves at least one neighbour dark, a star none.
+    keep &= ~bad[y, x] & (lowest > 3.0 * noise) & (lowest > 0.01 * peak)
+    order = np.argsort(-peak[keep])[:2000]
+    return y[keep][order], x[keep][order]
+
+
+def pair_ratios(signal, y, x) -> np.ndarray:
+    """Return the means of the four pairs of opposite neighbours over the pixel itself: horizontal, vertical, diagonal.
+
+    For a symmetric PSF the mean of a pair, relative to the pixel between, is smallest when the star is centred there,
+    so that its value for a centred star bounds the ratio for every pixel of every star.
+    """
+    ny, nx = signal.shape
+    centre = signal[y, x]
+    pairs = [
+        0.5
+        * (
+            signal[np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)]
+            + signal[np.clip(y - dy, 0, ny - 1), np.clip(x - dx, 0, nx - 1)]
+        )
+        for dy, dx in _NEIGHBOURS
+    ]
+    return np.array(pairs) / np.where(centre > 0, centre, np.inf)
+
+
+def sharpest_star(signal, noise: float, bad) -> tuple[float, float]:
+    """Return the pair ratios (side, diagonal) of a star centred on a pixel, from the image's own stars."""
+    y, x = find_stars(signal, noise, bad)
+    if y.size < 8:
+        return _SHARPEST
+    ratios = pair_ratios(signal, y, x)
+    side = float(np.percentile(0.5 * (ratios[0] + ratios[1]), 15.0))
+    diagonal = float(np.percentile(0.5 * (ratios[2] + ratios[3]), 15.0))
+    return max(side, 0.5 * _SHARPEST[0]), max(diagonal, 0.5 * _SHARPEST[1])
+
+
+def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float = 5.0, iterations: int = 1):
+    """Find the pixels hit by cosmic rays.
+
+    L.A.Cosmic (van Dokkum 2001, PASP 113, 1420) on the noise model of Karpov (2024, arXiv:2411.16470), with the
+    positive part of a smoothed image as the source of Poisson noise. A group of its pixels stays only when one of them
+    stands out against a pair of opposite neighbours more than the image's sharpest star would (as in the SDSS
+    pipeline, Lupton et al. 2001, ASP 238, 269).
+
+    Parameters
+    ----------
+    data : ndarray
+        Image, ADU, float32.
+    background : ndarray
+        Its background, ADU.
+    noise : float or ndarray
+        Sigma of the sky, ADU.
+    gain : float or None
+        e-/ADU; None leaves the Poisson noise of the sources to an allowance of 5 % of their flux.
+    bad : ndarray
+        Boolean mask of pixels to ignore, saturated ones included.
+    sigma : float
+        S/N of the Laplacian above which a pixel is a hit.
+    iterations : int
+        Rounds of L.A.Cosmic.
+
+    Returns
+    -------
+    ndarray
+        Boolean, True = hit.
+    """
+    signal = np.where(bad, 0.0, data - background).astype(np.float32)
+    level = float(np.median(noise))
+    smooth = np.maximum(ndimage.uniform_filter(signal, 3, mode="nearest"), 0.0)
+    sources = (0.05 * smooth) ** 2 if gain is None else smooth / gain
+    variance = (np.asarray(noise, np.float32) ** 2 + sources).astype(np.float32)
+    side, diagonal = sharpest_star(signal, level, bad)
+    found, _ = astroscrappy.detect_cosmics(
+        signal,
+        inmask=np.ascontiguousarray(bad),
+        inbkg=None,
+        invar=variance,
+        sigclip=sigma,
+        sigfrac=0.3,
+        objlim=2.0,
+        gain=1.0,
+        readnoise=level,
+        satlevel=np.inf,
+        niter=iterations,
+        sepmed=True,
+        cleantype="meanmask",
+        fsmode="median",
+        psfmodel="gauss",
+        psffwhm=2.5,
+        psfsize=7,
+        psfk=None,
+        psfbeta=4.765,
+        verbose=False,
+    )
+    found = found.astype(bool) & ~bad
+    return _keep_sharp(found, signal, np.sqrt(variance), (side, diagonal)) if found.any() else found
+
+
+def _keep_sharp(found, signal, sigma, limits, contrast: float = 0.6) -> np.ndarray:
+    y, x = np.nonzero(found)
+    centre = signal[y, x]
+    ratios = pair_ratios(signal, y, x)
+    error = sigma[y, x] / np.where(centre > 0, centre, np.inf)
+    bounds = np.array([limits[0], limits[0], limits[1], limits[1]])[:, None]
+    # The noise of the pair and of the pixel between them must not make a star look sharp.
+    margin = _PAIR_SIGMA * error * np.sqrt(0.5 + bounds**2)
+    sharp = np.zeros(found.shape, bool)
+    sharp[y, x] = (ratios + margin < contrast * bounds).any(axis=0) & (centre > 4.0 * sigma[y, x])
+    # A hit's fainter pixels pass with the sharp one that they touch.
+    return found & ndimage.binary_dilation(sharp, np.ones((3, 3)))

@@ -1,0 +1,291 @@
+"""Stage `detect`: find the objects of an image and measure them in an aperture with a local background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from astropy.table import Table
+from photutils.aperture import CircularAperture
+from scipy.spatial import cKDTree
+
+from nightsift import parameters
+from nightsift.background import background
+from nightsift.errors import Rejected
+from nightsift.planes import Flag, Mask
+from nightsift.seeing import Seeing, half_sample_mode, seeing, widths
+
+HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
+ANNULUS_PIXELS = 400
+MIN_ANNULUS_PIXELS = 20
+
+
+@dataclass(frozen=True)
+class Aperture:
+    """Radii of the photometric aperture and its background annulus, pixels."""
+
+    radius: float
+    inner: float
+    outer: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Objects of an image.
+
+    Attributes
+    ----------
+    objects : Table
+        Schema ``detections``, sorted by flux, the brightest first.
+    seeing : Seeing
+        FWHM over the image.
+    aperture : float
+        Radius of the aperture, pixels.
+    background_level, noise : float
+        Median background and standard deviation of a sky pixel, ADU.
+    warnings : tuple of str
+    """
+
+    objects: Table
+    seeing: Seeing
+    aperture: float
+    background_level: float
+    noise: float
+    warnings: tuple[str, ...] = ()
+
+
+def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.Detect) -> Detection:
+    """Find and measure the objects of an image.
+
+    Parameters
+    ----------
+    data : 2-D float32 array
+        Image, ADU.
+    mask : 2-D integer array
+        `nightsift.planes.Mask` bits.
+    gain : float or None
+        e-/ADU; None leaves the objects' own photon noise out.
+    params : parameters.Detect
+
+    Raises
+    ------
+    Rejected
+        If there is no object.
+    """
+    hidden = (mask & int(HIDDEN)) != 0
+    bad = mask != 0
+    sky = background(data, bad, params.background_size)
+    image = np.where(hidden, 0, data - sky.level).astype(np.float32)
+    found, segments, guess = _extract(image, sky.noise, hidden, (mask & int(Mask.SATURATED)) != 0, params)
+    if not len(found):
+        raise Rejected("no object rises above the noise")
+    width = widths(image, found["x"], found["y"], guess, hidden)
+    bright = _unharmed(found, mask) & (found["flux"] > 20 * found["npix"] ** 0.5 * np.median(sky.noise))
+    shape = seeing(found["x"], found["y"], width, bright, data.shape)
+    if not np.isfinite(shape.fwhm):
+        raise Rejected("no object is wider than a pixel: nothing here looks like a star")
+    aperture = Aperture(*(r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer)))
+    measured = measure(image, sky.noise, mask, found["x"], found["y"], gain, aperture, segments)
+    objects = _table(found, width, measured, segments, bad, aperture)
+    kept = objects["snr"] >= params.min_snr
+    if not kept.any():
+        raise Rejected(f"none of {len(objects)} detections reaches S/N {params.min_snr:g}")
+    objects = objects[kept]
+    objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
+    warnings = () if shape.n_stars >= 5 else (f"FWHM from {shape.n_stars} stars only",)
+    level = float(np.median(sky.level))
+    return Detection(objects, shape, aperture.radius, level, float(np.median(sky.noise)), warnings)
+
+
+def _extract(image, noise, hidden, overflow, params):
+    """Extract twice: the first pass tells how wide the filter has to be."""
+    sep.set_extract_pixstack(max(1_000_000, image.size // 4))
+    sep.set_sub_object_limit(8192)
+    fwhm = _first_width(image, noise, hidden | overflow, params.min_area)
+    found, segments = sep.extract(
+        image,
+        params.threshold,
+        err=noise,
+        mask=hidden,
+        minarea=params.min_area,
+        filter_kernel=gaussian_kernel(fwhm),
+        filter_type="matched",
+        deblend_nthresh=32,
+        deblend_cont=0.003,
+        segmentation_map=True,
+    )
+    return found, segments, fwhm
+
+
+def _first_width(image, noise, bad, min_area):
+    """FWHM of the brighter stars, for the detection filter."""
+    found = sep.extract(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
+    touched, *_ = sep.sum_circle(bad.astype(np.float32), found["x"], found["y"], 3.0)
+    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0)]
+    if len(found) < 5:
+        return 3.0
+    brightest = found[np.argsort(-found["flux"], kind="stable")[:200]]
+    fwhm = 3.0
+    for _ in range(2):
+        fwhm = float(np.clip(half_sample_mode(widths(image, brightest["x"], brightest["y"], fwhm)), 1.2, 12))
+    return fwhm
+
+
+def gaussian_kernel(fwhm: float) -> np.ndarray:
+    """Return a Gaussian of unit sum and that FWHM (pixels) on a small odd grid."""
+    half = int(np.ceil(1.2 * fwhm))
+    r = np.arange(-half, half + 1)
+    line = np.exp(-4 * np.log(2) * (r / fwhm) ** 2)
+    kernel = np.outer(line, line)
+    return kernel / kernel.sum()
+
+
+def _unharmed(found, mask):
+    """Tell which detections no masked pixel and no border has touched near the core."""
+    touched, *_ = sep.sum_circle((mask != 0).astype(np.float32), found["x"], found["y"], 3.0)
+    return (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
+
+
+def measure(image, noise, mask, x, y, gain, aperture: Aperture, segments=None) -> dict[str, np.ndarray]:
+    """Aperture photometry with a local background.
+
+    Parameters
+    ----------
+    image, noise : 2-D float32 arrays
+        Background-subtracted image and standard deviation of its sky pixels, ADU.
+    mask : 2-D integer array
+        `nightsift.planes.Mask` bits.
+    x, y : 1-D arrays
+        Positions, pixels.
+    gain : float or None
+        e-/ADU.
+    aperture : Aperture
+    segments : 2-D integer array, optional
+        Pixels of objects (not 0), left out of the annulus.
+
+    Returns
+    -------
+    dict
+        ``flux, fluxerr, bgerr, background, flags``; the variance of the flux is that of the sky in the aperture, of the
+        local background times the area, and of the object's own photons (flux / gain).
+    """
+    circle = CircularAperture(np.column_stack([x, y]), aperture.radius)
+    hidden = (mask & int(HIDDEN)) != 0
+    total, sky_error = circle.do_photometry(image, error=noise, mask=hidden)
+    area, _ = circle.do_photometry((~hidden).astype(np.float32))
+    unusable = hidden | ((mask & int(Mask.SATURATED)) != 0)
+    if segments is not None:
+        unusable = unusable | (segments > 0)
+    level, level_error, count = annulus(image, unusable, x, y, aperture)
+    few = count < MIN_ANNULUS_PIXELS
+    level, level_error = np.where(few, 0.0, level), np.where(few, 0.0, level_error)
+    flux = total - level * area
+    bgerr = np.hypot(sky_error, level_error * area)
+    fluxerr = np.sqrt(bgerr**2 + (np.maximum(flux, 0) / gain if gain else 0.0))
+    masked, _ = circle.do_photometry((mask != 0).astype(np.float32))
+    overflow, _ = circle.do_photometry(((mask & int(Mask.SATURATED)) != 0).astype(np.float32))
+    inside = (
+        (x - aperture.radius > -0.5)
+        & (y - aperture.radius > -0.5)
+        & (x + aperture.radius < image.shape[1] - 0.5)
+        & (y + aperture.radius < image.shape[0] - 0.5)
+    )
+    flags = np.zeros(len(flux), int)
+    flags[few] |= int(Flag.ANNULUS_BAD)
+    flags[masked > 0] |= int(Flag.APERTURE_MASKED)
+    flags[overflow > 0] |= int(Flag.SATURATED)
+    flags[~inside] |= int(Flag.APERTURE_INCOMPLETE)
+    return {"flux": flux, "fluxerr": fluxerr, "bgerr": bgerr, "background": level, "flags": flags}
+
+
+def annulus(image, unusable, x, y, aperture: Aperture):
+    """Return the clipped mean of each annulus, its standard deviation, and the number of pixels it rests on.
+
+    Of large annuli an even subset of the pixels is used. Pixels beyond 3 sigma of the median are clipped three times.
+    """
+    half = int(np.ceil(aperture.outer))
+    dy, dx = np.mgrid[-half : half + 1, -half : half + 1]
+    ring = (np.hypot(dx, dy) >= aperture.inner) & (np.hypot(dx, dy) <= aperture.outer)
+    dx, dy = dx[ring], dy[ring]
+    if len(dx) > ANNULUS_PIXELS:
+        chosen = np.random.default_rng(0).permutation(len(dx))[:ANNULUS_PIXELS]
+        dx, dy = dx[chosen], dy[chosen]
+    level, error, count = (np.zeros(len(x)) for _ in range(3))
+    for first in range(0, len(x), 4096):
+        part = slice(first, first + 4096)
+        column = np.rint(x[part]).astype(int)[:, None] + dx
+        row = np.rint(y[part]).astype(int)[:, None] + dy
+        usable = (column >= 0) & (row >= 0) & (column < image.shape[1]) & (row < image.shape[0])
+        column, row = np.where(usable, column, 0), np.where(usable, row, 0)
+        usable &= ~unusable[row, column]
+        level[part], error[part], count[part] = _clipped_mean(image[row, column], usable)
+    return level, error, count
+
+
+def _clipped_mean(values, usable):
+    ordered = np.sort(np.where(usable, values, np.inf), axis=1)
+    number = usable.sum(axis=1)
+    low = np.zeros(len(values), int)
+    high = number.copy()
+    rank = np.arange(ordered.shape[1])
+    for _ in range(3):
+        middle = _pick(ordered, (low + high - 1) / 2)
+        spread = (_pick(ordered, low + 0.8413 * (high - low - 1)) - _pick(ordered, low + 0.1587 * (high - low - 1))) / 2
+        with np.errstate(invalid="ignore"):
+            inside = (np.abs(ordered - middle[:, None]) <= 3 * spread[:, None]) & (rank < number[:, None])
+        low, high = np.where(inside.any(axis=1), inside.argmax(axis=1), 0), inside.sum(axis=1)
+        high = low + high
+    count = np.maximum(high - low, 1)
+    inside = (rank >= low[:, None]) & (rank < high[:, None])
+    mean = np.sum(ordered, axis=1, where=inside) / count
+    deviation = np.sqrt(np.sum((ordered - mean[:, None]) ** 2, axis=1, where=inside) / count)
+    return np.where(high > low, mean, 0.0), deviation / np.sqrt(count), high - low
+
+
+def _pick(ordered, rank):
+    """Return the value at a fractional rank of each sorted row; 0 for rows without values."""
+    index = np.clip(np.rint(rank).astype(int), 0, ordered.shape[1] - 1)
+    value = ordered[np.arange(len(ordered)), index]
+    return np.where(np.isfinite(value), value, 0.0)
+
+
+def _table(found, width, measured, segments, bad, aperture) -> Table:
+    flags = measured["flags"] | _shape_flags(found["flag"])
+    touched = np.bincount(segments[bad], minlength=len(found) + 1)[1:] > 0
+    flags[touched] |= int(Flag.FOOTPRINT_MASKED)
+    flags[_crowded(found["x"], found["y"], measured["flux"], aperture.radius)] |= int(Flag.CROWDED)
+    fluxerr = measured["fluxerr"]
+    columns = {
+        "x": found["x"],
+        "y": found["y"],
+        "flux": measured["flux"],
+        "fluxerr": fluxerr,
+        "snr": measured["flux"] / np.where(fluxerr > 0, fluxerr, np.inf),
+        "fwhm": width,
+        "flags": flags,
+        "bgerr": measured["bgerr"],
+        "background": measured["background"],
+        "peak": found["peak"].astype(float),
+        "a": found["a"].astype(float),
+        "b": found["b"].astype(float),
+        "theta": found["theta"].astype(float),
+        "area": found["npix"].astype(int),
+    }
+    return Table(columns)
+
+
+def _shape_flags(flag):
+    """SEP's extraction flags (1 merged, 2 truncated, 4 overflow, 8 singular) in the terms of `Flag`."""
+    result = np.where(flag & sep.OBJ_MERGED, int(Flag.DEBLENDED), 0)
+    result |= np.where(flag & sep.OBJ_TRUNC, int(Flag.TRUNCATED), 0)
+    return result | np.where(flag & sep.OBJ_DOVERFLOW, int(Flag.ISOPHOTE_INCOMPLETE), 0)
+
+
+def _crowded(x, y, flux, radius):
+    """Tell which objects have a neighbour within two aperture radii that is not fainter than a tenth of them."""
+    result = np.zeros(len(x), bool)
+    pairs = cKDTree(np.column_stack([x, y])).query_pairs(2 * radius, output_type="ndarray")
+    for one, other in (pairs.T, pairs.T[::-1]) if len(pairs) else ():
+        result[one[flux[other] > 0.1 * flux[one]]] = True
+    return result

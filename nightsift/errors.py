@@ -1,0 +1,16 @@
+"""The ways in which an image can end early.
+
+A stage raises one of these; whoever runs the stage turns it into the image's status. Every other exception is a bug.
+"""
+
+
+class Stopped(Exception):
+    """The stage and those after it have nothing to do for this image; the message is the reason."""
+
+
+class Rejected(Stopped):
+    """The data do not allow what the stage is for, or what it made must not be trusted."""
+
+
+class NotAsked(Stopped):
+    """The configuration does not ask for this stage."""

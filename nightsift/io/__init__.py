@@ -1,0 +1,1 @@
+"""Files: reading what users give and writing what they get. Nothing here knows any astronomy."""

@@ -1,0 +1,198 @@
+"""What the user asks for: the configuration and the sample sheet, read and checked before anything runs."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import glob
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nightsift.parameters import schema
+
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
+NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
+COLUMNS = ("image", "path", "filter", "time", "template", "mask", *NUMBERS)
+
+
+class CampaignError(ValueError):
+    """The configuration or the sample sheet cannot be used; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image: where it is and what the sample sheet says of it."""
+
+    path: str
+    template: str | None = None
+    mask: str | None = None
+    overrides: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The configuration with every default filled in, and the images by name."""
+
+    config: dict
+    images: dict[str, Entry]
+
+
+def load(config: dict, folder=".") -> Campaign:
+    """Check a configuration and read the images it names.
+
+    Parameters
+    ----------
+    config : dict
+        What the configuration file says.
+    folder : path-like
+        What relative paths are relative to.
+
+    Raises
+    ------
+    CampaignError
+        With a sentence that names the wrong key, file or line.
+    """
+    config = checked(config)
+    pattern = config["images"]
+    if pattern.endswith(".tsv"):
+        images = read_sheet(pattern, folder)
+    else:
+        images = _from_glob(pattern, folder)
+    for name, entry in images.items():
+        for kind in ("path", "template", "mask"):
+            path = getattr(entry, kind)
+            if path and not (Path(folder) / path).is_file():
+                raise CampaignError(f"{pattern}: image {name!r}: {kind} {path!r} does not exist")
+    for section in ("catalog", "template"):
+        _check_local(config, section, folder)
+    return Campaign(config, images)
+
+
+def _check_local(config: dict, section: str, folder) -> None:
+    part = config[section]
+    if part["source"] != "local":
+        return
+    if not part["path"] and section == "catalog":
+        raise CampaignError(f"config: {section}.source is local, so {section}.path must name a file")
+    for key in ("path", "mask"):
+        if part.get(key) and not (Path(folder) / part[key]).is_file():
+            raise CampaignError(f"config: {section}.{key}: {part[key]!r} does not exist")
+
+
+def checked(config: dict) -> dict:
+    """Return `config` with every default filled in.
+
+    Raises
+    ------
+    CampaignError
+        If a key is unknown or a value is not what the schema wants.
+    """
+    import jsonschema
+
+    rules = schema()
+    for error in sorted(jsonschema.Draft202012Validator(rules).iter_errors(config), key=lambda e: list(e.path)):
+        raise CampaignError("config: " + _sentence(error, rules))
+    result = dict(config)
+    for name, rule in rules["properties"].items():
+        if rule.get("type") == "object":
+            defaults = {key: entry["default"] for key, entry in rule["properties"].items()}
+            result[name] = defaults | config.get(name, {})
+        elif "default" in rule:
+            result.setdefault(name, rule["default"])
+    return result
+
+
+def _sentence(error, rules: dict) -> str:
+    where = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        known = {key: f"{where}.{key}".lstrip(".") for key in error.schema["properties"]}
+        wrong = sorted(set(error.instance) - set(known))[0]
+        everywhere = known if where else known | _nested(rules)
+        near = difflib.get_close_matches(wrong, everywhere, n=1, cutoff=0.5)
+        advice = f"did you mean {everywhere[near[0]]!r}?" if near else f"known are {', '.join(known)}."
+        return f"unknown key {f'{where}.{wrong}'.lstrip('.')!r}; {advice}"
+    if error.validator == "enum":
+        near = difflib.get_close_matches(str(error.instance), map(str, error.validator_value), n=1, cutoff=0.4)
+        advice = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(map(str, error.validator_value))}."
+        return f"{where}: {error.instance!r} is not known; {advice}"
+    return f"{where}: {error.message}".lstrip(": ")
+
+
+def _nested(rules: dict) -> dict[str, str]:
+    sections = {name: rule["properties"] for name, rule in rules["properties"].items() if "properties" in rule}
+    return {key: f"{name}.{key}" for name, properties in sections.items() for key in properties}
+
+
+def read_sheet(path, folder=".") -> dict[str, Entry]:
+    """Read a tab-separated sample sheet.
+
+    Raises
+    ------
+    CampaignError
+        If it is missing, has no or unknown columns, wrong or duplicate names, or a value that is not a number.
+    """
+    file = Path(folder) / path
+    if not file.is_file():
+        raise CampaignError(f"config: images: the sample sheet {str(path)!r} does not exist")
+    with open(file, newline="", encoding="utf-8-sig") as handle:
+        lines = [line for line in handle if line.strip() and not line.startswith("#")]
+    rows = csv.DictReader(lines, delimiter="\t")
+    header = rows.fieldnames or []
+    for column in header:
+        if column not in COLUMNS:
+            near = difflib.get_close_matches(str(column), COLUMNS, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(COLUMNS)}."
+            raise CampaignError(f"{path}: unknown column {column!r}; {advice}")
+    if not {"image", "path"} <= set(header):
+        raise CampaignError(f"{path}: needs the tab-separated columns 'image' and 'path'; it has {header}")
+    images: dict[str, Entry] = {}
+    for number, row in enumerate(rows, start=2):
+        name = (row["image"] or "").strip()
+        if not NAME.fullmatch(name) or not name.strip("."):
+            raise CampaignError(f"{path}: row {number}: image name {name!r} is not made of letters, digits and '_.-'")
+        if name in images:
+            raise CampaignError(f"{path}: row {number}: image name {name!r} stands there twice")
+        if None in row or None in row.values():
+            raise CampaignError(f"{path}: row {number} (image {name!r}) has not as many fields as the header")
+        images[name] = _entry(path, number, {key: value.strip() for key, value in row.items() if value.strip()})
+    if not images:
+        raise CampaignError(f"{path}: lists no image")
+    return images
+
+
+def _entry(sheet, number: int, row: dict) -> Entry:
+    overrides = {key: row[key] for key in ("filter", "time") if key in row}
+    for key in NUMBERS:
+        if key in row:
+            try:
+                overrides[key] = float(row[key])
+            except ValueError:
+                raise CampaignError(f"{sheet}: row {number}: {key} {row[key]!r} is not a number") from None
+    if "path" not in row:
+        raise CampaignError(f"{sheet}: row {number}: image {row['image']!r} has no path")
+    return Entry(row["path"], row.get("template"), row.get("mask"), overrides)
+
+
+def _from_glob(pattern: str, folder) -> dict[str, Entry]:
+    paths = sorted(glob.glob(pattern, root_dir=folder, recursive=True))
+    paths = [path for path in paths if (Path(folder) / path).is_file()]
+    if not paths:
+        raise CampaignError(f"config: images: no file matches {pattern!r} in {Path(folder).resolve()}")
+    images: dict[str, Entry] = {}
+    for path in paths:
+        stem = Path(path).name
+        for suffix in (".fz", ".gz", ".bz2", ".fits", ".fit", ".fts"):
+            stem = stem.removesuffix(suffix)
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", stem).strip(".") or "image"
+        name, number = stem, 2
+        while name in images:
+            name, number = f"{stem}-{number}", number + 1
+        images[name] = Entry(path)
+    return images
+
+
+def write_schema(path) -> None:
+    """Write the JSON schema of the configuration, for editors and for people."""
+    Path(path).write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,83 @@
+"""Read what the stages left of an image, whatever is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+
+from nightsift import tables
+from nightsift.io import products
+
+NO_STATUS = {
+    "status": "error",
+    "stage": "",
+    "reason": "no status: its job did not finish; see its logs",
+    "warnings": [],
+    "stopped": "",
+}
+
+
+def read_names(path) -> list[str]:
+    """Return the names of a list of images, one a line."""
+    return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def read_facts(folder, stage: str) -> dict:
+    """Return a stage's JSON of an image, empty where there is none that can be read."""
+    try:
+        return products.read_json(Path(folder) / f"{stage}.json")
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def read_state(folder) -> dict:
+    """Return the status of an image; that of a job which did not finish where there is none."""
+    state = read_facts(folder, "status")
+    if "status" not in state:
+        return dict(NO_STATUS)
+    return (
+        state
+        | {"stage": state.get("stage") or "", "reason": state.get("reason") or ""}
+        | {"warnings": [str(text) for text in state.get("warnings") or ()]}
+    )
+
+
+def read_rows(path, schema: str) -> Table:
+    """Return a table, without rows where the file is missing or without a table."""
+    try:
+        return products.read_table(path)
+    except (FileNotFoundError, IndexError):
+        return tables.empty(schema)
+
+
+def read_planes(path) -> dict[str, np.ndarray]:
+    """Return an image product's arrays by extension name, empty where the file is missing or without data."""
+    try:
+        return products.read_images(path)[0]
+    except FileNotFoundError:
+        return {}
+
+
+def read_wcs_header(path) -> fits.Header | None:
+    """Return the header of a plate solution, None where there is none."""
+    try:
+        header = fits.getheader(path)
+    except FileNotFoundError:
+        return None
+    # the file has no pixels: what says so would be taken for the shape of the image
+    header.strip()
+    return header if "CTYPE1" in header else None
+
+
+def read_mask(path) -> np.ndarray | None:
+    """Return the plane MASK of a difference alone, None where there is none."""
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            mask = hdus["MASK"].data
+    except (FileNotFoundError, KeyError):
+        return None
+    return mask.astype(mask.dtype.newbyteorder("="))

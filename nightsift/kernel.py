@@ -1,0 +1,266 @@
+"""The convolution kernel that turns one image's PSF and flux scale into another's (Alard & Lupton 1998; Alard 2000)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from nightsift.seeing import design
+
+DEGREES = (4, 3, 2)
+WIDTH_RATIOS = (0.5, 1.0, 2.0)
+MIN_WIDTH = 0.7
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Gaussians times polynomials, and a delta function.
+
+    Attributes
+    ----------
+    widths : tuple of float
+        Standard deviations, pixels.
+    half : int
+        The kernel has 2 half + 1 pixels a side.
+    """
+
+    widths: tuple[float, ...]
+    half: int
+
+    @cached_property
+    def lines(self) -> list[np.ndarray]:
+        """One-dimensional functions for each width: (2 half + 1, degree + 1) arrays."""
+        t = np.arange(-self.half, self.half + 1)
+        result = []
+        for width, degree in zip(self.widths, DEGREES, strict=True):
+            line = np.stack([(t / width) ** i * np.exp(-(t**2) / (2 * width**2)) for i in range(degree + 1)], axis=1)
+            result.append(line / np.sqrt(np.sum(line**2, axis=0)))
+        return result
+
+    @cached_property
+    def kernels(self) -> np.ndarray:
+        """All functions as (functions, 2 half + 1, 2 half + 1) kernels."""
+        delta = np.zeros((2 * self.half + 1, 2 * self.half + 1))
+        delta[self.half, self.half] = 1
+        pairs = [np.outer(line[:, j], line[:, i]) for line in self.lines for i, j in _pairs(line.shape[1])]
+        return np.stack([delta, *pairs])
+
+    def convolve(self, stamps: np.ndarray) -> np.ndarray:
+        """Convolve (n, h, w) stamps with every function: (n, h - 2 half, w - 2 half, functions), the valid part."""
+        side = 2 * self.half + 1
+        inner = stamps[:, self.half : -self.half, self.half : -self.half]
+        result = [inner[..., None]]
+        for line in self.lines:
+            mirrored = line[::-1].astype(stamps.dtype)
+            along_x = np.matmul(sliding_window_view(stamps, side, axis=2), mirrored)
+            both = np.matmul(sliding_window_view(along_x, side, axis=1), mirrored)  # (n, y, x, i, j)
+            result.append(np.stack([both[..., i, j] for i, j in _pairs(line.shape[1])], axis=-1))
+        return np.concatenate(result, axis=-1)
+
+
+def _pairs(number: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(number) for j in range(number - i)]
+
+
+def basis_for(fwhm_from: float, fwhm_to: float) -> Basis:
+    """Return a basis scaled to the width of the kernel between two Gaussians (Becker et al. 2012, section 2)."""
+    difference = np.sqrt(max(fwhm_to**2 - fwhm_from**2, 0.0)) / 2.3548
+    width = max(difference, MIN_WIDTH)
+    widths = tuple(max(ratio * width, MIN_WIDTH * ratio**0.5) for ratio in WIDTH_RATIOS)
+    half = int(np.clip(np.ceil(max(2.2 * widths[-1], 1.2 * fwhm_to)), 4, 20))
+    return Basis(widths, half)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that varies over the image as a polynomial.
+
+    Attributes
+    ----------
+    basis : Basis
+    coefficients : (terms, functions) array
+    order : int
+    shape : tuple of int
+        Rows and columns of the image.
+    """
+
+    basis: Basis
+    coefficients: np.ndarray
+    order: int
+    shape: tuple[int, int]
+
+    @property
+    def half(self) -> int:
+        """Half side of the kernel, pixels."""
+        return self.basis.half
+
+    def at(self, x: float, y: float) -> np.ndarray:
+        """Return the kernel at a position."""
+        weights = design(np.atleast_1d(x), np.atleast_1d(y), self.shape, self.order) @ self.coefficients
+        return np.tensordot(weights[0], self.basis.kernels, axes=1)
+
+    def terms(self) -> np.ndarray:
+        """Return one kernel for each polynomial term: (terms, 2 half + 1, 2 half + 1)."""
+        return np.tensordot(self.coefficients, self.basis.kernels, axes=1)
+
+    def sums(self, x, y) -> np.ndarray:
+        """Return the sum of the kernel, which is the ratio of the flux scales, at positions."""
+        return design(x, y, self.shape, self.order) @ (self.coefficients @ self.basis.kernels.sum(axis=(1, 2)))
+
+
+@dataclass(frozen=True)
+class KernelFit:
+    """A kernel and how well it fits.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    used : 1-D bool array
+        Stamps that the last fit used.
+    chi2 : 1-D array
+        Of each stamp, reduced.
+    residual : (stamps, side, side) array
+        Stamps less the convolved ones, without their local background.
+    condition : float
+        Condition number of the normal matrix.
+    scores : dict
+        Cross-validated chi2 by spatial order.
+    """
+
+    kernel: Kernel
+    used: np.ndarray
+    chi2: np.ndarray
+    residual: np.ndarray
+    condition: float
+    scores: dict[int, float]
+
+
+@dataclass(frozen=True)
+class _Equations:
+    """Normal equations of each stamp, the local background projected out."""
+
+    gram: np.ndarray
+    right: np.ndarray
+    square: np.ndarray
+    pixels: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    shape: tuple[int, int]
+
+
+def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int, clip: float) -> KernelFit:
+    """Find the kernel that turns the stamps `source` into the stamps `target`.
+
+    Parameters
+    ----------
+    source : (n, side + 2 basis.half, side + 2 basis.half) array
+        Stamps of the image to be convolved.
+    target, weight : (n, side, side) arrays
+        Stamps of the other image and inverse variances (0 for bad pixels).
+    x, y : 1-D arrays
+        Centres of the stamps.
+    shape : tuple of int
+        Rows and columns of the image.
+    basis : Basis
+    max_order : int
+        Highest spatial order; the order is chosen by five-fold cross-validation over the stamps.
+    clip : float
+        Stamps further out than this many robust sigma in log chi2 are left out.
+
+    Notes
+    -----
+    Alard & Lupton (1998) eq. 3 with the spatial variation of Alard (2000) eq. 8. The background of each stamp is a free
+    parameter that is eliminated first, so a background mismatch does not leak into the kernel.
+    """
+    convolved = basis.convolve(source).reshape(len(source), -1, len(basis.kernels)).astype(np.float64)
+    value = target.reshape(len(target), -1).astype(np.float64)
+    weight = weight.reshape(len(weight), -1).astype(np.float64)
+    total = np.maximum(weight.sum(axis=1), 1e-30)
+    convolved = convolved - (np.einsum("sp,spn->sn", weight, convolved) / total[:, None])[:, None, :]
+    value = value - (np.sum(weight * value, axis=1) / total)[:, None]
+    weighted = convolved * weight[..., None]
+    equations = _Equations(
+        gram=np.matmul(np.swapaxes(weighted, 1, 2), convolved),
+        right=np.einsum("spn,sp->sn", weighted, value),
+        square=np.sum(weight * value**2, axis=1),
+        pixels=np.maximum((weight > 0).sum(axis=1) - 1, 1),
+        x=np.asarray(x, float),
+        y=np.asarray(y, float),
+        shape=tuple(shape),
+    )
+    used = _clipped(equations, np.ones(len(value), bool), 0, clip)
+    order, scores = _best_order(equations, used, max_order)
+    used = _clipped(equations, used | (_chi2(equations, _solve(equations, used, order)[0], order) < 2), order, clip)
+    coefficients, condition = _solve(equations, used, order)
+    local = design(equations.x, equations.y, shape, order) @ coefficients
+    residual = value - np.einsum("spn,sn->sp", convolved, local)
+    return KernelFit(
+        kernel=Kernel(basis, coefficients, order, tuple(shape)),
+        used=used,
+        chi2=_chi2(equations, coefficients, order),
+        residual=residual.reshape(target.shape),
+        condition=condition,
+        scores=scores,
+    )
+
+
+def _solve(equations: _Equations, used, order: int) -> tuple[np.ndarray, float]:
+    terms = design(equations.x[used], equations.y[used], equations.shape, order)
+    functions = equations.right.shape[1]
+    n = terms.shape[1] * functions
+    pairs = (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
+    matrix = pairs.T @ equations.gram[used].reshape(len(terms), -1)
+    matrix = matrix.reshape(terms.shape[1], terms.shape[1], functions, functions).swapaxes(1, 2).reshape(n, n)
+    vector = (terms.T @ equations.right[used]).ravel()
+    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
+    matrix = matrix / scale / scale[:, None]
+    matrix += 1e-8 * np.eye(n)
+    solution = np.linalg.solve(matrix, vector / scale) / scale
+    return solution.reshape(terms.shape[1], functions), float(np.linalg.cond(matrix, 1))
+
+
+def _chi2(equations: _Equations, coefficients, order: int) -> np.ndarray:
+    local = design(equations.x, equations.y, equations.shape, order) @ coefficients
+    model = np.einsum("sn,snm,sm->s", local, equations.gram, local, optimize=True)
+    total = equations.square - 2 * np.sum(local * equations.right, axis=1) + model
+    return np.maximum(total, 0) / equations.pixels
+
+
+def _clipped(equations: _Equations, used, order: int, clip: float) -> np.ndarray:
+    for _ in range(8):
+        coefficients, _ = _solve(equations, used, order)
+        logarithm = np.log(_chi2(equations, coefficients, order) + 1e-3)
+        middle = np.median(logarithm[used])
+        sigma = 1.4826 * np.median(np.abs(logarithm[used] - middle))
+        kept = logarithm < middle + clip * max(sigma, 0.1)
+        if kept.sum() < 3 or (kept == used).all():
+            break
+        used = kept
+    return used
+
+
+def _best_order(equations: _Equations, used, max_order: int) -> tuple[int, dict[int, float]]:
+    """Choose the order by the median chi2 of held-out stamps; a higher one has to be better by 1 per cent."""
+    index = np.flatnonzero(used)
+    scores: dict[int, float] = {}
+    best = 0
+    for order in range(max_order + 1):
+        terms = (order + 1) * (order + 2) // 2
+        if order and len(index) < 8 * terms:
+            break
+        held_out = []
+        for fold in range(5):
+            test = index[fold::5]
+            train = np.setdiff1d(index, test)
+            if len(test) and len(train):
+                chosen = np.zeros(len(used), bool)
+                chosen[train] = True
+                coefficients, _ = _solve(equations, chosen, order)
+                held_out.append(_chi2(equations, coefficients, order)[test])
+        scores[order] = float(np.median(np.concatenate(held_out))) if held_out else np.inf
+        if scores[order] < 0.99 * scores[best]:
+            best = order
+    return best, scores

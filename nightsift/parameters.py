@@ -1,0 +1,197 @@
+"""What can be configured: a frozen dataclass for each stage, the source of every default and of the JSON schema.
+
+This module is read whenever the workflow starts, so it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import MISSING, dataclass, field, fields
+
+BANDS = ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "G", "BP", "RP", "J", "H", "Ks")
+
+
+def option(default, doc, **rule):
+    """A field with one line of documentation and optional JSON-schema rules (``minimum``, ``enum`` ...)."""
+    return field(default=default, metadata={"doc": doc, "rule": rule})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Read the header, check it against the pixels, and mask what is bad."""
+
+    gain: float | None = option(None, "e-/ADU for every image, over the header", exclusiveMinimum=0)
+    saturation: float | None = option(None, "ADU above which pixels are saturated, over the header")
+    cosmics: bool = option(True, "mask cosmic rays")
+    cosmic_sigma: float = option(5.0, "S/N of the Laplacian above which a pixel is a cosmic ray", exclusiveMinimum=0)
+    max_masked: float = option(0.95, "masked fraction above which an image is rejected", exclusiveMinimum=0, maximum=1)
+    min_size: int = option(64, "images with a side shorter than this, in pixels, are rejected", minimum=16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detect:
+    """Find and measure the objects of an image."""
+
+    threshold: float = option(1.5, "detection threshold on the filtered image, in sigma a pixel", exclusiveMinimum=0)
+    min_area: int = option(4, "pixels above the threshold that make an object", minimum=1)
+    min_snr: float = option(5.0, "objects with a lower aperture S/N are dropped", minimum=0)
+    background_size: int = option(64, "mesh of the background map, in pixels", minimum=8)
+    aperture: float = option(1.0, "radius of the photometric aperture, in FWHM", exclusiveMinimum=0)
+    annulus_inner: float = option(5.0, "inner radius of the background annulus, in FWHM", exclusiveMinimum=0)
+    annulus_outer: float = option(7.0, "outer radius of the background annulus, in FWHM", exclusiveMinimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """Stars of known position and magnitude in the field of an image."""
+
+    source: str = option("local", "where the stars come from", enum=("local",))
+    path: str | None = option(None, "for local: FITS, CSV, ECSV, VOTable or Parquet")
+    margin: float = option(0.25, "margin around the image, in units of its diagonal", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Astrometry:
+    """Match the objects with the catalogue and refine the image's WCS."""
+
+    max_shift: float = option(
+        0.25, "largest error of the header's centre that is looked for, in image diagonals", minimum=0
+    )
+    max_rotation: float = option(
+        15.0, "largest error of the header's rotation that is looked for, in degrees", minimum=0
+    )
+    max_scale: float = option(0.1, "largest relative error of the header's pixel scale that is looked for", minimum=0)
+    max_order: int = option(4, "highest SIP order that may be chosen", minimum=1, maximum=5)
+    min_matches: int = option(8, "matched stars below which an image is rejected", minimum=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photometry:
+    """Tie the magnitudes of an image to the catalogue."""
+
+    band: str | None = option(
+        None, "catalogue band to calibrate against, such as r or VT; by default the image's filter"
+    )
+    color: str | None = option(
+        None, "colour of the colour term, such as g-r; by default what suits the band, 'none' for no term"
+    )
+    max_spatial_order: int = option(2, "highest order of the zero point's polynomial in x and y", minimum=0, maximum=4)
+    max_intrinsic: float = option(0.05, "largest intrinsic scatter that is fitted, in mag", minimum=0)
+    max_contamination: float = option(
+        0.02, "catalogue stars with more light of neighbours in the aperture are left out", minimum=0
+    )
+    min_stars: int = option(5, "calibration stars below which an image is rejected", minimum=1)
+    limit_snr: float = option(5.0, "S/N of the limiting magnitude", exclusiveMinimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """Bring the template onto the image's pixels."""
+
+    source: str = option("local", "where the template comes from", enum=("local", "none"))
+    path: str | None = option(None, "for local: a FITS image with a WCS")
+    mask: str | None = option(None, "for local: a FITS mask of the template, not 0 = bad")
+    gain: float | None = option(None, "e-/ADU of the template, over its header", exclusiveMinimum=0)
+    saturation: float | None = option(None, "ADU above which template pixels are saturated, over its header")
+    min_coverage: float = option(
+        0.02, "covered fraction of the image below which it is not subtracted", minimum=0, maximum=1
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subtract:
+    """Match the template to the image and subtract it."""
+
+    kernel_order: int = option(2, "highest order of the kernel's variation over the image", minimum=0, maximum=4)
+    background_order: int = option(2, "order of the differential background", minimum=0, maximum=4)
+    max_stamps: int = option(300, "stars that the kernel is fitted to, at most", minimum=10)
+    clip: float = option(
+        3.0, "stamps whose residual lies further out, in sigma, are left out of the fit", exclusiveMinimum=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transients:
+    """Find, measure and vet what the difference holds."""
+
+    threshold: float = option(5.0, "S/N above which the difference is searched", exclusiveMinimum=0)
+    negative: bool = option(True, "search for what has faded, too")
+    max_masked: float = option(0.3, "largest masked fraction of a candidate's PSF", minimum=0, maximum=1)
+    max_chi2: float = option(3.0, "largest reduced chi2 of the PSF fit at low S/N", exclusiveMinimum=0)
+    residual: float = option(
+        0.05, "residual of a template star, relative to it, that passes for a subtraction error", minimum=0
+    )
+    cutout: int = option(41, "side of the cutouts, in pixels", minimum=11)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Join the candidates of the campaign into sources with light curves."""
+
+    radius: float | None = option(
+        None, "association radius, in arcsec; by default half the median FWHM", exclusiveMinimum=0
+    )
+    min_detections: int = option(1, "sources with fewer detections are left out of the light curves", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The campaign's page."""
+
+    max_candidates: int = option(500, "candidates shown on the page, the best first", minimum=1)
+
+
+STAGES = {
+    "inspect": Inspect,
+    "detect": Detect,
+    "catalog": Catalog,
+    "astrometry": Astrometry,
+    "photometry": Photometry,
+    "template": Template,
+    "subtract": Subtract,
+    "transients": Transients,
+    "sources": Sources,
+    "report": Report,
+}
+
+
+def _type_schema(annotation) -> dict:
+    if isinstance(annotation, types.UnionType):
+        names = [_type_schema(part)["type"] for part in typing.get_args(annotation)]
+        return {"type": names}
+    return {"type": {str: "string", float: "number", int: "integer", bool: "boolean", type(None): "null"}[annotation]}
+
+
+def section_schema(section) -> dict:
+    """Return the JSON schema of one stage's section."""
+    hints = typing.get_type_hints(section)
+    properties = {}
+    for item in fields(section):
+        entry = _type_schema(hints[item.name]) | {"description": item.metadata["doc"]}
+        rule = {key: list(value) if isinstance(value, tuple) else value for key, value in item.metadata["rule"].items()}
+        if item.default is not MISSING:
+            entry["default"] = item.default
+        properties[item.name] = entry | rule
+    return {
+        "type": "object",
+        "description": section.__doc__.strip(),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def schema() -> dict:
+    """Return the JSON schema of the whole configuration."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "nightsift configuration",
+        "type": "object",
+        "required": ["images"],
+        "additionalProperties": False,
+        "properties": {
+            "images": {"type": "string", "description": "a sample sheet (.tsv), or a glob of FITS images"},
+            "results": {"type": "string", "description": "the output folder", "default": "results"},
+            **{name: section_schema(section) for name, section in STAGES.items()},
+        },
+    }

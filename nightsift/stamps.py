@@ -1,0 +1,35 @@
+"""Small cutouts around many positions at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def stamps(image: np.ndarray, column, row, half: int, fill=0.0) -> np.ndarray:
+    """Return the (n, 2 half + 1, 2 half + 1) cutouts centred on whole pixels; `fill` beyond the image."""
+    column, row = np.asarray(column, int), np.asarray(row, int)
+    offset = np.arange(-half, half + 1)
+    columns, rows = column[:, None] + offset, row[:, None] + offset
+    inside_x, inside_y = (columns >= 0) & (columns < image.shape[1]), (rows >= 0) & (rows < image.shape[0])
+    result = image[np.where(inside_y, rows, 0)[:, :, None], np.where(inside_x, columns, 0)[:, None, :]]
+    if inside_x.all() and inside_y.all():
+        return result
+    return np.where(inside_y[:, :, None] & inside_x[:, None, :], result, np.asarray(fill, result.dtype))
+
+
+def spread(x, y, rank, shape: tuple[int, int], most: int) -> np.ndarray:
+    """Choose at most `most` positions evenly over the image: from each cell of a grid the first in the order of `rank`.
+
+    Returns
+    -------
+    1-D integer array
+        Indices, the first of every cell before the second of any.
+    """
+    cells = max(1, int(np.sqrt(most / 4)))
+    cell = np.minimum((np.asarray(y) * cells / shape[0]).astype(int), cells - 1) * cells
+    cell = cell + np.minimum((np.asarray(x) * cells / shape[1]).astype(int), cells - 1)
+    order = np.lexsort((rank, cell))
+    ordered = cell[order]
+    first = np.searchsorted(ordered, ordered)
+    turn = np.arange(len(order)) - first
+    return order[np.lexsort((np.asarray(rank)[order], turn))][:most]

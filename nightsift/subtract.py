@@ -1,0 +1,362 @@
+"""Stage `subtract`: match the template to the image, or the image to the template, and take the difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from astropy.table import Table
+from scipy import ndimage
+
+from nightsift import parameters
+from nightsift.background import background
+from nightsift.convolve import Convolver, convolve_varying
+from nightsift.errors import Rejected
+from nightsift.kernel import KernelFit, basis_for, fit_kernel
+from nightsift.matchedfilter import Noise, matched_filter
+from nightsift.planes import Flag, Mask
+from nightsift.psf import Psf, fit_psf, forced
+from nightsift.seeing import half_sample_mode, widths
+from nightsift.stamps import spread, stamps
+from nightsift.template import PAD
+
+SPOILT = (
+    Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
+)
+MIN_STAMPS = 5
+STAMP_SNR = 20.0
+MESH = 64
+LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
+RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A science image and what is known of it.
+
+    Attributes
+    ----------
+    data : 2-D float32 array
+        Image, ADU.
+    mask : 2-D integer array
+        `nightsift.planes.Mask` bits.
+    gain : float or None
+        e-/ADU.
+    fwhm, aperture : float
+        FWHM and radius of the calibration aperture, pixels.
+    """
+
+    data: np.ndarray
+    mask: np.ndarray
+    gain: float | None
+    fwhm: float
+    aperture: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A template on the image's pixels and `PAD` more on each side: see `nightsift.template.Template`."""
+
+    data: np.ndarray
+    noise: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference image on the flux scale of the science image.
+
+    Attributes
+    ----------
+    data, sigma, snr : 2-D float32 arrays
+        Difference and standard deviation of its pixels (ADU), S/N of a point source at each pixel.
+    mask : 2-D uint16 array
+        `nightsift.planes.Mask` bits.
+    model : 2-D float32 array
+        What was subtracted, on the flux scale of the image.
+    psf : Psf
+        Of the difference.
+    facts : dict
+        Quality: direction, stamps, orders, chi2, kernel sum, residual of the stars, noise factors.
+    warnings : tuple of str
+    """
+
+    data: np.ndarray
+    sigma: np.ndarray
+    snr: np.ndarray
+    mask: np.ndarray
+    model: np.ndarray
+    psf: Psf
+    facts: dict
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One of the two images, framed: background-subtracted data, variance of the sky, photons an ADU, bad pixels."""
+
+    data: np.ndarray
+    variance: np.ndarray
+    bad: np.ndarray
+    fwhm: float
+    gain: float | None = field(default=None)
+
+
+def subtract(exposure: Exposure, reference: Reference, objects: Table, params: parameters.Subtract) -> Difference:
+    """Subtract a template from an image.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    reference : Reference
+    objects : Table
+        Schema ``detections`` (or ``objects``) of the image.
+    params : parameters.Subtract
+
+    Raises
+    ------
+    Rejected
+        If too few stars are common to both.
+    """
+    sky = background(exposure.data, exposure.mask != 0, MESH)
+    hidden = (exposure.mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
+    clean = np.where(hidden, 0, exposure.data - sky.level).astype(np.float32)
+    image = _Layer(
+        _framed(clean), _framed(sky.noise**2, "edge"), _framed(exposure.mask != 0, True), exposure.fwhm, exposure.gain
+    )
+    candidates = _stars(objects, exposure, reference)
+    width = _width(reference, candidates, exposure.fwhm)
+    template = _Layer(reference.data, reference.noise**2, reference.mask != 0, width)
+    forward = width <= exposure.fwhm
+    source, target = (template, image) if forward else (image, template)
+    fit = _match(source, target, candidates, params)
+    stars = candidates[fit.used]
+    result = _difference(source, target, fit, forward)
+    psf = _psf(exposure, target, stars, fit, forward)
+    return _with_noise(exposure, reference, result, fit, stars, psf, forward)
+
+
+def _framed(data, how=0):
+    if how == "edge":
+        return np.pad(data, PAD, mode="edge")
+    return np.pad(data, PAD, constant_values=how)
+
+
+def _core(data):
+    return data[PAD:-PAD, PAD:-PAD]
+
+
+def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
+    """Objects that may serve as stamps: bright, unharmed in both images."""
+    column = np.clip(np.rint(objects["x"]).astype(int), 0, exposure.mask.shape[1] - 1)
+    row = np.clip(np.rint(objects["y"]).astype(int), 0, exposure.mask.shape[0] - 1)
+    harmed = ndimage.maximum_filter(_core(reference.mask) != 0, 2 * int(np.ceil(exposure.fwhm)) + 1)
+    good = (np.asarray(objects["flags"]) & int(SPOILT)) == 0
+    good &= (np.asarray(objects["snr"]) > STAMP_SNR) & ~harmed[row, column]
+    stars = objects[good]
+    if len(stars) < MIN_STAMPS:
+        raise Rejected(
+            f"only {len(stars)} unharmed stars of S/N > {STAMP_SNR:g}, fewer than {MIN_STAMPS}"
+        )
+    return stars
+
+
+def _width(reference: Reference, stars: Table, guess: float) -> float:
+    found = widths(reference.data, stars["x"] + PAD, stars["y"] + PAD, guess, reference.mask != 0)
+    found = found[np.isfinite(found) & (found > 0.5)]
+    if len(found) < MIN_STAMPS:
+        raise Rejected("the template shows none of the image's stars: are its WCS and the image's right?")
+    return half_sample_mode(found)
+
+
+def _match(source: _Layer, target: _Layer, stars: Table, params: parameters.Subtract) -> KernelFit:
+    """Fit the kernel to stamps of the stars."""
+    basis = basis_for(source.fwhm, target.fwhm)
+    half = int(np.ceil(2.0 * max(source.fwhm, target.fwhm))) + 1
+    chosen = np.sort(spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), source.data.shape, params.max_stamps))
+    column, row = np.rint(stars["x"]).astype(int) + PAD, np.rint(stars["y"]).astype(int) + PAD
+    rest = np.setdiff1d(np.arange(len(stars)), chosen)
+    wide = stamps(source.data, column[chosen], row[chosen], half + basis.half)
+    value = stamps(target.data, column[chosen], row[chosen], half)
+    photons = np.maximum(value, 0) / target.gain if target.gain else 0.0
+    variance = stamps(target.variance, column[chosen], row[chosen], half, 1.0) + photons
+    variance = variance + (RELATIVE_FLOOR * np.maximum(value, 0)) ** 2
+    spoilt = stamps(target.bad, column[chosen], row[chosen], half, True)
+    spoilt = spoilt | stamps(source.bad, column[chosen], row[chosen], half, True)
+    fit = fit_kernel(
+        wide,
+        value,
+        np.where(spoilt, 0, 1 / variance),
+        stars["x"][chosen],
+        stars["y"][chosen],
+        tuple(side - 2 * PAD for side in source.data.shape),
+        basis,
+        params.kernel_order,
+        params.clip,
+    )
+    used = np.zeros(len(stars), bool)
+    used[chosen[fit.used]] = True
+    if used.sum() < MIN_STAMPS:
+        raise Rejected(f"the kernel fits only {used.sum()} of {len(chosen)} stars (and {len(rest)} were not tried)")
+    return replace(fit, used=used, chi2=fit.chi2[fit.used], residual=fit.residual[fit.used])
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Difference before the noise: what was convolved, scale to the image's flux, spoilt pixels."""
+
+    data: np.ndarray
+    model: np.ndarray
+    scale: np.ndarray
+    bad: np.ndarray
+    white: np.ndarray
+    smoothed: np.ndarray
+
+
+def _difference(source: _Layer, target: _Layer, fit: KernelFit, forward: bool) -> _Raw:
+    kernel = fit.kernel
+    convolved = _convolved(source.data, kernel)
+    if forward:
+        scale = np.ones((1, 1), np.float32)
+        data, model = target.data - convolved, convolved
+    else:
+        x = np.linspace(0, kernel.shape[1] - 1, 33)
+        y = np.linspace(0, kernel.shape[0] - 1, 33)
+        grid = kernel.sums(*(axis.ravel() for axis in np.meshgrid(x, y))).reshape(33, 33)
+        zoom = [side / 33 for side in source.data.shape]
+        scale = (1 / ndimage.zoom(grid, zoom, order=1, mode="nearest", grid_mode=True)).astype(np.float32)
+        data, model = (convolved - target.data) * scale, target.data * scale
+    size = np.abs(kernel.at(kernel.shape[1] / 2, kernel.shape[0] / 2))
+    leak = Convolver(source.bad.astype(np.float32), kernel.half)(size / size.sum())
+    bad = (leak > LEAK) | target.bad
+    return _Raw(data, model, scale, bad, target.variance * scale**2, source.variance * scale**2)
+
+
+def _convolved(data, kernel):
+    """Convolve a framed image; the kernel's polynomial counts from the image, not from the frame."""
+    inner = [_stretch(side) for side in data.shape]
+    if kernel.order == 0:
+        return convolve_varying(data, kernel.terms(), 0)
+    terms = kernel.terms()
+    convolver = Convolver(data, kernel.half)
+    powers = [(n - j, j) for n in range(kernel.order + 1) for j in range(n + 1)]
+    u, v = inner[1], inner[0][:, None]
+    total = convolver(terms[0])
+    for (i, j), term in zip(powers[1:], terms[1:], strict=True):
+        total = total + convolver(term) * (u**i * v**j)
+    return total
+
+
+def _stretch(side):
+    """Scaled coordinate of a framed image's rows or columns: -1 .. 1 over the image itself."""
+    return (2 * (np.arange(side, dtype=np.float32) - PAD) / max(side - 2 * PAD - 1, 1) - 1).astype(np.float32)
+
+
+def _psf(exposure: Exposure, target: _Layer, stars: Table, fit: KernelFit, forward: bool) -> Psf:
+    """PSF of the difference, tied to the aperture fluxes of the image."""
+    data, noise, bad = _core(target.data), np.sqrt(_core(target.variance)), _core(target.bad)
+    sums = fit.kernel.sums(np.asarray(stars["x"]), np.asarray(stars["y"]))
+    sample = stars["x", "y", "flux", "snr", "background"].copy()
+    if not forward:
+        sample["flux"] = np.asarray(sample["flux"]) * sums
+        sample["background"] = 0.0
+    lonely = (np.asarray(stars["flags"]) & int(Flag.CROWDED | Flag.DEBLENDED)) == 0
+    narrow = np.abs(np.asarray(stars["fwhm"]) / exposure.fwhm - 1) < 0.3
+    best = sample[lonely & narrow] if (lonely & narrow).sum() >= 10 else sample
+    psf = fit_psf(data, noise, bad, best, target.fwhm, exposure.aperture)
+    local = np.asarray(best["background"], float)
+    measured = forced(data, noise, bad, psf, best["x"], best["y"])
+    area = _equivalent_area(psf)
+    ratio = (measured.flux - local * area) / np.asarray(best["flux"], float)
+    correction = float(np.nanmedian(ratio))
+    return replace(psf, correction=psf.correction * correction if 0.5 < correction < 2 else psf.correction)
+
+
+def _equivalent_area(psf: Psf) -> float:
+    """What a constant of 1 ADU a pixel adds to a PSF flux."""
+    half = int(np.ceil(psf.fwhm))
+    model = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, half)
+    return float(model.sum() / np.sum(model**2))
+
+
+def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, psf: Psf, forward: bool) -> Difference:
+    shape = exposure.data.shape
+    kernel = fit.kernel.at(shape[1] / 2, shape[0] / 2)
+    mask = exposure.mask.astype(np.uint16) | _core(reference.mask).astype(np.uint16)
+    mask |= np.where(_core(raw.bad) & (mask == 0), int(Mask.TEMPLATE_BAD), 0).astype(np.uint16)
+    data, model = _core(raw.data).copy(), _core(raw.model)
+    scale = raw.scale if raw.scale.size == 1 else _core(raw.scale)
+    photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / exposure.gain if exposure.gain else 0.0
+    white, smoothed = _core(raw.white), _core(raw.smoothed)
+    if forward:
+        white = white + photons
+    else:
+        smoothed = smoothed + photons
+    variance = white + Convolver(smoothed, fit.kernel.half)(kernel**2)
+    usable = mask == 0
+    stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
+    flux = np.asarray(stars["flux"]) * (1 if forward else fit.kernel.sums(stars["x"], stars["y"]))
+    left = _left_over(fit, stamp, flux, float(np.median(variance / scale**2)))
+    data -= background(data, ~usable, MESH).level
+    data[~np.isfinite(data)] = 0
+    noise = Noise(white, smoothed, kernel, left * np.maximum(model, 0))
+    found = matched_filter(data, usable, variance, noise, stamp)
+    quiet = usable & (model < np.sqrt(variance))
+    unit, middle = _robust(found.snr[quiet]) if quiet.sum() > 1000 else _robust(found.snr[usable])
+    unit = unit if np.isfinite(unit) and unit > 0 else 1.0
+    warnings = ()
+    if not 0.8 < unit < 1.3:
+        warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)
+    facts = {
+        "convolved": "template" if forward else "image",
+        "stamps": int(fit.used.sum()),
+        "stamps_tried": len(fit.used),
+        "kernel_order": fit.kernel.order,
+        "kernel_sum": float(fit.kernel.sums(np.array([shape[1] / 2]), np.array([shape[0] / 2]))[0]),
+        "kernel_half": fit.kernel.half,
+        "condition": fit.condition,
+        "stamp_chi2": float(np.median(fit.chi2)),
+        "residual": left,
+        "snr_median": middle / unit,
+        "noise_scale": unit,
+        "noise_correlation": found.correlation * unit,
+        "psf_chi2": psf.chi2,
+        "coverage": float(usable.mean()),
+    }
+    return Difference(
+        data=np.where(np.isfinite(data), data, 0).astype(np.float32),
+        sigma=np.sqrt(variance).astype(np.float32),
+        snr=np.where(usable | (found.snr != 0), found.snr / unit, 0).astype(np.float32),
+        mask=mask,
+        model=model.astype(np.float32),
+        psf=psf,
+        facts=facts,
+        warnings=warnings,
+    )
+
+
+def _robust(values) -> tuple[float, float]:
+    """Half the distance of the 16th and 84th percentiles, and the median."""
+    low, middle, high = np.percentile(values, [15.865, 50, 84.135])
+    return float(high - low) / 2, float(middle)
+
+
+def _left_over(fit: KernelFit, psf: np.ndarray, flux: np.ndarray, variance: float) -> float:
+    """Residual of the brighter stars in the PSF's filter, relative to their flux, without the noise; at least 0.003."""
+    half = psf.shape[0] // 2
+    side = fit.residual.shape[1]
+    core = min(half, side // 2 - 1)
+    filter_ = psf[half - core : half + core + 1, half - core : half + core + 1]
+    norm = np.sum(filter_**2)
+    ratios = []
+    middle = side // 2
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            rows = slice(middle + dy - core, middle + dy + core + 1)
+            columns = slice(middle + dx - core, middle + dx + core + 1)
+            if rows.start < 0 or columns.start < 0 or rows.stop > side or columns.stop > side:
+                continue
+            ratios.append(np.einsum("spq,pq->s", fit.residual[:, rows, columns], filter_) / norm)
+    excess = (np.mean(np.square(ratios), axis=0) - variance / norm) / flux**2
+    brightest = np.argsort(-flux)[: max(10, len(flux) // 3)]
+    return max(float(np.sqrt(max(np.median(excess[brightest]), 0))), 0.003)

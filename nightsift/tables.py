@@ -1,0 +1,186 @@
+"""The columns of every table: type, unit and meaning. Tables are checked against them when they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Column, Table
+
+
+class SchemaError(ValueError):
+    """A table does not have the columns that its schema promises."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column: numpy kind, unit and meaning."""
+
+    dtype: type
+    unit: str | None
+    meaning: str
+
+
+POSITION = {
+    "x": Field(float, "pix", "column of the centroid, 0-based, pixel centres on integers"),
+    "y": Field(float, "pix", "row of the centroid, 0-based, pixel centres on integers"),
+}
+FLUX = {
+    "flux": Field(float, "adu", "flux on the scale of the calibration aperture"),
+    "fluxerr": Field(float, "adu", "standard deviation of flux"),
+    "snr": Field(float, None, "flux / fluxerr"),
+    "fwhm": Field(float, "pix", "full width at half maximum"),
+    "flags": Field(int, None, "object flags, bits in the header"),
+}
+SKY = {
+    "ra": Field(float, "deg", "right ascension, ICRS at the epoch of the image"),
+    "dec": Field(float, "deg", "declination, ICRS at the epoch of the image"),
+}
+MAGNITUDE = {
+    "mag_calib": Field(float, "mag", "magnitude in the image's passband on the catalogue's zero point, no colour term"),
+    "mag_calib_err": Field(float, "mag", "standard deviation of mag_calib, without the zero point's own"),
+}
+DETECTIONS = (
+    POSITION
+    | FLUX
+    | {
+        "bgerr": Field(float, "adu", "part of fluxerr that the background alone makes"),
+        "background": Field(float, "adu", "background in the annulus, a pixel, above the background map"),
+        "peak": Field(float, "adu", "highest pixel above the background map"),
+        "a": Field(float, "pix", "rms along the major axis"),
+        "b": Field(float, "pix", "rms along the minor axis"),
+        "theta": Field(float, "rad", "angle of the major axis from x towards y"),
+        "area": Field(int, "pix2", "pixels above the threshold"),
+    }
+)
+CANDIDATES = (
+    POSITION
+    | SKY
+    | FLUX
+    | MAGNITUDE
+    | {
+        "image": Field(str, None, "image in which it was found"),
+        "mjd": Field(float, "d", "mid-exposure, UTC"),
+        "filter": Field(str, None, "filter of the image"),
+        "score": Field(float, None, "0 (bogus) to 1 (real)"),
+        "is_real": Field(bool, None, "nothing speaks against it"),
+        "reasons": Field(str, None, "why it was set aside, comma separated"),
+        "label": Field(str, None, "what it is: new, variable, faded, ..."),
+        "chi2": Field(float, None, "reduced chi2 of the PSF fit"),
+        "sharpness": Field(float, None, "flux in the core over that of the PSF; 1 = like the PSF"),
+        "negative": Field(float, None, "share of the light within 1.5 FWHM that is negative"),
+        "dipole": Field(float, None, "S/N of the best dipole over that of the point source"),
+        "masked": Field(float, None, "share of the PSF that falls on masked pixels"),
+        "template_flux": Field(float, "adu", "flux of the template at this position, on the image's scale"),
+        "template_distance": Field(float, "pix", "distance to the nearest template source"),
+        "maglim": Field(float, "mag", "limiting magnitude here"),
+    }
+)
+SCHEMAS = {
+    "detections": DETECTIONS,
+    "catalog": SKY,
+    "matches": {
+        "object": Field(int, None, "row of the object"),
+        "x": Field(float, "pix", "column of the object"),
+        "y": Field(float, "pix", "row of the object"),
+        "ra": Field(float, "deg", "right ascension of the catalogue star"),
+        "dec": Field(float, "deg", "declination of the catalogue star"),
+        "dx": Field(float, "pix", "object less catalogue"),
+        "dy": Field(float, "pix", "object less catalogue"),
+    },
+    "calibrators": POSITION
+    | {
+        "mag_cat": Field(float, "mag", "catalogue magnitude"),
+        "mag_instr": Field(float, "mag", "-2.5 log10(flux)"),
+        "error": Field(float, "mag", "standard deviation of mag_instr"),
+        "color": Field(float, "mag", "catalogue colour of the colour term"),
+        "residual": Field(float, "mag", "catalogue less model"),
+        "contamination": Field(float, None, "light of neighbours in the aperture, relative"),
+        "used": Field(bool, None, "took part in the fit"),
+    },
+    "objects": DETECTIONS | SKY | MAGNITUDE | {"maglim": Field(float, "mag", "limiting magnitude here")},
+    "candidates": CANDIDATES,
+    "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES,
+    "images": {
+        "image": Field(str, None, "name of the image"),
+        "status": Field(str, None, "ok, degraded, rejected or error"),
+        "stage": Field(str, None, "stage that set the status"),
+        "reason": Field(str, None, "reason of the status"),
+        "warnings": Field(int, None, "number of warnings"),
+        "filter": Field(str, None, "filter"),
+        "mjd": Field(float, "d", "mid-exposure, UTC"),
+        "fwhm": Field(float, "pix", "median full width at half maximum"),
+        "zp": Field(float, "mag", "zero point"),
+        "zp_err": Field(float, "mag", "standard deviation of zp"),
+        "color_term": Field(float, None, "colour term"),
+        "astrom_rms": Field(float, "arcsec", "astrometric residual, rms per axis"),
+        "maglim": Field(float, "mag", "limiting magnitude"),
+        "n_objects": Field(int, None, "number of objects"),
+        "n_candidates": Field(int, None, "number of candidates"),
+    },
+    "sources": {
+        "source": Field(str, None, "name of the source, from its position"),
+        "ra": Field(float, "deg", "weighted mean right ascension, ICRS"),
+        "dec": Field(float, "deg", "weighted mean declination, ICRS"),
+        "n_detections": Field(int, None, "candidates that make it up"),
+        "n_images": Field(int, None, "subtracted images that cover it"),
+        "first_mjd": Field(float, "d", "first detection"),
+        "last_mjd": Field(float, "d", "last detection"),
+        "best_mag": Field(float, "mag", "brightest mag_calib of the difference"),
+        "best_mag_err": Field(float, "mag", "standard deviation of best_mag"),
+        "best_snr": Field(float, None, "highest S/N"),
+        "best_image": Field(str, None, "image of the highest S/N"),
+        "label": Field(str, None, "what its best candidate is"),
+        "score": Field(float, None, "highest score"),
+    },
+    "lightcurves": {
+        "source": Field(str, None, "name of the source"),
+        "image": Field(str, None, "name of the image"),
+        "mjd": Field(float, "d", "mid-exposure, UTC"),
+        "filter": Field(str, None, "filter"),
+        "flux": Field(float, "adu", "flux of the difference"),
+        "fluxerr": Field(float, "adu", "standard deviation of flux"),
+        "snr": Field(float, None, "flux / fluxerr"),
+        "mag_calib": Field(float, "mag", "magnitude of the difference; NaN below S/N 3 and for negative flux"),
+        "mag_calib_err": Field(float, "mag", "standard deviation of mag_calib"),
+        "mag_total": Field(float, "mag", "magnitude of template and difference together"),
+        "zp": Field(float, "mag", "zero point here"),
+        "maglim": Field(float, "mag", "limiting magnitude here"),
+        "kind": Field(str, None, "detected (a candidate) or forced (measured at the source's position)"),
+        "flags": Field(int, None, "object flags"),
+    },
+}
+KINDS = {float: "f", int: "iu", bool: "b", str: "US"}
+
+
+def checked(table: Table, schema: str) -> Table:
+    """Return `table` in the order of its schema, with units and meanings, columns of its own at the end.
+
+    Raises
+    ------
+    SchemaError
+        If a column is missing or of another kind.
+    """
+    fields = SCHEMAS[schema]
+    missing = [name for name in fields if name not in table.colnames]
+    if missing:
+        raise SchemaError(f"table {schema!r} lacks {', '.join(missing)}; it has {', '.join(table.colnames)}")
+    result = Table(meta=table.meta)
+    for name in [*fields, *(name for name in table.colnames if name not in fields)]:
+        column = table[name]
+        if name not in fields:
+            result[name] = column
+            continue
+        field = fields[name]
+        values = np.asarray(column)
+        if values.dtype.kind not in KINDS[field.dtype] and len(values):
+            raise SchemaError(f"column {name!r} of table {schema!r} is {values.dtype}, not {field.dtype.__name__}")
+        if not len(values) or values.dtype.kind != np.dtype(field.dtype).kind:
+            values = values.astype(field.dtype)
+        result[name] = Column(values, unit=field.unit, description=field.meaning)
+    return result
+
+
+def empty(schema: str) -> Table:
+    """Return the table of that schema without rows."""
+    return Table({name: np.zeros(0, "U1" if f.dtype is str else f.dtype) for name, f in SCHEMAS[schema].items()})

@@ -1,0 +1,195 @@
+"""Stage `template`: bring a template onto the pixels of an image, with its noise and mask, conserving flux."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.wcs import WCS
+from scipy import ndimage
+from scipy.interpolate import RectBivariateSpline
+
+from nightsift import parameters
+from nightsift.background import background
+from nightsift.errors import NotAsked, Rejected
+from nightsift.planes import Mask
+
+GRID = 16
+PAD = 24  # pixels around the image that are filled too: kernels and filters at its border rest on them
+MESH = 128
+SPLINE = 4
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template on the pixels of an image and of a frame of `PAD` pixels around it.
+
+    Attributes
+    ----------
+    data : 2-D float32 array
+        Background-subtracted template, ADU of the template in an image pixel; 0 where it does not reach.
+    noise : 2-D float32 array
+        Standard deviation of a pixel for noise that is white on the scale of a PSF.
+    mask : 2-D uint16 array
+        ``NO_TEMPLATE`` and ``TEMPLATE_BAD`` bits of `nightsift.planes.Mask`.
+    coverage : float
+        Share of the image's pixels that it covers.
+    area : float
+        Template pixels in an image pixel at the image's centre.
+    warnings : tuple of str
+    """
+
+    data: np.ndarray
+    noise: np.ndarray
+    mask: np.ndarray
+    coverage: float
+    area: float
+    warnings: tuple[str, ...] = ()
+
+
+def template(
+    data: np.ndarray,
+    mask: np.ndarray,
+    wcs: WCS,
+    image_wcs: WCS,
+    shape: tuple[int, int],
+    gain: float | None,
+    params: parameters.Template,
+) -> Template:
+    """Bring a template onto the pixels of an image.
+
+    Parameters
+    ----------
+    data : 2-D float32 array
+        Template, ADU.
+    mask : 2-D integer array
+        Its `nightsift.planes.Mask` bits.
+    wcs, image_wcs : WCS
+        Of template and image.
+    shape : tuple of int
+        Rows and columns of the image.
+    gain : float or None
+        e-/ADU of the template.
+    params : parameters.Template
+
+    Raises
+    ------
+    NotAsked
+        If the configuration wants no template.
+    Rejected
+        If it covers less than ``params.min_coverage`` of the image.
+    """
+    if params.source == "none":
+        raise NotAsked("no template is configured")
+    x, y, area = mapping(wcs, image_wcs, shape, data.shape, PAD)
+    covered = (x > -0.5) & (y > -0.5) & (x < data.shape[1] - 0.5) & (y < data.shape[0] - 0.5)
+    if not covered.any():
+        raise Rejected("the template does not overlap the image")
+    absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
+    sky = background(data, mask != 0, MESH)
+    clean = np.where(absent, 0, data - sky.level).astype(np.float32)
+    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / gain if gain else 0.0
+    variance = (sky.noise**2 + photons).astype(np.float32)
+    values = _interpolated(clean, x, y, area)
+    resampled_variance = ndimage.map_coordinates(variance, [y, x], order=1, mode="nearest")
+    hidden = _nearest(absent, x, y)
+    # One pixel further, the interpolation still rests on bad ones.
+    bad = _nearest(ndimage.binary_dilation(mask != 0, structure=np.ones((3, 3))), x, y)
+    planes = np.where(~covered | hidden, int(Mask.NO_TEMPLATE), 0)
+    planes |= np.where(covered & ~hidden & bad, int(Mask.TEMPLATE_BAD), 0)
+    coverage = float(np.mean((planes[PAD:-PAD, PAD:-PAD] & int(Mask.NO_TEMPLATE)) == 0))
+    if coverage < params.min_coverage:
+        raise Rejected(f"the template covers {100 * coverage:.1f} % of the image, less than {params.min_coverage:.0%}")
+    unseen = (planes & int(Mask.NO_TEMPLATE)) != 0
+    return Template(
+        data=np.where(unseen, 0, values * area).astype(np.float32),
+        noise=np.sqrt(resampled_variance * area).astype(np.float32),
+        mask=planes.astype(np.uint16),
+        coverage=coverage,
+        area=float(area[area.shape[0] // 2, area.shape[1] // 2]),
+        warnings=() if gain else ("the template's gain is unknown: its stars' own noise is left out",),
+    )
+
+
+def crop(wcs: WCS, image_wcs: WCS, shape, template_shape) -> tuple[slice, slice]:
+    """Return the rows and columns of a template that an image (and a margin) falls on.
+
+    Raises
+    ------
+    Rejected
+        If there are none.
+    """
+    x, y, _ = mapping(wcs, image_wcs, shape, template_shape, PAD)
+    margin = MESH
+    inside = (x > -margin) & (y > -margin) & (x < template_shape[1] + margin) & (y < template_shape[0] + margin)
+    if not inside.any():
+        raise Rejected("the template does not overlap the image")
+    slices = []
+    for axis, side in ((y, template_shape[0]), (x, template_shape[1])):
+        first = int(np.clip(np.floor(axis[inside].min()) - margin, 0, side))
+        last = int(np.clip(np.ceil(axis[inside].max()) + margin, 0, side))
+        slices.append(slice(first, last))
+    if min(part.stop - part.start for part in slices) < 16:
+        raise Rejected("the template does not overlap the image")
+    return tuple(slices)
+
+
+def mapping(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int = 0) -> tuple[np.ndarray, ...]:
+    """Return for every image pixel its position on the template (x, y) and the template pixels that it covers.
+
+    The exact transformation is computed on a grid of 16 pixels and interpolated by bicubic splines, which is exact to
+    1e-3 pixel for the distortions of real cameras. `pad` pixels around the image are mapped too. Positions far off the
+    template become -1e6.
+    """
+    rows = np.arange(-pad - GRID, shape[0] + pad + 2 * GRID, GRID, dtype=float)
+    columns = np.arange(-pad - GRID, shape[1] + pad + 2 * GRID, GRID, dtype=float)
+    grid_x, grid_y = np.meshgrid(columns, rows)
+    sky = image_wcs.all_pix2world(np.column_stack([grid_x.ravel(), grid_y.ravel()]), 0)
+    linear = wcs.wcs_world2pix(sky, 0)
+    size = max(template_shape)
+    # The iterative inverse of the distortion diverges far outside the image that it was fitted to.
+    near = np.all(np.isfinite(linear) & (np.abs(linear - size / 2) < 1.5 * size), axis=1)
+    exact = np.array(linear)
+    if near.any():
+        exact[near] = wcs.all_world2pix(sky[near], 0, quiet=True)
+    lost = ~np.isfinite(exact).all(axis=1)
+    exact[lost] = -1e6
+    grids = [exact[:, axis].reshape(grid_x.shape) for axis in (0, 1)]
+    splines = [RectBivariateSpline(rows, columns, grid) for grid in grids]
+    inside_y = np.arange(-pad, shape[0] + pad, dtype=float)
+    inside_x = np.arange(-pad, shape[1] + pad, dtype=float)
+    x, y = (spline(inside_y, inside_x).astype(np.float32) for spline in splines)
+    derivatives = [(spline(rows, columns, dx=1), spline(rows, columns, dy=1)) for spline in splines]
+    jacobian = np.abs(derivatives[0][1] * derivatives[1][0] - derivatives[0][0] * derivatives[1][1])
+    area = RectBivariateSpline(rows, columns, jacobian)(inside_y, inside_x).astype(np.float32)
+    return x, y, area
+
+
+def _interpolated(data, x, y, area):
+    """Spline interpolation, averaged over sub-pixels where an image pixel holds more than one template pixel."""
+    finest = float(np.median(area))
+    count = int(np.clip(np.ceil(np.sqrt(finest) - 0.2), 1, 8))
+    coefficients = ndimage.spline_filter(data, order=SPLINE, output=np.float32, mode="mirror")
+    if count == 1:
+        options = {"order": SPLINE, "prefilter": False, "mode": "constant", "output": np.float32}
+        return ndimage.map_coordinates(coefficients, [y, x], **options)
+    total = np.zeros_like(x)
+    gradients = [np.gradient(axis) for axis in (x, y)]
+    steps = (np.arange(count) + 0.5) / count - 0.5
+    for down in steps:
+        for right in steps:
+            places = [
+                y + down * gradients[1][0] + right * gradients[1][1],
+                x + down * gradients[0][0] + right * gradients[0][1],
+            ]
+            total += ndimage.map_coordinates(
+                coefficients, places, order=SPLINE, prefilter=False, mode="constant", output=np.float32
+            )
+    return total / count**2
+
+
+def _nearest(flagged, x, y):
+    """Look up a map of the template at the nearest template pixel."""
+    column = np.clip(np.rint(x), 0, flagged.shape[1] - 1).astype(np.intp)
+    row = np.clip(np.rint(y), 0, flagged.shape[0] - 1).astype(np.intp)
+    return flagged[row, column]

@@ -1,0 +1,139 @@
+"""From a FITS image to calibrated objects: inspect, detect, catalog, astrometry, photometry."""
+
+
+rule inspect:
+    input:
+        exposure=exposure,
+        usermask=user_mask,
+    output:
+        state=f"{IMAGE}/inspect.json",
+        mask=f"{IMAGE}/mask.fits",
+    log:
+        f"{IMAGE}/logs/inspect.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("inspect"),
+        extra=overrides,
+        code=code("inspect"),
+    shell:
+        "{RUN}/inspect.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --extra {params.extra:q} --exposure {input.exposure:q} --usermask {input.usermask:q}"
+        " --state {output.state:q} --mask {output.mask:q} > {log:q} 2>&1"
+
+
+rule detect:
+    input:
+        previous=rules.inspect.output.state,
+        exposure=exposure,
+        mask=rules.inspect.output.mask,
+    output:
+        state=f"{IMAGE}/detect.json",
+        detections=f"{IMAGE}/detections.fits",
+    log:
+        f"{IMAGE}/logs/detect.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("detect"),
+        code=code("detect"),
+    shell:
+        "{RUN}/detect.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --exposure {input.exposure:q} --mask {input.mask:q}"
+        " --inspect {input.previous:q}"
+        " --state {output.state:q} --detections {output.detections:q} > {log:q} 2>&1"
+
+
+rule catalog:
+    input:
+        previous=rules.inspect.output.state,
+        stars=local_catalog,
+    output:
+        state=f"{IMAGE}/catalog.json",
+        catalog=f"{IMAGE}/catalog.fits",
+    log:
+        f"{IMAGE}/logs/catalog.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("catalog"),
+        code=code("catalog"),
+    shell:
+        "{RUN}/catalog.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --inspect {input.previous:q} --stars {input.stars:q}"
+        " --state {output.state:q} --catalog {output.catalog:q} > {log:q} 2>&1"
+
+
+rule astrometry:
+    input:
+        previous=[rules.detect.output.state, rules.catalog.output.state],
+        inspect=rules.inspect.output.state,
+        detections=rules.detect.output.detections,
+        catalog=rules.catalog.output.catalog,
+    output:
+        state=f"{IMAGE}/astrometry.json",
+        wcs=f"{IMAGE}/wcs.fits",
+        matches=f"{IMAGE}/matches.fits",
+    log:
+        f"{IMAGE}/logs/astrometry.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("astrometry"),
+        code=code("astrometry"),
+    shell:
+        "{RUN}/astrometry.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --inspect {input.inspect:q}"
+        " --detections {input.detections:q} --catalog {input.catalog:q}"
+        " --state {output.state:q} --wcs {output.wcs:q} --matches {output.matches:q} > {log:q} 2>&1"
+
+
+rule photometry:
+    input:
+        previous=rules.astrometry.output.state,
+        inspect=rules.inspect.output.state,
+        detect=rules.detect.output.state,
+        detections=rules.detect.output.detections,
+        wcs=rules.astrometry.output.wcs,
+        catalog=rules.catalog.output.catalog,
+    output:
+        state=f"{IMAGE}/photometry.json",
+        objects=f"{IMAGE}/objects.fits",
+        calibrators=f"{IMAGE}/calibrators.fits",
+    log:
+        f"{IMAGE}/logs/photometry.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("photometry"),
+        code=code("photometry"),
+    shell:
+        "{RUN}/photometry.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
+        " --detections {input.detections:q} --wcs {input.wcs:q} --catalog {input.catalog:q}"
+        " --state {output.state:q} --objects {output.objects:q} --calibrators {output.calibrators:q} > {log:q} 2>&1"

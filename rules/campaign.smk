@@ -1,0 +1,78 @@
+"""From the images' candidates to sources, light curves, plots and the page."""
+
+
+rule sources:
+    input:
+        image_products(
+            "status.json",
+            "candidates.fits",
+            "photometry.json",
+            "difference.fits",
+            "psf.fits",
+            "wcs.fits",
+            "astrometry.json",
+        ),
+    output:
+        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
+    log:
+        f"{RESULTS}/campaign/logs/sources.log",
+    conda:
+        ENVIRONMENT
+    params:
+        params=section("sources"),
+        code=code("sources"),
+        images=" ".join(CAMPAIGN.images),
+    shell:
+        "{RUN}/sources.py --results {RESULTS:q} --images {IMAGE_LIST:q} --params {params.params:q}"
+        " --code {params.code} > {log:q} 2>&1"
+
+
+rule plots:
+    input:
+        state=f"{IMAGE}/status.json",
+        exposure=exposure,
+        mask=rules.inspect.output.mask,
+        objects=rules.photometry.output.objects,
+        calibrators=rules.photometry.output.calibrators,
+        matches=rules.astrometry.output.matches,
+        photometry=rules.photometry.output.state,
+        detect=rules.detect.output.state,
+        difference=rules.subtract.output.difference,
+        candidates=rules.transients.output.everything,
+    output:
+        overview=f"{IMAGE}/plots/overview.png",
+        fwhm=f"{IMAGE}/plots/fwhm.png",
+        zeropoint=f"{IMAGE}/plots/zeropoint.png",
+        astrometry=f"{IMAGE}/plots/astrometry.png",
+        limit=f"{IMAGE}/plots/limit.png",
+    log:
+        f"{IMAGE}/logs/plots.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        code=code("plots"),
+    shell:
+        "{RUN}/plots.py --name {wildcards.image} --images {RESULTS:q}/images/{wildcards.image}"
+        " --exposure {input.exposure:q} --plots {RESULTS:q}/images/{wildcards.image}/plots > {log:q} 2>&1"
+
+
+rule report:
+    input:
+        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
+        image_products("cutouts.fits", "plots/overview.png"),
+    output:
+        f"{RESULTS}/campaign/report.html",
+    log:
+        f"{RESULTS}/campaign/logs/report.log",
+    conda:
+        ENVIRONMENT
+    params:
+        params=section("report"),
+        code=code("report"),
+        images=" ".join(CAMPAIGN.images),
+    shell:
+        "{RUN}/report.py --results {RESULTS:q} --images {IMAGE_LIST:q} --params {params.params:q}"
+        " --code {params.code} > {log:q} 2>&1"

@@ -1,0 +1,101 @@
+"""From calibrated objects to candidates: template, subtract, transients."""
+
+
+rule template:
+    input:
+        previous=rules.photometry.output.state,
+        wcs=rules.astrometry.output.wcs,
+        inspect=rules.inspect.output.state,
+        template=local_template,
+        usermask=template_mask,
+    output:
+        state=f"{IMAGE}/template.json",
+        template=f"{IMAGE}/template.fits",
+    log:
+        f"{IMAGE}/logs/template.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("template"),
+        code=code("template"),
+    shell:
+        "{RUN}/template.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --wcs {input.wcs:q} --inspect {input.inspect:q}"
+        " --source {input.template:q} --usermask {input.usermask:q}"
+        " --state {output.state:q} --template {output.template:q} > {log:q} 2>&1"
+
+
+rule subtract:
+    input:
+        previous=rules.template.output.state,
+        exposure=exposure,
+        inspect=rules.inspect.output.state,
+        detect=rules.detect.output.state,
+        mask=rules.inspect.output.mask,
+        objects=rules.photometry.output.objects,
+        template=rules.template.output.template,
+        wcs=rules.astrometry.output.wcs,
+    output:
+        state=f"{IMAGE}/subtract.json",
+        difference=f"{IMAGE}/difference.fits",
+        psf=f"{IMAGE}/psf.fits",
+    log:
+        f"{IMAGE}/logs/subtract.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("subtract"),
+        code=code("subtract"),
+    shell:
+        "{RUN}/subtract.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
+        " --detect {input.detect:q} --mask {input.mask:q} --objects {input.objects:q}"
+        " --template {input.template:q} --wcs {input.wcs:q}"
+        " --state {output.state:q} --difference {output.difference:q} --psf {output.psf:q} > {log:q} 2>&1"
+
+
+rule transients:
+    input:
+        previous=rules.subtract.output.state,
+        exposure=exposure,
+        inspect=rules.inspect.output.state,
+        photometry=rules.photometry.output.state,
+        objects=rules.photometry.output.objects,
+        difference=rules.subtract.output.difference,
+        psf=rules.subtract.output.psf,
+        template=rules.template.output.template,
+        wcs=rules.astrometry.output.wcs,
+    output:
+        state=f"{IMAGE}/status.json",
+        candidates=f"{IMAGE}/candidates.fits",
+        everything=f"{IMAGE}/candidates_all.fits",
+        cutouts=f"{IMAGE}/cutouts.fits",
+    log:
+        f"{IMAGE}/logs/transients.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("transients"),
+        code=code("transients"),
+    shell:
+        "{RUN}/transients.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
+        " --photometry {input.photometry:q} --objects {input.objects:q} --difference {input.difference:q}"
+        " --subtract {input.previous:q} --psf {input.psf:q} --template {input.template:q} --wcs {input.wcs:q}"
+        " --state {output.state:q} --candidates {output.candidates:q} --everything {output.everything:q}"
+        " --cutouts {output.cutouts:q} > {log:q} 2>&1"

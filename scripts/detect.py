@@ -1,0 +1,36 @@
+"""Find and measure the objects of an image."""
+
+from nightsift.detect import detect
+from nightsift.io.fits import read_image
+from nightsift.io.stage import Stage
+
+STAGE = Stage(
+    "detect",
+    __doc__,
+    inputs={"exposure": "the FITS image", "mask": "mask of inspect", "inspect": "facts of inspect"},
+    outputs={"detections": "table:detections"},
+)
+
+
+def work(job):
+    facts = job.facts_of("inspect")
+    image = read_image(job.inputs["exposure"], facts["hdu"])
+    mask = job.read_images("mask")[0]["PRIMARY"]
+    result = job.call(detect, image.data, mask, facts["gain"], job.params)
+    job.write_table("detections", result.objects, "detections")
+    job.facts |= {
+        "fwhm": result.seeing.fwhm,
+        "fwhm_coefficients": result.seeing.coefficients,
+        "aperture": result.aperture,
+        "background": result.background_level,
+        "noise": result.noise,
+        "n_objects": len(result.objects),
+    }
+
+
+def main(arguments=None):
+    return STAGE.run(work, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,71 @@
+"""Tie the magnitudes of an image to the catalogue."""
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from nightsift.io.stage import Stage
+from nightsift.photometry import Seeing, calibrate, photometry
+
+STAGE = Stage(
+    "photometry",
+    __doc__,
+    inputs={
+        "inspect": "facts of inspect",
+        "detect": "facts of detect",
+        "detections": "detections of detect",
+        "wcs": "solution of astrometry",
+        "catalog": "stars of catalog",
+    },
+    outputs={"objects": "table:objects", "calibrators": "table:calibrators"},
+)
+PER_MATCH = ("match_object", "match_catalog", "used", "residual", "contamination")
+
+
+def work(job):
+    inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
+    wcs = WCS(fits.getheader(job.inputs["wcs"]))
+    objects, stars = job.read_table("detections"), job.read_table("catalog")
+    objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
+    scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
+    seeing = Seeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]))
+    result = job.call(photometry, objects, stars, seeing, inspected["filter"], job.params)
+    job.write_table("objects", calibrate(objects, result), "objects")
+    job.write_table("calibrators", calibrators(objects, stars, result), "calibrators")
+    facts = result.to_dict() | dict.fromkeys(PER_MATCH, ())
+    del facts["warnings"]
+    job.facts |= facts | {"pixscale": scale}
+
+
+def calibrators(objects, stars, result):
+    rows, found = result.match_object, result.match_catalog
+    color = np.full(len(found), np.nan)
+    if result.color:
+        blue, red = result.color.split("-")
+        color = np.asarray(stars[f"{blue}mag"] - stars[f"{red}mag"], float)[found]
+    flux = np.asarray(objects["flux"], float)[rows]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        instrumental = -2.5 * np.log10(flux)
+    return Table(
+        {
+            "x": objects["x"][rows],
+            "y": objects["y"][rows],
+            "mag_cat": np.asarray(stars[f"{result.band}mag"], float)[found],
+            "mag_instr": instrumental,
+            "error": 1.0857 * np.asarray(objects["fluxerr"], float)[rows] / flux,
+            "color": color,
+            "residual": result.residual,
+            "contamination": result.contamination,
+            "used": result.used,
+        }
+    )
+
+
+def main(arguments=None):
+    return STAGE.run(work, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,221 @@
+"""Join the candidates of all images into sources with light curves, and list the images."""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table, vstack
+from astropy.wcs import WCS
+
+from nightsift import parameters, sources, tables
+from nightsift.io import products, results
+from nightsift.photometry import Photometry
+from nightsift.psf import Psf, forced
+
+NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
+
+
+class Image:
+    """What is kept in memory of an image: its facts and its candidates, not its pixels."""
+
+    def __init__(self, name, folder):
+        self.name, self.folder = name, folder
+        self.state = results.read_state(folder)
+        inspect, detect, astrometry, photometry = (
+            results.read_facts(folder, stage) for stage in ("inspect", "detect", "astrometry", "photometry")
+        )
+        self.filter = str(inspect.get("filter") or inspect.get("filter_name") or "")
+        self.mjd, self.shape = number(inspect, "mjd"), inspect.get("shape")
+        self.fwhm, self.n_objects = number(detect, "fwhm"), int(detect.get("n_objects") or 0)
+        rms = astrometry.get("rms")
+        self.rms = float(np.sqrt(np.mean(np.square(rms)))) if rms and None not in rms else np.nan
+        self.header = results.read_wcs_header(folder / "wcs.fits")
+        self.pixscale = pixel_scale(self.header) if self.header else number(inspect, "pixscale")
+        self.numbers = {key: number(photometry, key) for key in ("zp", "zp_err", "color_term", "maglim")}
+        self.photometry = Photometry.from_dict(NOT_KEPT | photometry) if "coefficients" in photometry else None
+        finished = self.state["status"] != "error"
+        path = folder / "candidates.fits"
+        self.candidates = results.read_rows(path, "candidates") if finished else tables.empty("candidates")
+        self.subtracted = finished and self.photometry is not None and self.header is not None
+
+    def zero_point(self, x, y):
+        if self.photometry is None:
+            return np.full(np.shape(x), np.nan)
+        return self.photometry.zero_point(np.asarray(x, float), np.asarray(y, float))
+
+    def row(self):
+        return {
+            "image": self.name,
+            "status": self.state["status"],
+            "stage": self.state["stage"],
+            "reason": self.state["reason"],
+            "warnings": len(self.state["warnings"]),
+            "filter": self.filter,
+            "mjd": self.mjd,
+            "fwhm": self.fwhm,
+            **self.numbers,
+            "astrom_rms": self.rms,
+            "n_objects": self.n_objects,
+            "n_candidates": len(self.candidates),
+        }
+
+
+def number(facts, key):
+    value = facts.get(key)
+    return np.nan if value is None else float(value)
+
+
+def pixel_scale(header):
+    return 3600 * float(np.sqrt(np.abs(np.linalg.det(WCS(header, relax=True).pixel_scale_matrix))))
+
+
+def measure(folder, planes, x, y):
+    """Fit the PSF at positions of an image's difference; return flux and error, NaN where too much is masked."""
+    images, header = products.read_images(folder / "psf.fits")
+    fit = forced(planes["DIFFERENCE"], planes["SIGMA"], planes["MASK"] != 0, Psf.from_images(images, header), x, y)
+    return np.asarray(fit.flux, float), np.asarray(fit.fluxerr, float)
+
+
+def gather(images):
+    """Return the candidates of all images, with the row of each in its own file."""
+    parts = []
+    for image in images:
+        part = image.candidates
+        if len(part):
+            part["row"] = np.arange(len(part))
+            part["zp_here"] = image.zero_point(part["x"], part["y"])
+            part["weight"] = sources.position_weight(image.fwhm * image.pixscale, part["snr"], image.rms)
+            parts.append(part)
+        image.candidates = range(len(part))
+    if not parts:
+        return Table(tables.empty("candidates"), copy=False)
+    return vstack(parts, metadata_conflicts="silent")
+
+
+def join(candidates, images, params):
+    with_candidates = [image for image in images if len(image.candidates)]
+    fwhm = np.array([image.fwhm * image.pixscale for image in with_candidates])
+    rms = np.array([image.rms for image in with_candidates])
+    radius = sources.association_radius(fwhm, rms, params)
+    if not len(candidates):
+        nothing = np.zeros(0)
+        return sources.associate(nothing, nothing, nothing, nothing, radius)
+    values = (candidates[name] for name in ("ra", "dec", "weight", "image"))
+    return sources.associate(*values, radius)
+
+
+def force(image, association, wanted, levels):
+    """Return the light-curve rows of the sources `wanted` that an image covers, or None."""
+    header, shape = image.header, image.shape
+    near = nearby(header, shape, association, wanted)
+    if not len(near):
+        return near, None
+    planes = results.read_planes(image.folder / "difference.fits")
+    if "DIFFERENCE" not in planes or not (image.folder / "psf.fits").is_file():
+        return near[:0], None
+    x, y = np.array(WCS(header, relax=True).all_world2pix(association.ra[near], association.dec[near], 0, quiet=True))
+    inside = sources.covered(x, y, planes["MASK"])
+    near, x, y = near[inside], x[inside], y[inside]
+    if not len(near):
+        return near, None
+    flux, fluxerr = measure(image.folder, planes, x, y)
+    done = np.isfinite(flux) & (fluxerr > 0)
+    near, x, y, measured = near[done], x[done], y[done], (flux[done], fluxerr[done])
+    flags = sources.mask_flags(x, y, planes["MASK"], max(image.fwhm, 1.0))
+    exposure = sources.Exposure(image.name, image.mjd, image.filter, image.fwhm)
+    level = levels.get(image.filter, np.full(len(association.ra), np.nan))[near]
+    names = np.array(association.names)[near]
+    return near, sources.forced_rows(exposure, names, measured, image.zero_point(x, y), level, flags)
+
+
+def nearby(header, shape, association, wanted):
+    """Return those of the sources `wanted` that lie within the circle around an image."""
+    wcs = WCS(header, relax=True)
+    height, width = shape
+    corners = wcs.all_pix2world([[-1, -1], [width, -1], [-1, height], [width, height]], 0)
+    center = sources.unit_vectors(*wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0).T)
+    least = (sources.unit_vectors(*corners.T) @ center[0]).min()
+    return wanted[sources.unit_vectors(association.ra[wanted], association.dec[wanted]) @ center[0] >= least]
+
+
+def light_curves(images, candidates, association, params):
+    """Return the light curves, and how many images cover each source."""
+    size = len(association.ra)
+    group = association.group
+    count = np.bincount(group[group >= 0], minlength=size)
+    n_images = count.copy()
+    kept = count >= params.min_detections
+    if not size:
+        return tables.empty("lightcurves"), n_images
+    chosen = (group >= 0) & kept[group]
+    names = np.array(association.names)
+    rows = [sources.detected_rows(candidates[chosen], candidates["zp_here"][chosen], names[group[chosen]])]
+    levels = sources.template_levels(candidates, candidates["zp_here"], group, size)
+    of_image = np.asarray(candidates["image"], str)
+    for image in images:
+        if image.subtracted:
+            seen = group[(of_image == image.name) & (group >= 0)]
+            near, forced_here = force(image, association, np.setdiff1d(np.arange(size), seen), levels)
+            n_images[near] += 1
+            if forced_here is not None:
+                rows.append(forced_here[kept[near]])
+    table = vstack(rows, metadata_conflicts="silent")
+    table.sort(["source", "mjd", "image"])
+    return table, n_images
+
+
+def parser():
+    parser = argparse.ArgumentParser(prog="sources.py", description=__doc__)
+    parser.add_argument("--results", type=Path, required=True, help="the results folder")
+    parser.add_argument("--images", type=Path, required=True, help="names of the images, one a line")
+    parser.add_argument("--params", type=json.loads, default={}, help="JSON of the section 'sources'")
+    parser.add_argument("--code", default="", help="version of the code, for the provenance")
+    return parser
+
+
+def state_digest(images):
+    """Return a digest of all states; each holds digests of what it was made from."""
+    total = hashlib.sha256()
+    for image in images:
+        total.update(json.dumps([image.name, image.state], sort_keys=True).encode())
+    return total.hexdigest()[:32]
+
+
+def main(arguments=None):
+    start = time.perf_counter()
+    options = parser().parse_args(arguments)
+    params = parameters.Sources(**options.params)
+    folder = options.results / "images"
+    images = [Image(name, folder / name) for name in sorted(results.read_names(options.images))]
+    provenance = products.Provenance("sources", options.code, options.params, {"states": state_digest(images)})
+    listed = Table([image.row() for image in images]) if images else tables.empty("images")
+    candidates = gather(images)
+    association = join(candidates, images, params)
+    curves, n_images = light_curves(images, candidates, association, params)
+    found = sources.source_table(candidates, association, n_images)
+    found.sort(["ra", "dec"])
+    names = np.array([*association.names, ""])
+    candidates["source"] = names[association.group] if len(candidates) else np.zeros(0, "U1")
+    candidates.remove_columns([name for name in ("zp_here", "weight") if name in candidates.colnames])
+    candidates.sort(["image", "x", "y"])
+    campaign = options.results / "campaign"
+    found.meta["radius_arcsec"] = round(association.radius, 4)
+    for name, table, schema in (
+        ("images", listed, "images"),
+        ("candidates", candidates, "campaign_candidates"),
+        ("sources", found, "sources"),
+        ("lightcurves", curves, "lightcurves"),
+    ):
+        table.meta = {key: value for key, value in table.meta.items() if key == "radius_arcsec"}
+        products.write_table(campaign / f"{name}.ecsv", table, schema, provenance)
+    spent = time.perf_counter() - start
+    print(f"sources: {len(candidates)} candidates, {len(found)} sources in {spent:.1f} s", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,53 @@
+"""Match the template to the image and subtract it."""
+
+from astropy.io import fits
+
+from nightsift.io.fits import read_image
+from nightsift.io.stage import Stage
+from nightsift.subtract import Exposure, Reference, subtract
+
+STAGE = Stage(
+    "subtract",
+    __doc__,
+    inputs={
+        "exposure": "the FITS image",
+        "inspect": "facts of inspect",
+        "detect": "facts of detect",
+        "mask": "mask of inspect",
+        "objects": "objects of photometry",
+        "template": "template on the image's pixels",
+        "wcs": "solution of astrometry",
+    },
+    outputs={"difference": "images", "psf": "images"},
+)
+
+
+def work(job):
+    inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
+    exposure = Exposure(
+        data=read_image(job.inputs["exposure"], inspected["hdu"]).data,
+        mask=job.read_images("mask")[0]["PRIMARY"],
+        gain=inspected["gain"],
+        fwhm=detected["fwhm"],
+        aperture=detected["aperture"],
+    )
+    layers = job.read_images("template")[0]
+    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"])
+    result = job.call(subtract, exposure, reference, job.read_table("objects"), job.params)
+    header = fits.getheader(job.inputs["wcs"])
+    for name in [key for key in header if key.startswith("NS")] + ["SIMPLE", "BITPIX", "NAXIS", "EXTEND"]:
+        header.remove(name, ignore_missing=True)
+    layers = {"DIFFERENCE": result.data, "SIGMA": result.sigma, "SNR": result.snr, "MASK": result.mask}
+    job.write_images("difference", layers | {"MODEL": result.model}, header)
+    images, about = result.psf.to_images()
+    about["NOISECOR"] = (result.facts["noise_correlation"], "true error of a PSF flux over that for white noise")
+    job.write_images("psf", images, about)
+    job.facts |= result.facts
+
+
+def main(arguments=None):
+    return STAGE.run(work, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

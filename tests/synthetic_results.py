@@ -1,0 +1,255 @@
+"""Products of a campaign as the stages leave them, from known sources: what the campaign's scripts are tested on."""
+
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from nightsift import tables
+from nightsift.io import products
+from nightsift.planes import Flag, Mask
+from nightsift.psf import Psf, functions
+
+SIDE, SCALE, FWHM, NOISE, ZP = 200, 1.0, 3.0, 5.0, 25.0
+PROVENANCE = products.Provenance("test", "0", {})
+EVIL = "<script>alert(1)</script>"
+
+
+def wcs_header(ra, dec, side=SIDE):
+    header = fits.Header()
+    header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+    header["CRPIX1"] = header["CRPIX2"] = (side + 1) / 2
+    header["CRVAL1"], header["CRVAL2"] = ra % 360, dec
+    header["CD1_1"], header["CD1_2"], header["CD2_1"], header["CD2_2"] = -SCALE / 3600, 0.0, 0.0, SCALE / 3600
+    header["RADESYS"] = "ICRS"
+    return header
+
+
+def point(shape, x, y, flux):
+    rows, columns = np.indices(shape)
+    sigma = FWHM / 2.3548
+    return flux * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+
+
+def gaussian_psf(shape):
+    v, u = np.mgrid[-9:10, -9:10].astype(float)
+    basis = functions(u.ravel(), v.ravel(), FWHM)
+    profile = point((19, 19), 9, 9, 1.0).ravel()
+    coefficients = np.linalg.lstsq(basis, profile, rcond=1e-10)[0]
+    return Psf(coefficients[None], FWHM, shape, 0, 3 * FWHM, 50, 1.0)
+
+
+def photometry_facts(shape, zp):
+    return {
+        "band": "r",
+        "color": "g-r",
+        "zp": zp,
+        "zp_err": 0.004,
+        "color_term": -0.05,
+        "color_term_err": 0.01,
+        "order": 1,
+        "intrinsic": 0.01,
+        "scatter": 0.012,
+        "n_matched": 60,
+        "n_used": 55,
+        "chi2": 1.0,
+        "parameters": ["zp", "x", "y", "color"],
+        "coefficients": [zp, 0.02, -0.01, -0.05],
+        "covariance": np.diag([1.6e-5] * 4).tolist(),
+        "shape": list(shape),
+        "limit_snr": 5.0,
+        "maglim": 18.79,
+        "maglim_snr": 18.79,
+        "maglim_noise": 18.79,
+        "maglim_model": [3600 * 10 ** (-0.8 * zp), 0.5 * 10 ** (-0.4 * zp), 0.0],
+    }
+
+
+def zero_point(x, y, zp=ZP):
+    half = (SIDE - 1) / 2
+    return zp + 0.02 * (x / half - 1) - 0.01 * (y / half - 1)
+
+
+def stars(rng, count, side=SIDE):
+    x, y = rng.uniform(3, side - 4, (2, count))
+    mag = rng.uniform(14, 21, count)
+    flux = 10 ** (0.4 * (zero_point(x, y) - mag))
+    error = np.sqrt(60.0**2 + flux / 2)
+    table = tables.empty("objects")
+    values = {
+        "x": x,
+        "y": y,
+        "flux": flux,
+        "fluxerr": error,
+        "snr": flux / error,
+        "fwhm": FWHM * rng.normal(1, 0.03 + 0.5 / np.sqrt(flux / error), count),
+        "flags": np.where(rng.random(count) < 0.1, int(Flag.SATURATED), 0),
+        "mag_calib": mag,
+        "mag_calib_err": 1.0857 * error / flux,
+    }
+    return Table({name: values.get(name, np.zeros(count, table[name].dtype)) for name in table.colnames})
+
+
+def candidate_table(rows, image, mjd, band, header):
+    """Rows are dictionaries with x, y, flux and what else differs from the default."""
+    table = tables.empty("candidates")
+    if not rows:
+        return table
+    wcs = WCS(header)
+    values = {name: [] for name in table.colnames}
+    for row in rows:
+        ra, dec = wcs.all_pix2world(row["x"], row["y"], 0)
+        error = row.get("fluxerr", 25.0)
+        full = {
+            "ra": float(ra),
+            "dec": float(dec),
+            "fluxerr": error,
+            "snr": row["flux"] / error,
+            "fwhm": FWHM,
+            "flags": 0,
+            "mag_calib": zero_point(row["x"], row["y"]) - 2.5 * np.log10(abs(row["flux"])),
+            "mag_calib_err": 1.0857 * error / abs(row["flux"]),
+            "image": image,
+            "mjd": mjd,
+            "filter": band,
+            "score": 0.9,
+            "is_real": True,
+            "reasons": "",
+            "label": "new",
+            "maglim": 20.5,
+            "template_flux": 1000.0,
+        } | row
+        for name in values:
+            values[name].append(full.get(name, 1.0))
+    return Table(values)
+
+
+def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, seed=1, aside=(), status=None):
+    """Write all products of an image with the sources `rows` (x, y, flux; `found` False = not a candidate)."""
+    rng = np.random.default_rng(seed)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    folder, shape, header = Path(folder) / name, (SIDE, SIDE), wcs_header(ra, dec)
+    difference = rng.normal(0, NOISE, shape)
+    for row in rows:
+        difference += point(shape, row["x"], row["y"], row["flux"])
+    difference, sigma = difference.astype(np.float32), np.full(shape, NOISE, np.float32)
+    mask = np.zeros(shape, np.int32)
+    mask[:6], mask[:, -20:] = int(Mask.EDGE), int(Mask.NO_TEMPLATE)
+    mask[90:94, 30:34] |= int(Mask.SATURATED)
+    objects = stars(rng, 300)
+    sky = (difference + 500).astype(np.float32)
+    for star in objects[objects["flux"] > 2000]:
+        sky += point(shape, star["x"], star["y"], star["flux"]).astype(np.float32)
+    fits.writeto(folder.parent.parent / f"{name}.fits", sky, overwrite=True)
+    write = products.write_json
+    start = {"image": name, "status": "ok", "stage": None, "reason": "", "warnings": [], "stopped": None}
+    facts = {"mjd": mjd, "exptime": 60.0, "filter": band, "shape": list(shape), "hdu": 0, "pixscale": SCALE}
+    write(folder / "inspect.json", start | facts)
+    write(folder / "detect.json", start | {"fwhm": FWHM, "noise": NOISE, "n_objects": len(objects)})
+    write(folder / "astrometry.json", start | {"rms": [0.05, 0.06], "order": 2, "n_matches": 60})
+    write(folder / "photometry.json", start | photometry_facts(shape, zp))
+    write(folder / "status.json", start | (status or {}))
+    products.write_images(folder / "mask.fits", {"MASK": mask}, header, PROVENANCE)
+    with products.atomic(folder / "wcs.fits") as temporary:
+        fits.PrimaryHDU(header=header).writeto(temporary, overwrite=True)
+    planes = {"DIFFERENCE": difference, "SIGMA": sigma, "SNR": difference / sigma, "MASK": mask}
+    products.write_images(folder / "difference.fits", planes, header, PROVENANCE)
+    products.write_images(folder / "psf.fits", *gaussian_psf(shape).to_images(), PROVENANCE)
+    products.write_table(folder / "objects.fits", objects, "objects", PROVENANCE)
+    _write_stars(folder, objects, rng)
+    found = candidate_table([row for row in rows if row.get("found", True)], name, mjd, band, header)
+    products.write_table(folder / "candidates.fits", found, "candidates", PROVENANCE)
+    dropped = [{**row, "is_real": False, "reasons": row["reasons"]} for row in aside]
+    everything = candidate_table([row for row in rows if row.get("found", True)] + dropped, name, mjd, band, header)
+    products.write_table(folder / "candidates_all.fits", everything, "candidates", PROVENANCE)
+    cutouts = np.stack([_cutout(difference, sky, row) for row in found]) if len(found) else np.zeros((0, 4, 41, 41))
+    products.write_images(
+        folder / "cutouts.fits", {"CUTOUTS": cutouts.astype(np.float32)} if len(found) else {}, None, PROVENANCE
+    )
+
+
+def _cutout(difference, sky, row):
+    rows = np.arange(41) - 20 + round(row["y"])
+    columns = np.arange(41) - 20 + round(row["x"])
+    stamp = np.full((4, 41, 41), np.nan)
+    inside = np.ix_((rows >= 0) & (rows < SIDE), (columns >= 0) & (columns < SIDE))
+    where = np.ix_(rows[(rows >= 0) & (rows < SIDE)], columns[(columns >= 0) & (columns < SIDE)])
+    for number, plane in enumerate((sky, sky - difference, difference, difference / NOISE)):
+        stamp[number][inside] = plane[where]
+    return stamp
+
+
+def _write_stars(folder, objects, rng):
+    bright = objects[objects["snr"] > 30][:60]
+    count = len(bright)
+    matches = Table({"object": np.arange(count), "x": bright["x"], "y": bright["y"]})
+    matches["dx"], matches["dy"] = rng.normal(0, 0.05, (2, count))
+    matches["ra"], matches["dec"] = np.zeros((2, count))
+    products.write_table(folder / "matches.fits", matches, "matches", PROVENANCE)
+    calibrators = Table({name: bright[name] for name in ("x", "y")})
+    calibrators["mag_cat"], calibrators["mag_instr"] = bright["mag_calib"], bright["mag_calib"] - ZP
+    calibrators["color"] = rng.normal(0.6, 0.3, count)
+    calibrators["error"] = 0.01
+    calibrators["residual"] = rng.normal(0, 0.012, count)
+    calibrators["contamination"] = 0.0
+    calibrators["used"] = rng.random(count) > 0.1
+    fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(calibrators)]).writeto(folder / "calibrators.fits")
+
+
+def write_stopped(folder, name, status, stage, reason, **facts):
+    """Write what is there of an image that stopped at its first stages."""
+    folder = Path(folder) / name
+    state = {"image": name, "status": status, "stage": stage, "reason": reason, "warnings": [], "stopped": stage}
+    products.write_json(folder / "inspect.json", state | facts)
+    for later in ("detect", "astrometry", "photometry", "status"):
+        products.write_json(folder / f"{later}.json", state)
+    for image in ("mask", "wcs", "difference", "psf", "cutouts"):
+        products.write_images(folder / f"{image}.fits", {}, None, PROVENANCE)
+    for schema in ("objects", "matches", "candidates"):
+        products.write_table(folder / f"{schema}.fits", tables.empty(schema), schema, PROVENANCE)
+    products.write_table(folder / "candidates_all.fits", tables.empty("candidates"), "candidates", PROVENANCE)
+
+
+def write_campaign(results, n_images=8):
+    """Write a campaign around RA 0 with two lasting sources, a short one, artefacts, and images that failed."""
+    folder, names = Path(results) / "images", []
+    (folder.parent / "campaign").mkdir(parents=True, exist_ok=True)
+    for number in range(n_images):
+        name = f"night_{number:02d}"
+        shift = 12.0 * number
+        light = 900 * np.exp(-0.5 * ((number - 3) / 2.5) ** 2)
+        rows = [
+            {"x": 60.0 + shift, "y": 80.0, "flux": light, "found": light > 150},
+            {"x": 40.2 + shift, "y": 150.4, "flux": 400.0, "label": "variable", "template_flux": 5000.0, "score": 0.7},
+        ]
+        if number == 3:
+            rows.append({"x": 120.0, "y": 40.0, "flux": -300.0, "label": "faded", "score": 0.6, "mag_calib": np.nan})
+        aside = [{"x": 20.0, "y": 30.0, "flux": 150.0, "reasons": "negative,dipole"}]
+        aside.append({"x": 100.0, "y": 180.0, "flux": 140.0, "reasons": "shape"})
+        band, status = "r", None
+        if number == 1:
+            status = {"warnings": [f"inspect: gain not in the header, {EVIL}", "photometry: few stars"]}
+        if number == 5:
+            status = {"status": "degraded", "stage": "subtract", "reason": "the kernel does not fit: residuals of 9 %"}
+        write_image(
+            folder,
+            name,
+            0.005 + shift * SCALE / 3600 / np.cos(np.radians(20.0)),
+            20.0,
+            rows,
+            mjd=60310.25 + number,
+            band=band,
+            seed=number,
+            aside=aside,
+            status=status,
+        )
+        names.append(name)
+    write_stopped(folder, "cloudy", "rejected", "astrometry", f"only 3 objects, {EVIL}", mjd=60319.0, filter=EVIL)
+    write_stopped(folder, "broken", "error", "subtract", "ValueError: array must not contain infs or NaNs")
+    (folder / "killed").mkdir()
+    names += ["cloudy", "broken", "killed"]
+    listed = folder.parent / "campaign" / "images.list"
+    listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return listed

@@ -1,0 +1,258 @@
+"""Zero points, colour terms and limits against simulated and real truth."""
+
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from nightsift import limits, parameters
+from nightsift.catalog import catalog, field
+from nightsift.errors import Rejected
+from nightsift.io.catalogs import read_catalog
+from nightsift.photometry import Photometry, Seeing, calibrate, light_fraction, photometry
+from nightsift.planes import Flag
+
+SHARED = Path(__file__).parents[2] / "shared"
+SIZE, SCALE, ZP = 1024, 0.5, 25.0
+SEEING = Seeing(fwhm=3.0, pixscale=SCALE, aperture=3.0, shape=(SIZE, SIZE))
+PARAMS = parameters.Photometry()
+
+
+def simulate(seed, n, mags=(13.0, 17.5), color=0.0, slope=0.0, intrinsic=0.0, outliers=0.0, cat_err=0.01):
+    """Return objects above S/N 5 and the catalogue: noise of 100 ADU in the aperture, gain 2."""
+    rng = np.random.default_rng(seed)
+    mag, blue = rng.uniform(*mags, n), rng.normal(0.7, 0.35, n)
+    # on a jittered lattice: chance blends are the business of one test, not of all
+    side = int(np.ceil(np.sqrt(n)))
+    cell = rng.permutation(side**2)[:n]
+    x, y = ((part + rng.uniform(0.2, 0.8, n)) * SIZE / side for part in (cell % side, cell // side))
+    u, v = 2 * (x + 0.5) / SIZE - 1, 2 * (y + 0.5) / SIZE - 1
+    instrumental = mag - ZP - color * blue - slope * (u + 0.5 * v) + rng.normal(0, 1, n) * intrinsic
+    instrumental += rng.normal(0, 1, n) * (rng.random(n) < outliers)
+    flux, noise = 10 ** (-0.4 * instrumental), np.full(n, 100.0)
+    flux = flux + rng.normal(0, 1, n) * np.sqrt(noise**2 + flux / 2)
+    error = np.sqrt(noise**2 + np.maximum(flux, 0) / 2)
+    ra, dec = 150 + (x - SIZE / 2) * SCALE / 3600, (y - SIZE / 2) * SCALE / 3600
+    objects = Table({"x": x, "y": y, "ra": ra, "dec": dec, "flux": flux, "fluxerr": error, "bgerr": noise})
+    objects["snr"], objects["flags"] = flux / error, 0
+    stars = Table({"ra": ra, "dec": dec})
+    for band, truth in (("r", mag), ("g", mag + blue)):
+        stars[f"{band}mag"], stars[f"e_{band}mag"] = truth + rng.normal(0, cat_err, n), cat_err
+    return objects[objects["snr"] > 5], stars
+
+
+def offset(result, color, at=0.7):
+    """Return the error of the zero point for a star of usual colour, and its formal error."""
+    weight = np.zeros(len(result.coefficients))
+    weight[0] = 1
+    if result.color is not None:
+        weight[-1] = at
+    return weight @ result.coefficients - ZP - color * at, np.sqrt(weight @ result.covariance @ weight)
+
+
+@pytest.mark.parametrize(
+    ("n", "runs", "intrinsic"), [(8, 80, 0.0), (8, 80, 0.02), (27, 60, 0.0), (27, 60, 0.02), (300, 50, 0.02)]
+)
+def test_the_zero_point_is_unbiased_and_its_error_honest(n, runs, intrinsic):
+    pairs = [offset(photometry(*simulate(s, n, intrinsic=intrinsic), SEEING, "r", PARAMS), 0.0) for s in range(runs)]
+    error, formal = np.transpose(pairs)
+    pull = error / formal
+    assert abs(error.mean()) < 3.5 * error.std() / np.sqrt(runs)
+    assert 0.7 < pull.std() < 1.3
+
+
+def test_the_color_term_is_unbiased_with_noisy_colors():
+    results = [photometry(*simulate(s, 200, color=0.3, cat_err=0.05), SEEING, "r", PARAMS) for s in range(50)]
+    assert all(result.color == "g-r" for result in results)
+    pull = np.array([(result.color_term - 0.3) / result.color_term_err for result in results])
+    assert abs(pull.mean()) < 0.5
+    assert 0.7 < pull.std() < 1.3
+
+
+def test_faint_stars_do_not_bias_the_zero_point():
+    runs = [photometry(*simulate(s, 300, mags=(15.5, 19.5)), SEEING, "r", PARAMS) for s in range(50)]
+    error, formal = np.transpose([offset(result, 0.0) for result in runs])
+    assert abs(error.mean()) < 3.5 * error.std() / np.sqrt(50)
+    assert error.std() / np.sqrt(50) < 0.0015
+    assert 0.7 < np.std(error / formal) < 1.3
+
+
+def test_the_order_is_what_the_stars_support():
+    flat = [photometry(*simulate(s, 27, intrinsic=0.01), SEEING, "r", PARAMS) for s in range(25)]
+    assert sum(result.order == 0 and result.color is None for result in flat) >= 23
+    tilted = [photometry(*simulate(s, 100, slope=0.05), SEEING, "r", PARAMS) for s in range(15)]
+    assert sum(result.order == 1 for result in tilted) >= 14
+    error = [result.zero_point(SIZE - 0.5, SIZE - 0.5) - ZP - 0.075 for result in tilted]
+    formal = [result.zero_point_error(SIZE - 0.5, SIZE - 0.5) for result in tilted]
+    assert 0.5 < np.std(np.array(error) / formal) < 1.6
+    assert photometry(*simulate(1, 8, slope=0.05), SEEING, "r", PARAMS).order == 0
+
+
+def test_a_fifth_of_outliers_does_no_harm():
+    for n, within in ((27, 0.02), (300, 0.006)):
+        results = [photometry(*simulate(s, n, outliers=0.2, color=0.1), SEEING, "r", PARAMS) for s in range(20)]
+        error, formal = np.transpose([offset(result, 0.1) for result in results])
+        assert np.abs(error).max() < within
+        assert np.std(error / formal) < 1.5
+
+
+def test_blends_go_by_their_light():
+    objects, stars = simulate(5, 60, mags=(13.0, 16.0))
+    pairs = Table(stars[:2])
+    pairs["ra"] += 4 * SCALE / 3600
+    pairs["rmag"] = stars["rmag"][:2] + np.array([0.5, 7.0])
+    flux = objects["flux"]
+    flux[0] *= 1 + 10**-0.2 * light_fraction(np.array([4.0]), 3.0, 3.0)[0]
+    result = photometry(objects, Table(np.concatenate([stars.as_array(), pairs.as_array()])), SEEING, "r", PARAMS)
+    at = {star: row for row, star in enumerate(result.match_catalog)}
+    assert result.contamination[at[0]] > 0.05
+    assert not result.used[at[0]]
+    assert 0 < result.contamination[at[1]] < 0.001
+    assert result.used[at[1]]
+
+
+def test_an_object_that_the_catalogue_lacks_counts_as_a_neighbour():
+    objects, stars = simulate(6, 40, mags=(13.0, 16.0))
+    extra = Table(objects[:1])
+    extra["ra"] += 4 * SCALE / 3600
+    result = photometry(Table(np.concatenate([objects.as_array(), extra.as_array()])), stars, SEEING, "r", PARAMS)
+    assert result.contamination[result.match_object == 0][0] > 0.1
+    assert np.median(result.contamination) < 1e-3
+
+
+def test_light_fraction_is_a_moffat_profile():
+    alpha = 3 / (2 * np.sqrt(2 ** (1 / 3) - 1))
+    share = light_fraction(np.array([0.0, 2.5, 30.0]), 3.0, 3.0)
+    assert share[0] == pytest.approx(1 - (1 + 9 / alpha**2) ** -2, rel=1e-3)
+    axis = np.arange(-8, 8, 0.02) + 0.01
+    x, y = np.meshgrid(axis, axis)
+    moffat = 2 / (np.pi * alpha**2) * (1 + (x**2 + y**2) / alpha**2) ** -3
+    assert share[1] == pytest.approx(moffat[np.hypot(x - 2.5, y) < 3].sum() * 0.02**2, rel=0.01)
+
+
+def test_one_band_six_stars_and_an_unknown_filter():
+    objects, stars = simulate(2, 6, mags=(13.0, 15.0))
+    single = Table({"ra": stars["ra"], "dec": stars["dec"], "VTmag": stars["rmag"]})
+    result = photometry(objects, single, SEEING, None, PARAMS)
+    assert (result.band, result.color, result.order, result.n_used) == ("VT", None, 0, 6)
+    assert abs(result.zp - ZP) < 5 * result.zp_err < 0.06
+    assert "VT" in result.warnings[0]
+    assert np.isfinite(result.maglim)
+
+
+def test_the_band_follows_the_filter():
+    objects, stars = simulate(3, 60, intrinsic=0.01)
+    assert photometry(objects, stars, SEEING, None, PARAMS).band == "r"
+    near = photometry(objects, stars, SEEING, "R", PARAMS)
+    assert near.band == "r"
+    assert "nearest" in near.warnings[0]
+    asked = photometry(objects, stars, SEEING, "r", parameters.Photometry(band="g"))
+    assert (asked.band, asked.color) == ("g", "g-r")
+    # the same image seen from g: r = g - (g - r)
+    assert asked.color_term == pytest.approx(1, abs=0.03)
+    plain = photometry(objects, stars, SEEING, "r", parameters.Photometry(band="g", color="none"))
+    assert plain.color is None
+    with pytest.raises(Rejected, match="no zmag"):
+        photometry(objects, stars, SEEING, "r", parameters.Photometry(band="z"))
+
+
+def test_nothing_matched_and_too_few_are_rejected_with_the_counts():
+    objects, stars = simulate(4, 30, mags=(13.0, 16.0))
+    away = objects.copy()
+    away["ra"] += 1
+    with pytest.raises(Rejected, match="None of the 30 objects"):
+        photometry(away, stars, SEEING, "r", PARAMS)
+    objects["flags"][3:] = int(Flag.SATURATED)
+    with pytest.raises(Rejected, match=r"Only 3 of 30 .*27 flagged"):
+        photometry(objects, stars, SEEING, "r", PARAMS)
+
+
+def test_a_nonlinear_bright_end_is_cut():
+    objects, stars = simulate(7, 200, mags=(12.0, 17.0))
+    bright = np.asarray(stars["rmag"]) < 12.8
+    objects["flux"] *= np.where(bright[: len(objects)], 0.93, 1.0)
+    result = photometry(objects, stars, SEEING, "r", PARAMS)
+    assert any("nonlinear" in note for note in result.warnings)
+    assert not result.used[bright[result.match_catalog]].any()
+    assert abs(result.zp - ZP) < 4 * result.zp_err
+    clean = [photometry(*simulate(s, 200, mags=(12.0, 17.0)), SEEING, "r", PARAMS) for s in range(10)]
+    assert not any(result.warnings for result in clean)
+
+
+def test_the_limit_is_where_the_signal_to_noise_says():
+    objects, stars = simulate(8, 400, mags=(13.0, 18.5))
+    flux = 5 / 2 * (5 / 2 + np.sqrt(25 / 4 + 4 * 100.0**2))
+    truth = ZP - 2.5 * np.log10(flux)
+    result = photometry(objects, stars, SEEING, "r", PARAMS)
+    assert flux / np.sqrt(flux / 2 + 100**2) == pytest.approx(5)
+    assert result.maglim_snr == pytest.approx(truth, abs=0.01)
+    assert result.maglim_noise == pytest.approx(truth, abs=0.01)
+    table = calibrate(objects, result)
+    np.testing.assert_allclose(table["maglim"], truth, atol=0.01)
+    np.testing.assert_allclose(table["mag_calib_err"], 1.0857362 * objects["fluxerr"] / objects["flux"], rtol=1e-6)
+    np.testing.assert_allclose(table["mag_calib"], ZP - 2.5 * np.log10(objects["flux"]), atol=0.01)
+
+
+def test_the_model_of_the_limit_finds_its_coefficients():
+    mag = np.linspace(14, 20, 200)
+    truth = np.array([1e-18, 1e-9, 1e-5])
+    snr = (truth[0] * 10 ** (0.8 * mag) + truth[1] * 10 ** (0.4 * mag) + truth[2]) ** -0.5
+    snr[::10] /= 3
+    model = limits.snr_model(mag, snr)
+    np.testing.assert_allclose(model, truth, rtol=0.02)
+    limit = limits.limiting_magnitude(model, 5.0)
+    assert truth @ [10 ** (0.8 * limit), 10 ** (0.4 * limit), 1] == pytest.approx(1 / 25, rel=0.01)
+
+
+def test_the_result_survives_json():
+    result = photometry(*simulate(9, 60, color=0.2, slope=0.05), SEEING, "r", PARAMS)
+    again = Photometry.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
+    assert again.parameters == result.parameters == ("zp", "x", "y", "color")
+    assert again.zero_point(10.0, 20.0) == result.zero_point(10.0, 20.0)
+    np.testing.assert_array_equal(again.covariance, result.covariance)
+    np.testing.assert_array_equal(again.used, result.used)
+
+
+def test_two_thousand_objects_are_quick():
+    objects, stars = simulate(10, 5000, color=0.1, slope=0.05)
+    objects = objects[:2000]
+    start = time.perf_counter()
+    photometry(objects, stars, SEEING, "r", PARAMS)
+    # four times what it takes alone: machines are shared
+    assert time.perf_counter() - start < 0.6
+
+
+@pytest.mark.skipif(not (SHARED / "data/sdss_field").exists(), reason="needs the data of sdss_field")
+def test_the_sdss_field_has_the_zero_point_of_nanomaggies():
+    import sep
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    folder = SHARED / "data/sdss_field"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with fits.open(folder / "sdss_r.fits.fz") as hdus:
+            data, wcs = np.nan_to_num(hdus[1].data.astype(np.float32)), WCS(hdus[1].header)
+    background = sep.Background(data)
+    data = data - background.back()
+    found = sep.extract(data, 3.0, err=background.rms())
+    fwhm = 4.9
+    flux, error, _ = sep.sum_circle(
+        data, found["x"], found["y"], 3 * fwhm, err=background.rms(), bkgann=(5 * fwhm, 8 * fwhm)
+    )
+    ra, dec = wcs.all_pix2world(found["x"], found["y"], 0)
+    objects = Table({"x": found["x"], "y": found["y"], "ra": ra, "dec": dec, "flux": flux, "fluxerr": error})
+    objects["bgerr"] = error
+    stars = catalog(read_catalog(folder / "catalog.csv"), *field(wcs, data.shape, 0.1), None, parameters.Catalog())
+    seeing = Seeing(fwhm=fwhm, pixscale=0.396, aperture=3 * fwhm, shape=data.shape)
+    result = photometry(objects[error > 0], stars.table, seeing, "r", PARAMS)
+    # no aperture correction: what light 3 FWHM leave out, under 1 %, is within the tolerance
+    assert result.zp == pytest.approx(22.494, abs=0.02)
+    assert result.zp_err < 0.01
+    assert result.n_used > 60
+    assert result.order == 0
+    assert abs(result.maglim_snr - result.maglim_noise) < 0.1

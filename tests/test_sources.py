@@ -1,0 +1,256 @@
+"""Association, names, light curves: against sources that are known."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from synthetic_results import NOISE, write_campaign, write_image
+
+from nightsift import sources
+from nightsift.io import products
+from nightsift.parameters import Sources
+from nightsift.planes import Flag
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def script(name):
+    specification = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def simulated(rng, n_sources=300, n_images=20, scatter=0.2, dec=60.0):
+    """Return candidates of scattered sources around RA 0: ra, dec, image, source; positions in degrees."""
+    true = np.column_stack([rng.uniform(-0.1, 0.1, n_sources), dec + rng.uniform(-0.05, 0.05, n_sources)])
+    owner = np.repeat(np.arange(n_sources), n_images)
+    image = np.array([f"i{number:02d}" for number in np.tile(np.arange(n_images), n_sources)])
+    offset = rng.normal(0, scatter / 3600, (len(owner), 2)) / [np.cos(np.radians(dec)), 1]
+    position = true[owner] + offset
+    seen = rng.random(len(owner)) < 0.7
+    return position[seen, 0] % 360, position[seen, 1], image[seen], owner[seen], true
+
+
+def partition(group):
+    return {frozenset(np.flatnonzero(group == value)) for value in np.unique(group[group >= 0])}
+
+
+def test_associate_recovers_the_sources_across_ra_zero():
+    ra, dec, image, owner, true = simulated(np.random.default_rng(1))
+    result = sources.associate(ra, dec, np.ones(len(ra)), image, 1.5)
+    same = partition(result.group) == partition(owner)
+    assert same or len(partition(result.group) ^ partition(owner)) <= 0.02 * len(true)
+    error = np.hypot((result.ra + 180) % 360 - 180 - true[owner[0], 0], 0).min()
+    assert error < 0.2 / 3600
+    assert len(set(result.names)) == len(result.names) == len(result.ra)
+
+
+def test_mean_positions_have_the_weights_pulls():
+    rng = np.random.default_rng(2)
+    n_images, sigma = 16, rng.uniform(0.05, 0.3, 16)
+    true = np.column_stack([np.arange(200) * 0.01, np.zeros(200)])
+    east, north = (rng.normal(0, sigma, (200, n_images)) / 3600 for _ in range(2))
+    ra, dec = (true[:, :1] + east).ravel(), (true[:, 1:] + north).ravel()
+    image = np.tile(np.arange(n_images).astype(str), 200)
+    weight = np.tile(1 / sigma**2, 200)
+    result = sources.associate(ra % 360, dec, weight, image, 2.0)
+    assert len(result.ra) == 200
+    order = np.argsort((result.ra + 180) % 360)
+    pull = (result.dec[order] - true[:, 1]) * 3600 * np.sqrt(np.sum(1 / sigma**2))
+    assert np.std(pull) == pytest.approx(1, abs=0.15)
+
+
+def test_association_does_not_depend_on_the_order():
+    rng = np.random.default_rng(3)
+    # so crowded that groups of friends hold several sources
+    ra, dec, image, *_ = simulated(rng, n_sources=400, n_images=6, scatter=0.5)
+    ra = (ra - 180) * 0.05 % 360
+    weight = rng.uniform(1, 5, len(ra))
+    first = sources.associate(ra, dec, weight, image, 3.0)
+    shuffle = rng.permutation(len(ra))
+    second = sources.associate(ra[shuffle], dec[shuffle], weight[shuffle], image[shuffle], 3.0)
+    assert np.array_equal(first.group[shuffle], second.group)
+    assert first.names == second.names
+    for members in partition(first.group):
+        names = image[list(members)]
+        assert len(set(names)) == len(names), "two candidates of an image in one source"
+
+
+def test_close_pair_stays_two_sources_where_it_is_resolved():
+    rng = np.random.default_rng(4)
+    separation, scatter = 1.2, 0.1
+    image = np.repeat([f"i{n}" for n in range(10)], 2)
+    owner = np.tile([0, 1], 10)
+    ra = 10 + (owner * separation + rng.normal(0, scatter, 20)) / 3600
+    dec = rng.normal(0, scatter / 3600, 20)
+    result = sources.associate(ra, dec, np.ones(20), image, 1.0 + separation / 2)
+    assert partition(result.group) == partition(owner)
+
+
+def test_moving_object_does_not_become_one_long_source():
+    ra = 20 + np.arange(20) * 0.8 / 3600
+    image = np.array([f"i{n:02d}" for n in range(20)])
+    result = sources.associate(ra, np.zeros(20), np.ones(20), image, 1.0)
+    for members in partition(result.group):
+        spread = np.ptp(ra[list(members)]) * 3600
+        assert spread <= 2.0 + 1e-6
+    assert np.all(result.group >= 0)
+
+
+def test_candidate_without_position_belongs_to_nothing():
+    result = sources.associate([1.0, np.nan], [2.0, 2.0], [1.0, 1.0], ["a", "b"], 1.0)
+    assert result.group.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "name"),
+    [
+        (326.258249999, 12.6255833334, "NS J214501.97+123732.1"),
+        (326.25825, 12.62558334, "NS J214501.98+123732.1"),
+        (0.0, -0.0001, "NS J000000.00-000000.3"),
+        (359.9999999, 89.99999, "NS J235959.99+895959.9"),
+    ],
+)
+def test_names_are_cut_off_not_rounded(ra, dec, name):
+    assert sources.source_names([ra], [dec]) == [name]
+    assert sources.source_names([ra, ra], [dec, dec]) == [name, f"{name}b"]
+
+
+def test_radius_is_half_the_fwhm_but_twice_the_rms_at_least():
+    assert sources.association_radius([2.0, 3.0, np.nan], [0.1, 0.1, 0.1], Sources()) == pytest.approx(1.25)
+    assert sources.association_radius([2.0], [0.8], Sources()) == pytest.approx(1.6)
+    assert sources.association_radius([2.0], [0.8], Sources(radius=0.3)) == 0.3
+
+
+def test_magnitudes_only_where_there_is_light():
+    result = sources.magnitudes([100.0, 20.0, -100.0, np.nan], 10.0, 25.0)
+    assert np.isfinite(result["mag_calib"]).tolist() == [True, False, False, False]
+    assert result["mag_calib"][0] == pytest.approx(20.0)
+    assert result["mag_calib_err"][0] == pytest.approx(0.10857, abs=1e-4)
+    assert result["maglim"][1] == pytest.approx(25 - 2.5 * np.log10(50))
+    assert sources.total_magnitude(-30.0, 130.0, 25.0) == pytest.approx(20.0)
+    assert np.isnan(sources.total_magnitude(-30.0, 10.0, 25.0))
+
+
+def test_covered_and_flags():
+    mask = np.zeros((10, 20), np.int32)
+    mask[5, 5] = 4
+    assert sources.covered([5, 6, -0.4, 19.6, np.nan], [5, 5, 0, 0, 3], mask).tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    flags = sources.mask_flags(np.array([6.0, 12.0, 19.0]), np.array([5.0, 5.0, 5.0]), mask, 2.0)
+    assert flags.tolist() == [int(Flag.APERTURE_MASKED), 0, int(Flag.APERTURE_INCOMPLETE)]
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory):
+    results = tmp_path_factory.mktemp("campaign") / "results"
+    listed = write_campaign(results)
+    assert script("sources").main(["--results", str(results), "--images", str(listed), "--code", "abc"]) == 0
+    return results
+
+
+def read(results, name):
+    return products.read_table(results / "campaign" / f"{name}.ecsv")
+
+
+def test_campaign_tables(campaign):
+    images, found, candidates = (read(campaign, name) for name in ("images", "sources", "candidates"))
+    status = dict(zip(images["image"], images["status"], strict=True))
+    assert len(images) == 11
+    assert status["killed"] == status["broken"] == "error"
+    assert status["cloudy"] == "rejected"
+    assert "did not finish" in images["reason"][list(images["image"]).index("killed")]
+    assert sorted(found["n_detections"]) == [1, 8, 8]
+    assert list(found["n_images"]) == [8, 8, 8]
+    assert len(candidates) == 17
+    assert set(candidates["source"]) == set(found["source"])
+
+
+def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
+    true = np.array([0.0, 60.0, 150.0, 300.0])
+    for number in range(30):
+        rows = [
+            {"x": 40.0 + 30 * n, "y": 50.3 + 20 * n, "flux": flux, "found": number == 0, "template_flux": 800.0}
+            for n, flux in enumerate(true)
+        ]
+        write_image(
+            tmp_path / "results" / "images", f"n{number:02d}", 359.999, -5.0, rows, mjd=60310.0 + number, seed=number
+        )
+    listed = tmp_path / "list"
+    listed.write_text("".join(f"n{number:02d}\n" for number in range(30)))
+    rows_zero = products.read_table(tmp_path / "results/images/n00/candidates.fits")
+    assert len(rows_zero) == len(true)
+    script("sources").main(["--results", str(tmp_path / "results"), "--images", str(listed)])
+    curves, found = read(tmp_path / "results", "lightcurves"), read(tmp_path / "results", "sources")
+    forced = curves[curves["kind"] == "forced"]
+    assert len(forced) == 29 * len(true)
+    truth = {
+        name: true[np.argmin(np.abs(found["dec"][n] - rows_zero["dec"]))] for n, name in enumerate(found["source"])
+    }
+    pull = (forced["flux"] - [truth[name] for name in forced["source"]]) / forced["fluxerr"]
+    assert np.mean(pull) == pytest.approx(0, abs=0.3)
+    assert np.std(pull) == pytest.approx(1, abs=0.2)
+    # the error of an optimal measurement: noise * sqrt(4 pi) * sigma of a Gaussian PSF
+    assert np.median(forced["fluxerr"]) == pytest.approx(NOISE * np.sqrt(4 * np.pi) * 3 / 2.3548, rel=0.1)
+    bright = forced[[truth[name] == 300.0 for name in forced["source"]]]
+    total = 10 ** (-0.4 * (np.asarray(bright["mag_total"]) - np.asarray(bright["zp"])))
+    assert np.median(total) == pytest.approx(1100, rel=0.03)
+
+
+def test_masked_positions_have_no_row(tmp_path):
+    for number, found in enumerate((True, False)):
+        # the second image has its saturated pixels where the first one has the source
+        x = 100.0 if found else 31.5
+        rows = [{"x": x, "y": 92.0, "flux": 500.0, "found": found}]
+        shift = 0.0 if found else -68.5 / 3600 / np.cos(np.radians(0.0))
+        write_image(tmp_path / "results" / "images", f"m{number}", 30.0 + shift, 0.0, rows, seed=number)
+    (tmp_path / "list").write_text("m0\nm1\n")
+    script("sources").main(["--results", str(tmp_path / "results"), "--images", str(tmp_path / "list")])
+    curves, found = read(tmp_path / "results", "lightcurves"), read(tmp_path / "results", "sources")
+    assert list(curves["image"]) == ["m0"]
+    assert list(found["n_images"]) == [1]
+
+
+def test_campaign_is_the_same_when_made_again(campaign, tmp_path):
+    before = {path.name: path.read_bytes() for path in (campaign / "campaign").glob("*.ecsv")}
+    names = (campaign / "campaign" / "images.list").read_text().split()
+    backwards = tmp_path / "list"
+    backwards.write_text("\n".join(reversed(names)))
+    script("sources").main(["--results", str(campaign), "--images", str(backwards), "--code", "abc"])
+    assert before == {path.name: path.read_bytes() for path in (campaign / "campaign").glob("*.ecsv")}
+
+
+def test_no_image_at_all(tmp_path):
+    (tmp_path / "list").write_text("lost\n")
+    assert script("sources").main(["--results", str(tmp_path), "--images", str(tmp_path / "list")]) == 0
+    assert list(read(tmp_path, "images")["status"]) == ["error"]
+    assert len(read(tmp_path, "sources")) == len(read(tmp_path, "lightcurves")) == 0
+
+
+def test_summary(campaign):
+    command = [sys.executable, "-P", str(SCRIPTS / "summary.py"), str(campaign)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert text[0] == "11 images: 7 ok, 1 degraded, 1 rejected, 2 error; 17 candidates in 3 sources"
+    assert len(text) == 6
+    assert "broken: error in subtract: ValueError" in text[1]
+
+
+def test_summary_shortens_a_long_list(tmp_path):
+    path = tmp_path / "campaign" / "images.ecsv"
+    path.parent.mkdir()
+    table = Table({"image": [f"i{n}" for n in range(25)], "status": ["rejected"] * 25})
+    table["stage"], table["reason"] = "detect", 'no "stars"\x1b[31m'
+    table.write(path, format="ascii.ecsv")
+    lines = script("summary").summary(tmp_path)
+    assert lines[-2] == "  ... and 5 more"
+    assert lines[1] == '  i0: rejected in detect: no "stars" [31m'
