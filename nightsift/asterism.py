@@ -51,7 +51,7 @@ def match(points, reference, area, limits, min_matches) -> Match | None:
     Hypotheses come from the vote of the offsets of all pairs (good when rotation and scale are known), then from
     quads of neighbours (Lang et al. 2010, AJ 139, 1782, section 2.2) in brighter and fainter parts of the lists. The
     best of each kind are refined; of those whose matches are beyond chance, the first that matches half of
-    what could be is taken, else the one that matches most.
+    what could be, all over the image, is taken, else the one that matches most.
 
     Parameters
     ----------
@@ -90,10 +90,24 @@ def match(points, reference, area, limits, min_matches) -> Match | None:
                 if best is None or len(found[0]) > len(best.first):
                     best = Match(*found, flipped)
                 inside = min(GROWTH[-1] * m, len(reference)) * area * np.abs(hypotheses[number][0]) ** 2 / extent
-                if len(best.first) > 0.5 * min(GROWTH[-1] * n, len(points), MOST, inside):
-                    return best
+                count = min(GROWTH[-1] * n, len(points), MOST)
+                if len(found[0]) > 0.5 * min(count, inside) and evenness(side[:count], found[0]) > 0.35:
+                    return Match(*found, flipped)
     # what holds for a part of the stars only is taken when nothing better turns up
     return best
+
+
+def evenness(points, matched):
+    """Return the matched share of the worst quadrant in units of the overall share.
+
+    A fit that suits a part of the image only matches well there and by chance elsewhere. Quadrants with fewer than
+    five points do not tell.
+    """
+    quadrant = (points.real > 0) * 2 + (points.imag > 0)
+    everything, hits = np.bincount(quadrant, minlength=4), np.bincount(quadrant[matched], minlength=4)
+    told = everything >= 5
+    share = hits[told] / everything[told]
+    return float(share.min() / max(len(matched) / len(points), 1e-9)) if told.any() else 1.0
 
 
 def _hypotheses(points, reference, area, limits):
@@ -290,6 +304,8 @@ def _refine(hypothesis, points, reference, area, depth):
             return best
         order = 1 if len(first) < 24 or step < 2 else 2 if len(first) < 50 or step < 4 else 3
         design = sip.monomials(points / np.sqrt(area), order)
+        if order > 1 and sip.leverage(design[first], design[:count]).max() > 4:
+            design = design[:, :3]
         target = tree.data[second]
         solution, used = sip.clipped_fit(design[first], target)
         fitted = design @ solution

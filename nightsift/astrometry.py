@@ -351,10 +351,7 @@ def _supported(image, order, first, sigma=None):
     weight = np.ones(len(first)) if sigma is None else (np.median(sigma) / sigma) ** 2
     design = sip.monomials(image.pixels[first] / image.unit, order)
     everywhere = sip.monomials((sip.grid(image.shape, 15, 0.0) - image.center) / image.unit, order)
-    gram = (design.T * weight) @ design
-    if np.linalg.matrix_rank(gram) < len(gram):
-        return False
-    return np.einsum("ij,ji->i", everywhere, np.linalg.solve(gram, everywhere.T)).max() <= 4.0
+    return sip.leverage(design, everywhere, weight).max() <= 4.0
 
 
 def _errors(image, plate, first, second):
@@ -532,6 +529,9 @@ def _warnings(image, first, name, params):
     row, column = (np.clip(part, 0, 2).astype(int) for part in (pixels.imag * 3 / height, pixels.real * 3 / width))
     cell = 3 * row + column
     empty = 9 - len(np.unique(cell))
+    bright = np.flatnonzero(image.photon <= np.quantile(image.photon[first], 0.75))
+    if len(first) >= 20 and asterism.evenness(image.pixels[bright], np.flatnonzero(np.isin(bright, first))) < 0.35:
+        found.append("objects of one quarter of the image hardly match the catalogue")
     if empty > 2 and len(first) >= 12:
         found.append(f"{empty} of 9 parts of the image hold no matched star")
     if len(first) < 2 * params.min_matches:

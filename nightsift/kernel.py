@@ -10,8 +10,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from nightsift.seeing import design
 
-DEGREES = (4, 3, 2)
+DEGREES = (4, 3, 2, 0)
 WIDTH_RATIOS = (0.5, 1.0, 2.0)
+WING = 0.8  # width of the broadest Gaussian in FWHM: stars have wings, and so has the kernel between them
 MIN_WIDTH = 0.7
 
 
@@ -70,8 +71,8 @@ def basis_for(fwhm_from: float, fwhm_to: float) -> Basis:
     difference = np.sqrt(max(fwhm_to**2 - fwhm_from**2, 0.0)) / 2.3548
     width = max(difference, MIN_WIDTH)
     widths = tuple(max(ratio * width, MIN_WIDTH * ratio**0.5) for ratio in WIDTH_RATIOS)
-    half = int(np.clip(np.ceil(max(2.2 * widths[-1], 1.2 * fwhm_to)), 4, 20))
-    return Basis(widths, half)
+    half = int(np.clip(np.ceil(max(2.2 * widths[-1], 2.2 * fwhm_to)), 4, 20))
+    return Basis((*widths, max(WING * fwhm_to, 1.5 * widths[-1])), half)
 
 
 @dataclass(frozen=True)

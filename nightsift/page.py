@@ -94,14 +94,16 @@ PAGE = """<!DOCTYPE html>
 
 <h2 id="images">Images</h2>
 <div class="wide"><table class="sortable"><thead><tr><th></th><th>image</th><th>status</th><th>reason, warnings</th>
-<th>filter</th><th class="n">time, UTC</th><th class="n">FWHM</th><th class="n">zero point</th><th class="n">limit</th>
-<th class="n">astrom. rms</th><th class="n">objects</th><th class="n">cand.</th><th>figures</th><th>files</th></tr>
+<th>filter</th><th class="n">time, UTC</th><th class="n">FWHM</th><th class="n">zp</th><th class="n">limit</th>
+<th class="n">astrom.</th><th class="n">objects</th><th class="n">cand.</th><th>figures</th><th>files</th></tr>
 </thead><tbody>
 {% for row in images %}<tr id="image-{{ row.anchor }}"><td>{% if row.thumbnail %}<a href="{{ row.overview }}"><img
  loading="lazy" alt="" src="{{ row.thumbnail }}"></a>{% endif %}</td><td class="t" data-v="{{ row.image }}">
 {{ row.image }}</td><td data-v="{{ row.rank }}" class="status {{ row.status }}">{{ row.status }}</td>
 <td class="why" data-v="{{ row.reason }}">{% if row.reason %}{{ row.stage }}{{ ": " if row.stage }}{{ row.reason }}
-{% endif %}{% if row.warnings %}<details><summary>{{ row.warnings|length }} warning{{ "s" if row.warnings|length > 1 }}</summary><ul>{% for text in row.warnings %}<li>{{ text }}</li>
+{% endif %}{% if row.warnings %}
+<details><summary>{{ row.warnings|length }} warning{{ "s" if row.warnings|length > 1 }}</summary>
+<ul>{% for text in row.warnings %}<li>{{ text }}</li>
 {% endfor %}</ul></details>{% endif %}</td><td data-v="{{ row.filter }}">{{ row.filter }}</td>
 {% for cell in row.cells %}<td class="n" data-v="{{ cell.value }}"{% if cell.title %} title="{{ cell.title }}"
 {% endif %}>{{ cell.text }}</td>{% endfor %}

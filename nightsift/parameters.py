@@ -105,7 +105,7 @@ class Subtract:
 
     kernel_order: int = option(2, "highest order of the kernel's variation over the image", minimum=0, maximum=4)
     background_order: int = option(2, "order of the differential background", minimum=0, maximum=4)
-    max_stamps: int = option(300, "stars that the kernel is fitted to, at most", minimum=10)
+    max_stamps: int = option(150, "stars that the kernel is fitted to, at most", minimum=10)
     clip: float = option(
         3.0, "stamps whose residual lies further out, in sigma, are left out of the fit", exclusiveMinimum=0
     )

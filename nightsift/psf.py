@@ -74,7 +74,7 @@ class Psf:
         total = 0.0
         for phase_x in steps:
             for phase_y in steps:
-                circle = CircularAperture((half + phase_x, half + phase_y), self.aperture).to_mask("exact")
+                circle = CircularAperture((half + phase_x, half + phase_y), self.aperture).to_mask(method="exact")
                 overlap = circle.to_image((2 * half + 1, 2 * half + 1)).ravel()
                 total = total + overlap @ functions(u - phase_x, v - phase_y, self.fwhm)
         return total / 16

@@ -103,6 +103,14 @@ def clipped_fit(design, target, sigma=None, clip=3.5, iterations=8):
     return solution, used
 
 
+def leverage(design, elsewhere, weight=None):
+    """Return the variance of a fit's prediction at each row of `elsewhere`, in units of a datum's of unit weight."""
+    gram = (design.T * (1.0 if weight is None else weight)) @ design
+    if np.linalg.matrix_rank(gram) < len(gram):
+        return np.full(len(elsewhere), np.inf)
+    return np.einsum("ij,ji->i", elsewhere, np.linalg.solve(gram, elsewhere.T))
+
+
 def fit_pixels(pixels, plane, weight, order, unit):
     """Return the (terms, 2) coefficients of the plane's ``xi, eta`` as a polynomial of ``pixels / unit``."""
     return solve(monomials(pixels / unit, order), np.column_stack([plane.real, plane.imag]), weight)

@@ -155,9 +155,7 @@ def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
     good &= (np.asarray(objects["snr"]) > STAMP_SNR) & ~harmed[row, column]
     stars = objects[good]
     if len(stars) < MIN_STAMPS:
-        raise Rejected(
-            f"only {len(stars)} unharmed stars of S/N > {STAMP_SNR:g}, fewer than {MIN_STAMPS}"
-        )
+        raise Rejected(f"only {len(stars)} unharmed stars of S/N > {STAMP_SNR:g}, fewer than {MIN_STAMPS}")
     return stars
 
 
@@ -172,7 +170,7 @@ def _width(reference: Reference, stars: Table, guess: float) -> float:
 def _match(source: _Layer, target: _Layer, stars: Table, params: parameters.Subtract) -> KernelFit:
     """Fit the kernel to stamps of the stars."""
     basis = basis_for(source.fwhm, target.fwhm)
-    half = int(np.ceil(2.0 * max(source.fwhm, target.fwhm))) + 1
+    half = int(np.ceil(2.8 * max(source.fwhm, target.fwhm))) + 1
     chosen = np.sort(spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), source.data.shape, params.max_stamps))
     column, row = np.rint(stars["x"]).astype(int) + PAD, np.rint(stars["y"]).astype(int) + PAD
     rest = np.setdiff1d(np.arange(len(stars)), chosen)

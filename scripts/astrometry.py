@@ -34,7 +34,10 @@ def work(job):
     shape = tuple(facts["shape"])
     result = job.call(astrometry, objects, stars, hint, shape, job.params, band_hint=facts["filter"])
     cards = result.header.copy()
-    cards["IMAGEW"], cards["IMAGEH"] = (shape[1], "width of the image, pixels"), (shape[0], "height of the image, pixels")
+    cards["IMAGEW"], cards["IMAGEH"] = (
+        (shape[1], "width of the image, pixels"),
+        (shape[0], "height of the image, pixels"),
+    )
     job.write_images("wcs", {"WCS": None}, cards)
     job.write_table("matches", matches(objects, stars, result), "matches")
     names = ("order", "rms", "n_matches", "n_used", "shift", "rotation", "scale", "kept_input")

@@ -100,7 +100,9 @@ class Stage:
         parser.add_argument("--params", type=json.loads, default={}, help=f"JSON of the section {self.name!r}")
         parser.add_argument("--extra", type=json.loads, default={}, help="JSON of what the sample sheet says")
         parser.add_argument("--code", default="", help="version of the code, for the provenance")
-        parser.add_argument("--previous", type=Path, nargs="+", default=[], help="state of the image after earlier stages")
+        parser.add_argument(
+            "--previous", type=Path, nargs="+", default=[], help="state of the image after earlier stages"
+        )
         parser.add_argument("--state", type=Path, required=True, help="state of the image after this stage, written")
         for name, text in self.inputs.items():
             nargs = "?" if name in self.optional else None
