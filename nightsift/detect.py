@@ -8,13 +8,13 @@ import numpy as np
 import sep
 from astropy.table import Table
 from photutils.aperture import CircularAperture
-from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.errors import Rejected
 from nightsift.planes import Flag, Mask
 from nightsift.seeing import Seeing, half_sample_mode, seeing, widths
+from nightsift.stamps import crowded
 
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ANNULUS_PIXELS = 400
@@ -263,7 +263,7 @@ def _table(found, width, measured, segments, bad, aperture) -> Table:
     flags = measured["flags"] | _shape_flags(found["flag"])
     touched = np.bincount(segments[bad], minlength=len(found) + 1)[1:] > 0
     flags[touched] |= int(Flag.FOOTPRINT_MASKED)
-    flags[_crowded(found["x"], found["y"], measured["flux"], aperture.radius)] |= int(Flag.CROWDED)
+    flags[crowded(found["x"], found["y"], measured["flux"], 2 * aperture.radius, 0.1)] |= int(Flag.CROWDED)
     fluxerr = measured["fluxerr"]
     columns = {
         "x": found["x"],
@@ -289,12 +289,3 @@ def _shape_flags(flag):
     result = np.where(flag & sep.OBJ_MERGED, int(Flag.DEBLENDED), 0)
     result |= np.where(flag & sep.OBJ_TRUNC, int(Flag.TRUNCATED), 0)
     return result | np.where(flag & sep.OBJ_DOVERFLOW, int(Flag.ISOPHOTE_INCOMPLETE), 0)
-
-
-def _crowded(x, y, flux, radius):
-    """Tell which objects have a neighbour within two aperture radii that is not fainter than a tenth of them."""
-    result = np.zeros(len(x), bool)
-    pairs = cKDTree(np.column_stack([x, y])).query_pairs(2 * radius, output_type="ndarray")
-    for one, other in (pairs.T, pairs.T[::-1]) if len(pairs) else ():
-        result[one[flux[other] > 0.1 * flux[one]]] = True
-    return result

@@ -16,6 +16,8 @@ from nightsift.stamps import spread, stamps
 WIDTHS = ((0.6, 2), (1.0, 4), (2.0, 2))  # Gaussian widths in units of the star's sigma, degree of the polynomial
 MOFFAT_BETAS = (2.0, 3.5)
 FLOOR = 0.01  # relative error of the model that the weights allow for, so that the brightest stars do not decide alone
+LIKENESS = 0.05  # relative error of the model that chi2 allows for: of a bright source only its shape can speak against it
+MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ class PsfFit:
     chi2: np.ndarray
 
 
-def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True) -> PsfFit:
+def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True, tolerance=FLOOR) -> PsfFit:
     """Linearised least squares of flux, shift and level for every stamp at once."""
     u, v = sample.offsets()
     model = psf.at(u, v, sample.x, sample.y)
@@ -260,7 +262,7 @@ def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True) ->
     if with_background:
         columns.append(np.ones_like(model))
     matrix = np.stack(columns, axis=-1)
-    floor = FLOOR * np.abs(sample.flux[:, None] * model) if with_background else 0.0
+    floor = FLOOR * np.abs(sample.flux[:, None] * model)
     weight = sample.usable / (sample.variance + floor**2)
     normal = np.matmul(np.swapaxes(matrix * weight[..., None], 1, 2), matrix)
     diagonal = np.maximum(np.einsum("sii->si", normal), 1e-30)
@@ -271,15 +273,18 @@ def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True) ->
     residual = sample.value - np.einsum("spn,sn->sp", matrix, solution)
     freedom = np.maximum(sample.usable.sum(axis=1) - matrix.shape[2], 1)
     flux = solution[:, 0]
+    own = model * weight
+    error = np.sqrt(np.sum(own**2 * sample.variance, axis=1)) / np.maximum(np.sum(own * model, axis=1), 1e-30)
+    tolerant = sample.usable / (sample.variance + (tolerance * flux[:, None] * model) ** 2)
     safe = np.where(flux != 0, flux, np.inf)
     nothing = np.zeros_like(flux)
     return PsfFit(
         flux=flux,
-        fluxerr=np.sqrt(np.maximum(covariance[:, 0, 0], 0)),
+        fluxerr=error,
         dx=solution[:, 1] / safe if with_position else nothing,
         dy=solution[:, 2] / safe if with_position else nothing,
         level=solution[:, -1] if with_background else nothing,
-        chi2=np.sum(weight * residual**2, axis=1) / freedom,
+        chi2=np.sum(tolerant * residual**2, axis=1) / freedom,
     )
 
 
@@ -296,17 +301,18 @@ def forced(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> PsfFit
     x, y : 1-D arrays
         Positions, pixels.
     half : int, optional
-        Half side of the fitted square; by default the FWHM.
+        Half side of the fitted square; by default 1.5 FWHM.
 
     Returns
     -------
     PsfFit
         Optimal (inverse-variance weighted) flux (Naylor 1998, eq. 10) on the scale of the calibration aperture; NaN
-        where less than a third of the PSF is on good pixels.
+        where less than a tenth of the PSF is on good pixels. chi2 allows for an error of the PSF of 5 per cent.
     """
     sample = _difference_stamps(image, sigma, bad, psf, x, y, half)
-    result = _fit(sample, psf, with_position=False)
-    return _without_hidden(result, sample, psf)
+    first = _fit(sample, psf, with_position=False)
+    again = replace(sample, flux=np.nan_to_num(first.flux))
+    return _without_hidden(_fit(again, psf, with_position=False, tolerance=LIKENESS), sample, psf)
 
 
 def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[PsfFit, np.ndarray, np.ndarray]:
@@ -328,7 +334,7 @@ def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[
 
 def _difference_stamps(image, sigma, bad, psf, x, y, half) -> _Stars:
     x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
-    half = int(np.ceil(psf.fwhm)) if half is None else half
+    half = int(np.ceil(1.5 * psf.fwhm)) if half is None else half
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     v, u = (line.ravel().astype(float) for line in np.mgrid[-half : half + 1, -half : half + 1])
     flat = (len(x), -1)
@@ -349,7 +355,7 @@ def _difference_stamps(image, sigma, bad, psf, x, y, half) -> _Stars:
 def _without_hidden(result: PsfFit, sample: _Stars, psf: Psf) -> PsfFit:
     model = np.abs(psf.at(*sample.offsets(), sample.x, sample.y))
     share = np.sum(model * sample.usable, axis=1) / np.maximum(model.sum(axis=1), 1e-30)
-    hidden = share < 1 / 3
+    hidden = share < MIN_SHARE
     return replace(
         result,
         flux=np.where(hidden, np.nan, result.flux),

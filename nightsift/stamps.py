@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 
 def stamps(image: np.ndarray, column, row, half: int, fill=0.0) -> np.ndarray:
@@ -33,3 +34,13 @@ def spread(x, y, rank, shape: tuple[int, int], most: int) -> np.ndarray:
     first = np.searchsorted(ordered, ordered)
     turn = np.arange(len(order)) - first
     return order[np.lexsort((np.asarray(rank)[order], turn))][:most]
+
+
+def crowded(x, y, flux, radius: float, share: float) -> np.ndarray:
+    """Tell which objects have another within `radius` (pixels) of more than `share` of their flux."""
+    result = np.zeros(len(x), bool)
+    flux = np.asarray(flux)
+    pairs = cKDTree(np.column_stack([x, y])).query_pairs(radius, output_type="ndarray")
+    for one, other in (pairs.T, pairs.T[::-1]) if len(pairs) else ():
+        result[one[flux[other] > share * flux[one]]] = True
+    return result

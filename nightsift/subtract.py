@@ -17,7 +17,7 @@ from nightsift.matchedfilter import Noise, matched_filter
 from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, fit_psf, forced
 from nightsift.seeing import half_sample_mode, widths
-from nightsift.stamps import spread, stamps
+from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 
 SPOILT = (
@@ -153,7 +153,9 @@ def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
     harmed = ndimage.maximum_filter(_core(reference.mask) != 0, 2 * int(np.ceil(exposure.fwhm)) + 1)
     good = (np.asarray(objects["flags"]) & int(SPOILT)) == 0
     good &= (np.asarray(objects["snr"]) > STAMP_SNR) & ~harmed[row, column]
+    alone = ~crowded(objects["x"], objects["y"], objects["flux"], 3 * exposure.fwhm, 0.05)
     stars = objects[good]
+    stars["alone"] = alone[good]
     if len(stars) < MIN_STAMPS:
         raise Rejected(f"only {len(stars)} unharmed stars of S/N > {STAMP_SNR:g}, fewer than {MIN_STAMPS}")
     return stars
@@ -258,9 +260,9 @@ def _psf(exposure: Exposure, target: _Layer, stars: Table, fit: KernelFit, forwa
     if not forward:
         sample["flux"] = np.asarray(sample["flux"]) * sums
         sample["background"] = 0.0
-    lonely = (np.asarray(stars["flags"]) & int(Flag.CROWDED | Flag.DEBLENDED)) == 0
-    narrow = np.abs(np.asarray(stars["fwhm"]) / exposure.fwhm - 1) < 0.3
-    best = sample[lonely & narrow] if (lonely & narrow).sum() >= 10 else sample
+    narrow = np.abs(np.asarray(stars["fwhm"]) / exposure.fwhm - 1) < 0.4
+    chosen = np.asarray(stars["alone"]) & narrow
+    best = sample[chosen] if chosen.sum() >= 10 else sample
     psf = fit_psf(data, noise, bad, best, target.fwhm, exposure.aperture)
     local = np.asarray(best["background"], float)
     measured = forced(data, noise, bad, psf, best["x"], best["y"])

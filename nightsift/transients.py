@@ -15,6 +15,9 @@ from nightsift.psf import Psf, fitted, forced
 from nightsift.stamps import stamps
 
 
+SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no proof of new light
+
+
 @dataclass(frozen=True)
 class Search:
     """What is searched.
@@ -236,14 +239,16 @@ def vet(table: Table, search: Search, params: parameters.Transients) -> list[lis
     column = np.clip(np.rint(table["x"]).astype(int), 0, search.mask.shape[1] - 1)
     row = np.clip(np.rint(table["y"]).astype(int), 0, search.mask.shape[0] - 1)
     snr = np.abs(np.asarray(table["snr"]))
-    allowed = np.hypot(params.max_chi2, 0.06 * snr)
+    centre = search.mask[row, column]
+    # Light that saturates here and did not in the template has grown: its wings are measured, its core is not.
+    burnt = (centre == int(Mask.SATURATED)) & (snr > SATURATED_SNR)
     star = np.abs(np.asarray(table["template_flux"]))
     flux = np.abs(np.asarray(table["flux"]))
     tests = {
         "faint": ~(snr >= 0.8 * params.threshold),
-        "masked centre": search.mask[row, column] != 0,
-        "masked": np.asarray(table["masked"]) > params.max_masked,
-        "unlike the PSF": ~(np.asarray(table["chi2"]) < allowed),
+        "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
+        "masked": (np.asarray(table["masked"]) > params.max_masked) & ~burnt,
+        "unlike the PSF": ~(np.asarray(table["chi2"]) < params.max_chi2),
         "too sharp": np.asarray(table["sharpness"]) > 1 + 0.35 + 3.5 / snr,
         "too flat": np.asarray(table["sharpness"]) < 1 - 0.35 - 3.5 / snr,
         "dipole": (np.asarray(table["dipole"]) > 0.4) | (np.asarray(table["negative"]) > 0.35),
@@ -281,7 +286,7 @@ def _score(table: Table, params: parameters.Transients) -> np.ndarray:
     """Return a rule-based rank between 0 and 1: significance, and likeness to the PSF. It is no probability."""
     snr = np.abs(np.asarray(table["snr"], float))
     strength = 1 - np.exp(-((snr / params.threshold) ** 2) / 2)
-    shape = np.exp(-np.maximum(np.asarray(table["chi2"]) / np.hypot(1, 0.06 * snr) - 1, 0) / 4)
+    shape = np.exp(-np.maximum(np.asarray(table["chi2"]) - 1, 0) / 4)
     sharp = np.exp(-((np.asarray(table["sharpness"]) - 1) ** 2) / (2 * (0.3 + 2 / np.maximum(snr, 1)) ** 2))
     pair = 1 - np.clip(np.asarray(table["dipole"]), 0, 1) / 2
     score = strength * shape * sharp * pair * (1 - np.clip(np.asarray(table["masked"]), 0, 1))
