@@ -16,7 +16,9 @@ from nightsift.stamps import spread, stamps
 WIDTHS = ((0.6, 2), (1.0, 4), (2.0, 2))  # Gaussian widths in units of the star's sigma, degree of the polynomial
 MOFFAT_BETAS = (2.0, 3.5)
 FLOOR = 0.01  # relative error of the model that the weights allow for, so that the brightest stars do not decide alone
-LIKENESS = 0.05  # relative error of the model that chi2 allows for: of a bright source only its shape can speak against it
+LIKENESS = (
+    0.08  # relative error of the model that chi2 allows for: of a bright source only its shape can speak against it
+)
 MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
 
 
@@ -307,7 +309,7 @@ def forced(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> PsfFit
     -------
     PsfFit
         Optimal (inverse-variance weighted) flux (Naylor 1998, eq. 10) on the scale of the calibration aperture; NaN
-        where less than a tenth of the PSF is on good pixels. chi2 allows for an error of the PSF of 5 per cent.
+        where less than a tenth of the PSF is on good pixels. chi2 allows for an error of the PSF of 8 per cent.
     """
     sample = _difference_stamps(image, sigma, bad, psf, x, y, half)
     first = _fit(sample, psf, with_position=False)

@@ -16,7 +16,7 @@ from nightsift.kernel import KernelFit, basis_for, fit_kernel
 from nightsift.matchedfilter import Noise, matched_filter
 from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, fit_psf, forced
-from nightsift.seeing import half_sample_mode, widths
+from nightsift.seeing import design, half_sample_mode, widths
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 
@@ -26,6 +26,7 @@ SPOILT = (
 MIN_STAMPS = 5
 STAMP_SNR = 20.0
 MESH = 64
+MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
 RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
 
@@ -133,7 +134,8 @@ def subtract(exposure: Exposure, reference: Reference, objects: Table, params: p
     stars = candidates[fit.used]
     result = _difference(source, target, fit, forward)
     psf = _psf(exposure, target, stars, fit, forward)
-    return _with_noise(exposure, reference, result, fit, stars, psf, forward)
+    result, ratio = _rescaled(result, candidates, psf, np.sqrt(target.variance))
+    return _with_noise(exposure, reference, result, fit, stars, psf, ratio, forward)
 
 
 def _framed(data, how=0):
@@ -252,6 +254,60 @@ def _stretch(side):
     return (2 * (np.arange(side, dtype=np.float32) - PAD) / max(side - 2 * PAD - 1, 1) - 1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Ratio:
+    """Flux of the stars in the difference over that in what was subtracted: median, and scatter beyond the noise."""
+
+    median: float
+    scatter: float
+
+
+def _rescaled(raw: _Raw, stars: Table, psf: Psf, noise) -> tuple[_Raw, _Ratio]:
+    """Scale what is subtracted so that stars vanish in the median, as a function of position.
+
+    Least squares with noise (and interpolation errors) in what is convolved underrate the kernel's sum; the fluxes of
+    the stars do not suffer from that.
+    """
+    x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)
+    bad, sigma = _core(raw.bad), _core(noise) * (1 if raw.scale.size == 1 else _core(raw.scale))
+    left = forced(_core(raw.data), sigma, bad, psf, x, y)
+    whole = forced(_core(raw.model), sigma, bad, psf, x, y)
+    ratio, error = left.flux / whole.flux, left.fluxerr / np.abs(whole.flux)
+    good = np.isfinite(ratio) & (whole.flux > 0) & (np.abs(ratio) < 0.5)
+    if good.sum() < MIN_STAMPS:
+        return raw, _Ratio(0.0, MIN_SCATTER)
+    order = 0 if good.sum() < 30 else 1 if good.sum() < 100 else 2
+    shape = sigma.shape
+    terms = design(x, y, shape, order)
+    scatter, used = 0.05, good
+    for _ in range(6):
+        weight = 1 / np.hypot(error[used], scatter)
+        solution = np.linalg.lstsq(terms[used] * weight[:, None], ratio[used] * weight, rcond=None)[0]
+        off = ratio - terms @ solution
+        used = good & (np.abs(off) < 4 * np.hypot(error, scatter))
+        if used.sum() < terms.shape[1] + 2:
+            return raw, _Ratio(float(np.median(ratio[good])), max(scatter, MIN_SCATTER))
+        scatter = _excess(off[used], error[used])
+    rows, columns = _stretch(raw.data.shape[0]), _stretch(raw.data.shape[1])
+    powers = [(n - j, j) for n in range(order + 1) for j in range(n + 1)]
+    factor = sum(c * columns**i * rows[:, None] ** j for c, (i, j) in zip(solution, powers, strict=True))
+    factor = factor.astype(np.float32)
+    change = replace(raw, data=raw.data - factor * raw.model, model=raw.model * (1 + factor))
+    return change, _Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER))
+
+
+def _excess(values, errors) -> float:
+    """Scatter beyond the errors: the width for which the median of the squared pulls is that of a Gaussian."""
+    low, high = 0.0, float(np.abs(values).max()) + 1e-9
+    for _ in range(40):
+        middle = (low + high) / 2
+        if np.median(values**2 / (errors**2 + middle**2)) > 0.4549:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
 def _psf(exposure: Exposure, target: _Layer, stars: Table, fit: KernelFit, forward: bool) -> Psf:
     """PSF of the difference, tied to the aperture fluxes of the image."""
     data, noise, bad = _core(target.data), np.sqrt(_core(target.variance)), _core(target.bad)
@@ -279,13 +335,12 @@ def _equivalent_area(psf: Psf) -> float:
     return float(model.sum() / np.sum(model**2))
 
 
-def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, psf: Psf, forward: bool) -> Difference:
+def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, psf: Psf, ratio: _Ratio, forward: bool):
     shape = exposure.data.shape
     kernel = fit.kernel.at(shape[1] / 2, shape[0] / 2)
     mask = exposure.mask.astype(np.uint16) | _core(reference.mask).astype(np.uint16)
     mask |= np.where(_core(raw.bad) & (mask == 0), int(Mask.TEMPLATE_BAD), 0).astype(np.uint16)
     data, model = _core(raw.data).copy(), _core(raw.model)
-    scale = raw.scale if raw.scale.size == 1 else _core(raw.scale)
     photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / exposure.gain if exposure.gain else 0.0
     white, smoothed = _core(raw.white), _core(raw.smoothed)
     if forward:
@@ -296,10 +351,13 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     usable = mask == 0
     stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
     flux = np.asarray(stars["flux"]) * (1 if forward else fit.kernel.sums(stars["x"], stars["y"]))
-    left = _left_over(fit, stamp, flux, float(np.median(variance / scale**2)))
+    mismatch = _mismatch(fit, flux, stamp)
     data -= background(data, ~usable, MESH).level
     data[~np.isfinite(data)] = 0
-    noise = Noise(white, smoothed, kernel, left * np.maximum(model, 0))
+    # Rings and dipoles of a star reach as far as its own core is wide.
+    reach = 2 * int(np.rint(0.4 * psf.fwhm)) + 1
+    light = ndimage.maximum_filter(np.maximum(model, 0), reach)
+    noise = Noise(white, smoothed, kernel, ratio.scatter * light)
     found = matched_filter(data, usable, variance, noise, stamp)
     quiet = usable & (model < np.sqrt(variance))
     unit, middle = _robust(found.snr[quiet]) if quiet.sum() > 1000 else _robust(found.snr[usable])
@@ -316,7 +374,9 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
         "kernel_half": fit.kernel.half,
         "condition": fit.condition,
         "stamp_chi2": float(np.median(fit.chi2)),
-        "residual": left,
+        "residual": ratio.scatter,
+        "flux_ratio": ratio.median,
+        "mismatch": mismatch,
         "snr_median": middle / unit,
         "noise_scale": unit,
         "noise_correlation": found.correlation * unit,
@@ -341,22 +401,11 @@ def _robust(values) -> tuple[float, float]:
     return float(high - low) / 2, float(middle)
 
 
-def _left_over(fit: KernelFit, psf: np.ndarray, flux: np.ndarray, variance: float) -> float:
-    """Residual of the brighter stars in the PSF's filter, relative to their flux, without the noise; at least 0.003."""
-    half = psf.shape[0] // 2
-    side = fit.residual.shape[1]
-    core = min(half, side // 2 - 1)
-    filter_ = psf[half - core : half + core + 1, half - core : half + core + 1]
-    norm = np.sum(filter_**2)
-    ratios = []
-    middle = side // 2
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            rows = slice(middle + dy - core, middle + dy + core + 1)
-            columns = slice(middle + dx - core, middle + dx + core + 1)
-            if rows.start < 0 or columns.start < 0 or rows.stop > side or columns.stop > side:
-                continue
-            ratios.append(np.einsum("spq,pq->s", fit.residual[:, rows, columns], filter_) / norm)
-    excess = (np.mean(np.square(ratios), axis=0) - variance / norm) / flux**2
-    brightest = np.argsort(-flux)[: max(10, len(flux) // 3)]
-    return max(float(np.sqrt(max(np.median(excess[brightest]), 0))), 0.003)
+def _mismatch(fit: KernelFit, flux: np.ndarray, psf: np.ndarray) -> float:
+    """Residual of a pixel in the cores of the brightest stars, relative to their light there."""
+    middle, half = fit.residual.shape[1] // 2, psf.shape[0] // 2
+    core = fit.residual[:, middle - 1 : middle + 2, middle - 1 : middle + 2]
+    light = psf[half - 1 : half + 2, half - 1 : half + 2].mean()
+    brightest = np.argsort(-flux)[: max(5, len(flux) // 10)]
+    rms = np.sqrt(np.mean(core[brightest] ** 2, axis=(1, 2)))
+    return float(np.median(rms / (flux[brightest] * light)))

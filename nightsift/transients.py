@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -14,7 +14,7 @@ from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, fitted, forced
 from nightsift.stamps import stamps
 
-
+BESIDE = 0.02  # of the light of a saturated star: what its wings and spikes may leave around it
 SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no proof of new light
 
 
@@ -30,12 +30,14 @@ class Search:
         `nightsift.planes.Mask` bits.
     model : 2-D float32 array
         The template as it was subtracted, ADU of the image.
+    saturated : 2-D bool array
+        Pixels of the image at or above saturation, without the margin that the mask keeps around them.
     psf : Psf
         Of the difference.
     noise : float
         Factor from the error of a PSF fit with white noise to the true one.
-    residual : float
-        What the subtraction leaves of a star, relative to its light.
+    residual, mismatch : float
+        What the subtraction leaves of a star relative to its light: in all, and pixel by pixel in the core.
     """
 
     difference: np.ndarray
@@ -43,9 +45,11 @@ class Search:
     snr: np.ndarray
     mask: np.ndarray
     model: np.ndarray
+    saturated: np.ndarray
     psf: Psf
     noise: float
     residual: float
+    mismatch: float
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,14 @@ def transients(search: Search, objects: Table, params: parameters.Transients) ->
     x, y, sign = peaks(search.snr, params.threshold, search.psf.fwhm)
     if not params.negative:
         x, y, sign = x[sign > 0], y[sign > 0], sign[sign > 0]
-    table = measure(search, x, y)
+    burnt_x, burnt_y, taken = burnt_cores(search, x, y)
+    bad = search.mask != 0
+    # The margin of a saturated core is good enough to tell how bright the source must be.
+    core = bad & ~((search.mask == int(Mask.SATURATED)) & ~search.saturated)
+    table = vstack([measure(search, x[~taken], y[~taken], bad), measure(search, burnt_x, burnt_y, core)])
     if len(table):
         table = _without_twins(table, search.psf.fwhm)
-    reasons = vet(table, search, params)
+    reasons = vet(table, search, objects, params)
     table["flags"] |= _flags(table, objects, search)
     table["is_real"] = [not reason for reason in reasons]
     table["reasons"] = [", ".join(reason) for reason in reasons] if reasons else np.zeros(0, "U1")
@@ -116,8 +124,32 @@ def peaks(snr: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, n
     return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
 
-def measure(search: Search, x, y) -> Table:
-    """Measure point sources at peaks of a difference.
+def burnt_cores(search: Search, x, y) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the centres of cores that saturate in the image alone, and which of the peaks belong to them.
+
+    The S/N map has its peaks around such a core, not on it.
+    """
+    labels, number = ndimage.label(search.mask == int(Mask.SATURATED), structure=np.ones((3, 3)))
+    taken = np.zeros(len(x), bool)
+    if not number or not len(x):
+        return np.zeros(0), np.zeros(0), taken
+    boxes = ndimage.find_objects(labels)
+    reach = 1.5 * search.psf.fwhm
+    centre_x, centre_y = [], []
+    for label, box in enumerate(boxes, start=1):
+        rows, columns = box
+        near = (x > columns.start - reach) & (x < columns.stop + reach)
+        near &= (y > rows.start - reach) & (y < rows.stop + reach)
+        if near.any():
+            row, column = np.nonzero(labels[box] == label)
+            centre_x.append(column.mean() + columns.start)
+            centre_y.append(row.mean() + rows.start)
+            taken |= near
+    return np.array(centre_x), np.array(centre_y), taken
+
+
+def measure(search: Search, x, y, bad: np.ndarray) -> Table:
+    """Measure point sources at peaks of a difference, without its `bad` pixels (2-D bool array).
 
     Returns
     -------
@@ -125,29 +157,35 @@ def measure(search: Search, x, y) -> Table:
         ``x, y, flux, fluxerr, snr, fwhm, flags, chi2, sharpness, negative, dipole, masked, template_flux,
         template_distance``.
     """
-    bad, psf = search.mask != 0, search.psf
+    psf = search.psf
     if not len(x):
         names = ("x", "y", "flux", "fluxerr", "snr", "fwhm", "chi2", "sharpness", "negative", "dipole", "masked")
-        table = Table({name: np.zeros(0) for name in (*names, "template_flux", "template_distance")})
+        more = ("template_flux", "template_distance", "sharpness_err", "pedestal", "trail")
+        table = Table({name: np.zeros(0) for name in (*names, *more)})
         table["flags"] = np.zeros(0, int)
         return table
-    fit, px, py = fitted(search.difference, search.sigma, bad, psf, x, y)
+    sigma = np.hypot(search.sigma, search.mismatch * np.maximum(search.model, 0))
+    fit, px, py = fitted(search.difference, sigma, bad, psf, x, y)
+    plain = forced(search.difference, search.sigma, bad, psf, px, py)
     template = forced(search.model, search.sigma, np.zeros_like(bad), psf, px, py)
     half = int(np.ceil(1.5 * psf.fwhm))
     column, row = np.rint(px).astype(int), np.rint(py).astype(int)
     values = stamps(search.difference, column, row, half)
-    sigma = stamps(search.sigma, column, row, half, 1.0)
+    sigma = stamps(sigma, column, row, half, 1.0)
     hidden = stamps(bad, column, row, half, True)
     v, u = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
     du, dv = u + (column - px)[:, None, None], v + (row - py)[:, None, None]
     flat = (len(px), -1)
     model = psf.at(du.reshape(flat), dv.reshape(flat), px, py).reshape(values.shape)
-    fluxerr = fit.fluxerr * search.noise
-    table = Table({"x": px, "y": py, "flux": fit.flux, "fluxerr": fluxerr, "snr": fit.flux / fluxerr})
+    fluxerr = plain.fluxerr * search.noise
+    table = Table({"x": px, "y": py, "flux": plain.flux, "fluxerr": fluxerr, "snr": plain.flux / fluxerr})
     table["chi2"] = fit.chi2
     table["masked"] = np.sum(model * hidden, axis=(1, 2)) / np.sum(model, axis=(1, 2))
     signed = values * np.sign(fit.flux)[:, None, None]
-    table["sharpness"] = _sharpness(signed, hidden, model, fit.flux)
+    table["sharpness"], table["sharpness_err"] = _sharpness(signed, sigma, hidden, model, fit.flux)
+    smooth = ndimage.gaussian_filter(np.where(search.mask != 0, 0, search.difference), psf.fwhm / 2.3548)
+    table["trail"] = _trail(smooth, px, py, fit.flux, psf.fwhm)
+    table["pedestal"] = _pedestal(search, px, py, fit.flux)
     table["negative"] = _negative(signed, sigma, hidden, np.hypot(du, dv) <= 1.5 * psf.fwhm)
     table["dipole"] = _dipole(search.snr, px, py, fit.flux, psf.fwhm)
     table["fwhm"] = _moment_width(signed, hidden, du, dv, psf.fwhm)
@@ -157,8 +195,8 @@ def measure(search: Search, x, y) -> Table:
     return table
 
 
-def _sharpness(signed, hidden, model, flux):
-    """Light of the central 3 x 3 pixels above that of the ring around it, relative to the PSF's."""
+def _sharpness(signed, sigma, hidden, model, flux):
+    """Light of the central 3 x 3 pixels above that of the ring around it, relative to the PSF's; and its error."""
     middle = signed.shape[1] // 2
     square = np.zeros(signed.shape[1:], bool)
     square[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
@@ -172,7 +210,23 @@ def _sharpness(signed, hidden, model, flux):
         return inner - outer
 
     expected = contrast(model * np.abs(flux)[:, None, None])
-    return contrast(signed) / np.where(np.abs(expected) > 0, expected, np.nan)
+    expected = np.where(np.abs(expected) > 0, expected, np.nan)
+    error = sigma[:, middle, middle] * np.sqrt(1 / square.sum() + 1 / ring.sum())
+    return contrast(signed) / expected, error / np.abs(expected)
+
+
+def _pedestal(search: Search, x, y, flux):
+    """Share of the flux that the level of the surroundings (2 to 4 FWHM) makes up: large on halos and ramps."""
+    fwhm = search.psf.fwhm
+    half = int(np.ceil(4 * fwhm))
+    v, u = np.mgrid[-half : half + 1, -half : half + 1]
+    ring = (np.hypot(u, v) >= 2 * fwhm) & (np.hypot(u, v) <= 4 * fwhm)
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    value = stamps(search.difference, column, row, half)[:, ring]
+    hidden = stamps(search.mask != 0, column, row, half, True)[:, ring]
+    level = np.array([np.median(v[~h]) if (~h).sum() > 20 else 0.0 for v, h in zip(value, hidden, strict=True)])
+    model = search.psf.stamp(search.psf.shape[1] / 2, search.psf.shape[0] / 2, int(np.ceil(1.5 * fwhm)))
+    return np.abs(level) * model.sum() / np.sum(model**2) / np.maximum(np.abs(flux), 1e-30)
 
 
 def _negative(signed, sigma, hidden, near):
@@ -191,6 +245,19 @@ def _dipole(snr, x, y, flux, fwhm):
     v, u = np.mgrid[-half : half + 1, -half : half + 1]
     near = np.hypot(u, v) <= 2 * fwhm
     return np.maximum(-around[:, near].min(axis=1), 0) / np.maximum(around[:, near].max(axis=1), 1e-3)
+
+
+def _trail(smooth, x, y, flux, fwhm):
+    """Light along the best straight line away from the source, relative to its own: 1 on a trail, 0 on the sky."""
+    reach = np.array([1.75, 2.5, 3.25]) * fwhm
+    angle = np.arange(32) * (2 * np.pi / 32)
+    columns = np.rint(np.asarray(x)[:, None, None] + np.cos(angle)[:, None] * reach).astype(int)
+    rows = np.rint(np.asarray(y)[:, None, None] + np.sin(angle)[:, None] * reach).astype(int)
+    inside = (columns >= 0) & (rows >= 0) & (columns < smooth.shape[1]) & (rows < smooth.shape[0])
+    value = smooth[np.where(inside, rows, 0), np.where(inside, columns, 0)] * np.sign(flux)[:, None, None]
+    value = np.where(inside, value, -np.inf).min(axis=2)
+    own = stamps(smooth, np.rint(x), np.rint(y), 1) * np.sign(flux)[:, None, None]
+    return np.maximum(value.max(axis=1), 0) / np.maximum(own.max(axis=(1, 2)), 1e-30)
 
 
 def _moment_width(signed, hidden, du, dv, fwhm):
@@ -232,7 +299,7 @@ def _without_twins(table: Table, fwhm: float) -> Table:
     return table[keep]
 
 
-def vet(table: Table, search: Search, params: parameters.Transients) -> list[list[str]]:
+def vet(table: Table, search: Search, objects: Table, params: parameters.Transients) -> list[list[str]]:
     """Return for each candidate what speaks against it."""
     if not len(table):
         return []
@@ -249,12 +316,28 @@ def vet(table: Table, search: Search, params: parameters.Transients) -> list[lis
         "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
         "masked": (np.asarray(table["masked"]) > params.max_masked) & ~burnt,
         "unlike the PSF": ~(np.asarray(table["chi2"]) < params.max_chi2),
-        "too sharp": np.asarray(table["sharpness"]) > 1 + 0.35 + 3.5 / snr,
-        "too flat": np.asarray(table["sharpness"]) < 1 - 0.35 - 3.5 / snr,
+        "too sharp": np.asarray(table["sharpness"]) > 1.35 + 3 * np.asarray(table["sharpness_err"]),
+        "too flat": np.asarray(table["sharpness"]) < 0.65 - 3 * np.asarray(table["sharpness_err"]),
+        "on a trail": np.asarray(table["trail"]) > 0.4,
+        "on a slope": np.asarray(table["pedestal"]) > 0.4,
         "dipole": (np.asarray(table["dipole"]) > 0.4) | (np.asarray(table["negative"]) > 0.35),
+        "too wide": (np.asarray(table["fwhm"]) > (1.5 + 4.5 / snr) * search.psf.fwhm) & ~burnt,
         "residual of a star": flux < params.residual * star,
+        "beside a saturated star": (flux < BESIDE * _saturated_light(table, objects, search)) & ~burnt,
     }
     return [[name for name, hit in tests.items() if hit[i]] for i in range(len(table))]
+
+
+def _saturated_light(table: Table, objects: Table, search: Search) -> np.ndarray:
+    """Flux of the brightest saturated object within 5 FWHM of each candidate; 0 where there is none."""
+    result = np.zeros(len(table))
+    bright = objects[(np.asarray(objects["flags"]) & int(Flag.SATURATED)) != 0]
+    if len(bright):
+        tree = cKDTree(np.column_stack([bright["x"], bright["y"]]))
+        near = tree.query_ball_point(np.column_stack([table["x"], table["y"]]), 5 * search.psf.fwhm)
+        flux = np.asarray(bright["flux"])
+        result = np.array([flux[found].max() if found else 0.0 for found in near])
+    return result
 
 
 def _flags(table: Table, objects: Table, search: Search):

@@ -40,7 +40,7 @@ def work(job):
     layers = {"DIFFERENCE": result.data, "SIGMA": result.sigma, "SNR": result.snr, "MASK": result.mask}
     job.write_images("difference", layers | {"MODEL": result.model}, header)
     images, about = result.psf.to_images()
-    about["NOISECOR"] = (result.facts["noise_correlation"], "true error of a PSF flux over that for white noise")
+    about["NOISECOR"] = (result.facts["noise_correlation"], "true error of a PSF flux over white noise's")
     job.write_images("psf", images, about)
     job.facts |= result.facts
 

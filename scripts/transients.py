@@ -1,11 +1,10 @@
 """Find, measure and vet what the difference holds."""
 
 import numpy as np
-from astropy.io import fits
-from astropy.wcs import WCS
 
 from nightsift.background import background
 from nightsift.io.fits import read_image
+from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.photometry import Photometry
 from nightsift.psf import Psf
@@ -33,26 +32,29 @@ STAGE = Stage(
 def work(job):
     inspected, subtracted = job.facts_of("inspect"), job.facts_of("subtract")
     layers = job.read_images("difference")[0]
+    image = read_image(job.inputs["exposure"], inspected["hdu"]).data
+    saturation = inspected["saturation"]
     search = Search(
         difference=layers["DIFFERENCE"],
         sigma=layers["SIGMA"],
         snr=layers["SNR"],
         mask=layers["MASK"],
         model=layers["MODEL"],
+        saturated=image >= saturation if saturation else np.zeros(image.shape, bool),
         psf=Psf.from_images(*job.read_images("psf")),
         noise=subtracted["noise_correlation"],
         residual=subtracted["residual"],
+        mismatch=subtracted["mismatch"],
     )
     result = job.call(transients, search, job.read_table("objects"), job.params)
     table = calibrated(result.candidates, Photometry.from_dict(job.facts_of("photometry")))
-    table["ra"], table["dec"] = WCS(fits.getheader(job.inputs["wcs"])).all_pix2world(table["x"], table["y"], 0)
+    table["ra"], table["dec"] = read_wcs(job.inputs["wcs"]).all_pix2world(table["x"], table["y"], 0)
     table["image"] = np.full(len(table), job.image)
     table["mjd"] = np.full(len(table), np.nan if inspected["mjd"] is None else inspected["mjd"])
     table["filter"] = np.full(len(table), inspected["filter"] or inspected["filter_name"] or "")
     real = table[np.asarray(table["is_real"], bool)]
     job.write_table("everything", table, "candidates")
     job.write_table("candidates", real, "candidates")
-    image = read_image(job.inputs["exposure"], inspected["hdu"]).data
     template = job.read_images("template")[0]["TEMPLATE"][PAD:-PAD, PAD:-PAD]
     stack = [image - background(image, search.mask != 0, 64).level, template, search.difference, search.snr]
     stamps = cutouts(stack, real["x"], real["y"], job.params.cutout)
