@@ -126,10 +126,11 @@ def inspect(
     warnings: list[str] = []
     mask = _first_mask(data, header, params, user_mask, warnings)
     sky = _sky(data, mask)
+    # Hot lines first: hundreds of pixels of one value look like a pile-up at saturation.
+    mask[bad_lines(data - sky[0], data, mask != 0, sky[2])] |= int(Mask.BADLINE)
     saturation = _saturation(data, header, params, overrides, sky, mask, warnings)
     if saturation is not None:
         mask[saturated_pixels(data, saturation, sky[1])] |= int(Mask.SATURATED)
-    mask[bad_lines(data - sky[0], data, mask != 0, sky[2])] |= int(Mask.BADLINE)
     if mask.any():
         sky = _sky(data, mask)
     gain = _gain(data, header, params, overrides, sky, mask, warnings)

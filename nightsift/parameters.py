@@ -117,7 +117,7 @@ class Transients:
 
     threshold: float = option(5.0, "S/N above which the difference is searched", exclusiveMinimum=0)
     negative: bool = option(True, "search for what has faded, too")
-    max_masked: float = option(0.3, "largest masked fraction of a candidate's PSF", minimum=0, maximum=1)
+    max_masked: float = option(0.5, "largest masked fraction of a candidate's PSF", minimum=0, maximum=1)
     max_chi2: float = option(
         6.0, "largest reduced chi2 of the PSF fit, an error of the PSF of 8 per cent allowed", exclusiveMinimum=0
     )

@@ -119,7 +119,13 @@ def functions(u: np.ndarray, v: np.ndarray, fwhm: float) -> np.ndarray:
         s = scale * sigma
         bell = np.exp(-square / (2 * s**2)) / s**2
         p, q = u / s, v / s
-        result += [bell * p**i * q**j for i in range(degree + 1) for j in range(degree + 1 - i)]
+        column = bell
+        for i in range(degree + 1):
+            term = column
+            for _ in range(degree + 1 - i):
+                result.append(term)
+                term = term * q
+            column = column * p
     for beta in MOFFAT_BETAS:
         core = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
         result.append((1 + square / core) ** -beta / core)

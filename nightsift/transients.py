@@ -138,6 +138,8 @@ def burnt_cores(search: Search, x, y) -> tuple[np.ndarray, np.ndarray, np.ndarra
     centre_x, centre_y = [], []
     for label, box in enumerate(boxes, start=1):
         rows, columns = box
+        if max(rows.stop - rows.start, columns.stop - columns.start) > 5 * search.psf.fwhm:
+            continue  # a bad line or a long bleed: no core
         near = (x > columns.start - reach) & (x < columns.stop + reach)
         near &= (y > rows.start - reach) & (y < rows.stop + reach)
         if near.any():
@@ -322,6 +324,7 @@ def vet(table: Table, search: Search, objects: Table, params: parameters.Transie
         "on a slope": np.asarray(table["pedestal"]) > 0.4,
         "dipole": (np.asarray(table["dipole"]) > 0.4) | (np.asarray(table["negative"]) > 0.35),
         "too wide": (np.asarray(table["fwhm"]) > (1.5 + 4.5 / snr) * search.psf.fwhm) & ~burnt,
+        "too narrow": np.asarray(table["fwhm"]) < (0.6 - 1 / snr) * search.psf.fwhm,
         "residual of a star": flux < params.residual * star,
         "beside a saturated star": (flux < BESIDE * _saturated_light(table, objects, search)) & ~burnt,
     }
