@@ -18,6 +18,8 @@ GRID = 16
 PAD = 24  # pixels around the image that are filled too: kernels and filters at its border rest on them
 MESH = 128
 SPLINE = 4
+FINE = 1.1  # template pixels in an image pixel from which on the template is smoothed
+SMOOTHING = 0.45  # standard deviation of that smoothing, image pixels
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,12 @@ def crop(wcs: WCS, image_wcs: WCS, shape, template_shape) -> tuple[slice, slice]
     Rejected
         If there are none.
     """
-    x, y, _ = mapping(wcs, image_wcs, shape, template_shape, PAD)
+    x, y = _grid(wcs, image_wcs, shape, template_shape, PAD)[2:]
     margin = MESH
     inside = (x > -margin) & (y > -margin) & (x < template_shape[1] + margin) & (y < template_shape[0] + margin)
     if not inside.any():
         raise Rejected("the template does not overlap the image")
+    inside = ndimage.binary_dilation(inside, structure=np.ones((3, 3))) & (x > -1e5)
     slices = []
     for axis, side in ((y, template_shape[0]), (x, template_shape[1])):
         first = int(np.clip(np.floor(axis[inside].min()) - margin, 0, side))
@@ -134,13 +137,8 @@ def crop(wcs: WCS, image_wcs: WCS, shape, template_shape) -> tuple[slice, slice]
     return tuple(slices)
 
 
-def mapping(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int = 0) -> tuple[np.ndarray, ...]:
-    """Return for every image pixel its position on the template (x, y) and the template pixels that it covers.
-
-    The exact transformation is computed on a grid of 16 pixels and interpolated by bicubic splines, which is exact to
-    1e-3 pixel for the distortions of real cameras. `pad` pixels around the image are mapped too. Positions far off the
-    template become -1e6.
-    """
+def _grid(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int):
+    """Return rows and columns of a coarse grid on the image, and where its points lie on the template (x, y)."""
     rows = np.arange(-pad - GRID, shape[0] + pad + 2 * GRID, GRID, dtype=float)
     columns = np.arange(-pad - GRID, shape[1] + pad + 2 * GRID, GRID, dtype=float)
     grid_x, grid_y = np.meshgrid(columns, rows)
@@ -152,9 +150,18 @@ def mapping(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int = 0) -> tu
     exact = np.array(linear)
     if near.any():
         exact[near] = wcs.all_world2pix(sky[near], 0, quiet=True)
-    lost = ~np.isfinite(exact).all(axis=1)
-    exact[lost] = -1e6
-    grids = [exact[:, axis].reshape(grid_x.shape) for axis in (0, 1)]
+    exact[~np.isfinite(exact).all(axis=1)] = -1e6
+    return rows, columns, exact[:, 0].reshape(grid_x.shape), exact[:, 1].reshape(grid_x.shape)
+
+
+def mapping(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int = 0) -> tuple[np.ndarray, ...]:
+    """Return for every image pixel its position on the template (x, y) and the template pixels that it covers.
+
+    The exact transformation is computed on a grid of 16 pixels and interpolated by bicubic splines, which is exact to
+    1e-3 pixel for the distortions of real cameras. `pad` pixels around the image are mapped too. Positions far off the
+    template become -1e6.
+    """
+    rows, columns, *grids = _grid(wcs, image_wcs, shape, template_shape, pad)
     splines = [RectBivariateSpline(rows, columns, grid) for grid in grids]
     inside_y = np.arange(-pad, shape[0] + pad, dtype=float)
     inside_x = np.arange(-pad, shape[1] + pad, dtype=float)
@@ -166,26 +173,14 @@ def mapping(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int = 0) -> tu
 
 
 def _interpolated(data, x, y, area):
-    """Spline interpolation, averaged over sub-pixels where an image pixel holds more than one template pixel."""
-    finest = float(np.median(area))
-    count = int(np.clip(np.ceil(np.sqrt(finest) - 0.2), 1, 8))
-    coefficients = ndimage.spline_filter(data, order=SPLINE, output=np.float32, mode="mirror")
-    if count == 1:
-        options = {"order": SPLINE, "prefilter": False, "mode": "constant", "output": np.float32}
-        return ndimage.map_coordinates(coefficients, [y, x], **options)
-    total = np.zeros_like(x)
-    gradients = [np.gradient(axis) for axis in (x, y)]
-    steps = (np.arange(count) + 0.5) / count - 0.5
-    for down in steps:
-        for right in steps:
-            places = [
-                y + down * gradients[1][0] + right * gradients[1][1],
-                x + down * gradients[0][0] + right * gradients[0][1],
-            ]
-            total += ndimage.map_coordinates(
-                coefficients, places, order=SPLINE, prefilter=False, mode="constant", output=np.float32
-            )
-    return total / count**2
+    """Spline interpolation; where an image pixel holds more than one template pixel, of the smoothed template.
+
+    The kernel that matches the images absorbs the smoothing, and without it the samples would miss light.
+    """
+    typical = float(np.median(area))
+    if typical > FINE:
+        data = ndimage.gaussian_filter(data, SMOOTHING * np.sqrt(typical))
+    return ndimage.map_coordinates(data, [y, x], order=SPLINE, mode="constant", output=np.float32)
 
 
 def _nearest(flagged, x, y):
