@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from . import sip
+from nightsift import sip
 
 #: ln of the odds against chance that a match needs beyond the number of hypotheses tried: 1 in 5e10
 OVERWHELMING = 25.0

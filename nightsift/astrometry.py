@@ -11,9 +11,9 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 
-from . import asterism, parameters, sip
-from .errors import Rejected
-from .planes import Flag
+from nightsift import asterism, parameters, sip
+from nightsift.errors import Rejected
+from nightsift.planes import Flag
 
 UNSURE = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.COSMIC | Flag.OUTLIER
 BRIGHTNESS = ("r", "R", "G", "V", "VT", "g", "i", "BP", "RP", "z", "B", "J")

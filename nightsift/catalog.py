@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from .errors import Rejected
+from nightsift.errors import Rejected
 
 _MAS = np.deg2rad(1 / 3.6e6)
 _DUPLICATE = np.deg2rad(0.01 / 3600)

@@ -12,10 +12,10 @@ from astropy import units as u
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from . import limits, zeropoint
-from .catalog import column, light_fraction, match, unit_vectors
-from .errors import Rejected
-from .planes import Flag
+from nightsift import limits, zeropoint
+from nightsift.catalog import column, light_fraction, match, unit_vectors
+from nightsift.errors import Rejected
+from nightsift.planes import Flag
 
 WAVELENGTH = {
     **{"U": 365, "B": 445, "V": 551, "R": 658, "I": 806, "u": 354, "g": 477, "r": 623, "i": 762, "z": 913, "y": 962},

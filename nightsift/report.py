@@ -216,7 +216,7 @@ def _cards(campaign, cutouts, params):
                 "label": str(source["label"]),
                 "score": _format(source["score"], ".2f"),
                 "snr": _format(source["best_snr"], ".1f"),
-                "mag": f"{candidate['filter']} = {mag} ± {error}" if mag else f"{candidate['filter']}: negative",
+                "mag": f"{candidate['filter'] or 'mag'} = {mag} ± {error}" if mag else "light has gone",
                 "n_detections": int(source["n_detections"]),
                 "n_images": int(source["n_images"]),
                 "when": first if first == last else f"{first} to {last}",
@@ -312,6 +312,14 @@ def thumbnail(picture: bytes, shape: tuple[int, int], height: int = 88) -> bytes
         return _png(shown.quantize(48))
 
 
+def _short(value: float) -> str:
+    """A number in few characters: 0.12, 34, 1.2k, 3.4M."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.2g}{name}" if abs(value) < 100 * unit else f"{value / unit:.0f}{name}"
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
+
+
 def light_curve(rows: Table, width: int = 420, height: int = 130) -> Markup:
     """Return an SVG of the difference's flux against time: full dots detected, open ones forced."""
     mjd, flux, error = (np.asarray(rows[name], float) for name in ("mjd", "flux", "fluxerr"))
@@ -332,7 +340,7 @@ def light_curve(rows: Table, width: int = 420, height: int = 130) -> Markup:
     parts = [
         f'<line class="axis" x1="{left}" x2="{right}" y1="{zero:.1f}" y2="{zero:.1f}"/>',
         f'<line class="axis" x1="{left}" x2="{left}" y1="{top}" y2="{bottom}"/>',
-        f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{high:.3g}</text>',
+        f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{_short(high)}</text>',
         f'<text x="{left - 5}" y="{zero + 3:.1f}" text-anchor="end">0</text>',
         f'<text x="2" y="{height - 6}">µJy</text>',
         f'<text x="{left + 6}" y="{height - 6}">{utc(first)[:16]}</text>',

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from .errors import Rejected
+from nightsift.errors import Rejected
 
 _TUKEY = 4.685
 _USED = 3.5
