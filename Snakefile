@@ -31,9 +31,9 @@ onstart:
 
 
 onsuccess:
-    summarise()
+    atexit.register(summarise)
 
 
 onerror:
     finish_campaign()
-    summarise()
+    atexit.register(summarise, failed=True)

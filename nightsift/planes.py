@@ -43,11 +43,11 @@ MASK_MEANING = {
     Mask.BADLINE: "bad column or row",
     Mask.NO_TEMPLATE: "not covered by the template",
     Mask.TEMPLATE_BAD: "template pixel masked or saturated",
-    Mask.EDGE: "the matching kernel or filter reaches beyond the image",
+    Mask.EDGE: "kernel or filter reaches beyond the image",
 }
 
 FLAG_MEANING = {
-    Flag.CROWDED: "aperture flux affected by neighbours or bad pixels",
+    Flag.CROWDED: "neighbours or bad pixels affect the aperture",
     Flag.DEBLENDED: "deblended from another object",
     Flag.SATURATED: "contains saturated pixels",
     Flag.TRUNCATED: "footprint cut by the image border",

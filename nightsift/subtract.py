@@ -292,7 +292,14 @@ def _rescaled(raw: _Raw, stars: Table, psf: Psf, noise) -> tuple[_Raw, _Ratio]:
     powers = [(n - j, j) for n in range(order + 1) for j in range(n + 1)]
     factor = sum(c * columns**i * rows[:, None] ** j for c, (i, j) in zip(solution, powers, strict=True))
     factor = factor.astype(np.float32)
-    change = replace(raw, data=raw.data - factor * raw.model, model=raw.model * (1 + factor))
+    data = raw.data - factor * raw.model
+    if raw.scale.size == 1:
+        change = replace(raw, data=data, model=raw.model * (1 + factor))
+    else:
+        # The image was convolved, so it is its light that the kernel's sum has misjudged, not the template's.
+        again = 1 / (1 + factor)
+        white, smoothed = raw.white * again**2, raw.smoothed * again**2
+        change = replace(raw, data=data * again, scale=raw.scale * again, white=white, smoothed=smoothed)
     return change, _Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER))
 
 
@@ -346,7 +353,7 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     if forward:
         white = white + photons
     else:
-        smoothed = smoothed + photons
+        smoothed = smoothed + photons * _core(raw.scale) ** 2
     variance = white + Convolver(smoothed, fit.kernel.half)(kernel**2)
     usable = mask == 0
     stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))

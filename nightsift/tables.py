@@ -70,7 +70,7 @@ CANDIDATES = (
         "sharpness": Field(float, None, "flux in the core over that of the PSF; 1 = like the PSF"),
         "sharpness_err": Field(float, None, "standard deviation of sharpness"),
         "trail": Field(float, None, "S/N along the best straight line away from it, relative to its own"),
-    "pedestal": Field(float, None, "share of the flux that the level of the surroundings makes up"),
+        "pedestal": Field(float, None, "share of the flux that the level of the surroundings makes up"),
         "negative": Field(float, None, "share of the light within 1.5 FWHM that is negative"),
         "dipole": Field(float, None, "S/N of the best dipole over that of the point source"),
         "masked": Field(float, None, "share of the PSF that falls on masked pixels"),

@@ -13,14 +13,20 @@ import os
 import sys
 
 FOLDER, OWNER = "NIGHTSIFT_WARM", "NIGHTSIFT_WARM_OWNER"
+READY = "ready"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 
 
 def environment(owner: int) -> dict[str, str]:
-    """Return the variables that let the jobs below process `owner` share a server."""
+    """Return the variables that let the jobs below process `owner` share a server, and find this package."""
     import tempfile
 
-    return {FOLDER: f"{tempfile.gettempdir()}/nightsift-{os.getuid()}-{owner}", OWNER: str(owner)}
+    name, longest_socket = f"nightsift-{os.getuid()}-{owner}", 107
+    places = (f"{place}/{name}" for place in (tempfile.gettempdir(), "/tmp"))
+    folder = next(place for place in places if len(os.fsencode(f"{place}/socket")) <= longest_socket)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+    return {FOLDER: folder, OWNER: str(owner), "PYTHONPATH": path}
 
 
 def client(arguments: list[str]) -> int:
@@ -76,8 +82,10 @@ def _start(folder):
         os._exit(0)
     os.close(write)
     os.wait()
-    os.read(read, 1)
+    answer = os.read(read, 200).decode()
     os.close(read)
+    if answer != READY:
+        raise SystemExit(f"the server of the jobs did not start: {answer or f'see {folder}/log'}")
 
 
 class Server:
@@ -106,11 +114,13 @@ class Server:
         try:
             owner = os.pidfd_open(int(os.environ[OWNER]))
         except ProcessLookupError:
+            os.write(ready, b"the process that it works for has ended")
+            shutil.rmtree(self.folder, ignore_errors=True)
             return
         read = 1
         self.events.register(self.socket, read, self._accept)
         self.events.register(owner, read, self._stop)
-        os.write(ready, b"r")
+        os.write(ready, READY.encode())
         os.close(ready)
         self.running = True
         while self.running:

@@ -22,7 +22,7 @@ rule inspect:
         extra=overrides,
         code=code("inspect"),
     shell:
-        "{RUN}/inspect.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift inspect --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --extra {params.extra:q} --exposure {input.exposure:q} --usermask {input.usermask:q}"
         " --state {output.state:q} --mask {output.mask:q} > {log:q} 2>&1"
 
@@ -48,7 +48,7 @@ rule detect:
         params=section("detect"),
         code=code("detect"),
     shell:
-        "{RUN}/detect.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift detect --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --exposure {input.exposure:q} --mask {input.mask:q}"
         " --inspect {input.previous:q}"
         " --state {output.state:q} --detections {output.detections:q} > {log:q} 2>&1"
@@ -74,7 +74,7 @@ rule catalog:
         params=section("catalog"),
         code=code("catalog"),
     shell:
-        "{RUN}/catalog.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --inspect {input.previous:q} --stars {input.stars:q}"
         " --state {output.state:q} --catalog {output.catalog:q} > {log:q} 2>&1"
 
@@ -102,7 +102,7 @@ rule astrometry:
         params=section("astrometry"),
         code=code("astrometry"),
     shell:
-        "{RUN}/astrometry.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift astrometry --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --inspect {input.inspect:q}"
         " --detections {input.detections:q} --catalog {input.catalog:q}"
         " --state {output.state:q} --wcs {output.wcs:q} --matches {output.matches:q} > {log:q} 2>&1"
@@ -133,7 +133,7 @@ rule photometry:
         params=section("photometry"),
         code=code("photometry"),
     shell:
-        "{RUN}/photometry.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift photometry --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
         " --detections {input.detections:q} --wcs {input.wcs:q} --catalog {input.catalog:q}"
         " --state {output.state:q} --objects {output.objects:q} --calibrators {output.calibrators:q} > {log:q} 2>&1"

@@ -16,14 +16,18 @@ rule sources:
         campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
     log:
         f"{RESULTS}/campaign/logs/sources.log",
+    group:
+        "campaign"
     conda:
         ENVIRONMENT
     params:
         params=section("sources"),
         code=code("sources"),
         images=" ".join(CAMPAIGN.images),
+        results=results_folder,
+        list=IMAGE_LIST,
     shell:
-        "{RUN}/sources.py --results {RESULTS:q} --images {IMAGE_LIST:q} --params {params.params:q}"
+        "nightsift sources --results {params.results:q} --images {params.list:q} --params {params.params:q}"
         " --code {params.code} > {log:q} 2>&1"
 
 
@@ -47,6 +51,8 @@ rule plots:
         limit=f"{IMAGE}/plots/limit.png",
     log:
         f"{IMAGE}/logs/plots.log",
+    group:
+        "image"
     conda:
         ENVIRONMENT
     resources:
@@ -54,9 +60,10 @@ rule plots:
         runtime=minutes,
     params:
         code=code("plots"),
+        folder=image_folder,
     shell:
-        "{RUN}/plots.py --name {wildcards.image} --images {RESULTS:q}/images/{wildcards.image}"
-        " --exposure {input.exposure:q} --plots {RESULTS:q}/images/{wildcards.image}/plots > {log:q} 2>&1"
+        "nightsift plots --name {wildcards.image} --images {params.folder:q}"
+        " --exposure {input.exposure:q} --plots {params.folder:q}/plots > {log:q} 2>&1"
 
 
 rule report:
@@ -67,12 +74,16 @@ rule report:
         f"{RESULTS}/campaign/report.html",
     log:
         f"{RESULTS}/campaign/logs/report.log",
+    group:
+        "campaign"
     conda:
         ENVIRONMENT
     params:
         params=section("report"),
         code=code("report"),
         images=" ".join(CAMPAIGN.images),
+        results=results_folder,
+        list=IMAGE_LIST,
     shell:
-        "{RUN}/report.py --results {RESULTS:q} --images {IMAGE_LIST:q} --params {params.params:q}"
+        "nightsift report --results {params.results:q} --images {params.list:q} --params {params.params:q}"
         " --code {params.code} > {log:q} 2>&1"

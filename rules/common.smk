@@ -1,28 +1,41 @@
 """The sample sheet, paths, and what each stage gets of the configuration."""
 
+import atexit
+import functools
 import json
 import os
+import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+BASE = Path(workflow.basedir)
+# The package beside this workflow, whatever is installed: its code is what the provenance speaks of.
+sys.path.insert(0, str(BASE))
+
 from nightsift import warm
+from nightsift.io import runs
 from nightsift.io.campaign import CampaignError, load
 from nightsift.io.code import code_version
 
-BASE = Path(workflow.basedir)
 try:
     CAMPAIGN = load(config)
 except CampaignError as error:
     raise WorkflowError(str(error)) from None
+if workflow.is_main_process and runs.enter():
+    logger.info("Removed the locks of a run that was killed.")
 RESULTS = CAMPAIGN.config["results"]
+FOLDER = os.path.abspath(RESULTS)
 IMAGE = f"{RESULTS}/images/{{image}}"
 IMAGE_LIST = f"{RESULTS}/campaign/images.list"
 
 # Every job is a fork of one process that has its imports done; see nightsift/warm.py.
 os.environ.update(warm.environment(os.getpid()))
 RUN = shlex.join([sys.executable, "-I", "-S", warm.__file__, f"{BASE}/scripts"])
+# A function of the shell, so that neither rules nor provenance depend on where Python and the workflow are installed.
+STAGE = f'set -euo pipefail; nightsift() {{ exec {RUN}/"$1".py "${{@:2}}"; }}; '
+shell.prefix(STAGE.replace("{", "{{").replace("}", "}}"))
 ENVIRONMENT = f"{BASE}/envs/nightsift.yaml"
 
 
@@ -71,14 +84,23 @@ def template_mask(wildcards):
     return CAMPAIGN.config["template"]["mask"] or []
 
 
-def memory(wildcards, input, attempt):
-    """Megabytes for a job: by the size of its inputs, more with each attempt."""
-    return int(attempt * (700 + 40 * input.size_mb))
+@functools.cache
+def megabytes(image):
+    """The size of an image's file and that of its template."""
+    # Not the sizes of a job's inputs: those are unknown while a group that makes them is put together.
+    entry, part = CAMPAIGN.images[image], CAMPAIGN.config["template"]
+    template = entry.template or (part["source"] == "local" and part["path"])
+    return sum(os.path.getsize(path) for path in (entry.path, template) if path) / 1e6
 
 
-def minutes(wildcards, input, attempt):
-    """Minutes for a job: by the size of its inputs, more with each attempt."""
-    return int(attempt * (10 + input.size_mb))
+def memory(wildcards, attempt):
+    """Megabytes for a job: by the size of its image, more with each attempt."""
+    return int(attempt * (450 + 40 * megabytes(wildcards.image)))
+
+
+def minutes(wildcards, attempt):
+    """Minutes for a job: by the size of its image, more with each attempt."""
+    return int(attempt * (1 + megabytes(wildcards.image) / 50))
 
 
 def image_products(*names):
@@ -91,6 +113,16 @@ def campaign_products(*names):
     return [f"{RESULTS}/campaign/{name}" for name in names]
 
 
+def image_folder(wildcards, input):
+    """The folder of an image's products."""
+    return os.path.dirname(input.state)
+
+
+def results_folder(wildcards, output):
+    """The folder of all products, from one of the campaign's."""
+    return os.path.dirname(os.path.dirname(output[0]))
+
+
 def finish_campaign():
     """Make the campaign's tables and page from what is there; the next run completes the rest."""
     for stage in ("sources", "report"):
@@ -98,9 +130,22 @@ def finish_campaign():
         subprocess.run([sys.executable, f"{BASE}/scripts/{stage}.py", *arguments], check=False)
 
 
-def summarise():
-    """Print how many images ended how."""
-    subprocess.run([sys.executable, f"{BASE}/scripts/summary.py", RESULTS], check=False)
+def summarise(failed=False):
+    """Print how many images ended how, and what to do if jobs failed."""
+    runpy.run_path(f"{BASE}/scripts/summary.py")["main"]([FOLDER])
+    if failed:
+        print("Some jobs failed; their logs stand above. What could be made is made; the same command does the rest.")
+
+
+def summarise_nothing():
+    """Print the same where there was nothing to do: Snakemake has no event for that."""
+    asked = workflow.is_main_process and workflow.executor_plugin is not None and not workflow.dryrun
+    if asked and workflow.dag is not None and not len(workflow.dag):
+        summarise()
+
+
+# At exit, hence after all that Snakemake has to say.
+atexit.register(summarise_nothing)
 
 
 def list_images():

@@ -3,7 +3,7 @@
 
 rule template:
     input:
-        previous=rules.photometry.output.state,
+        previous=rules.astrometry.output.state,
         wcs=rules.astrometry.output.wcs,
         inspect=rules.inspect.output.state,
         template=local_template,
@@ -24,7 +24,7 @@ rule template:
         params=section("template"),
         code=code("template"),
     shell:
-        "{RUN}/template.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift template --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --wcs {input.wcs:q} --inspect {input.inspect:q}"
         " --source {input.template:q} --usermask {input.usermask:q}"
         " --state {output.state:q} --template {output.template:q} > {log:q} 2>&1"
@@ -32,7 +32,7 @@ rule template:
 
 rule subtract:
     input:
-        previous=rules.template.output.state,
+        previous=[rules.photometry.output.state, rules.template.output.state],
         exposure=exposure,
         inspect=rules.inspect.output.state,
         detect=rules.detect.output.state,
@@ -57,7 +57,7 @@ rule subtract:
         params=section("subtract"),
         code=code("subtract"),
     shell:
-        "{RUN}/subtract.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift subtract --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
         " --detect {input.detect:q} --mask {input.mask:q} --objects {input.objects:q}"
         " --template {input.template:q} --wcs {input.wcs:q}"
@@ -93,7 +93,7 @@ rule transients:
         params=section("transients"),
         code=code("transients"),
     shell:
-        "{RUN}/transients.py --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        "nightsift transients --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
         " --photometry {input.photometry:q} --objects {input.objects:q} --difference {input.difference:q}"
         " --subtract {input.previous:q} --psf {input.psf:q} --template {input.template:q} --wcs {input.wcs:q}"

@@ -1,11 +1,10 @@
 """Tie the magnitudes of an image to the catalogue."""
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
-from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
+from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.photometry import Seeing, calibrate, photometry
 
@@ -26,7 +25,7 @@ PER_MATCH = ("match_object", "match_catalog", "used", "residual", "contamination
 
 def work(job):
     inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
-    wcs = WCS(fits.getheader(job.inputs["wcs"]))
+    wcs = read_wcs(job.inputs["wcs"])
     objects, stars = job.read_table("detections"), job.read_table("catalog")
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600

@@ -1,12 +1,12 @@
 """Bring the template onto the image's pixels."""
 
-from astropy.io import fits
 from astropy.wcs import WCS
 
 from nightsift import parameters
 from nightsift.errors import NotAsked, Rejected
 from nightsift.inspect import Overrides, inspect
 from nightsift.io.fits import read_image, read_mask
+from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.template import PAD, crop, template
 
@@ -29,7 +29,7 @@ AS_TEMPLATE = parameters.Inspect(cosmics=False, max_masked=1.0, min_size=16)
 def work(job):
     if job.inputs["source"] is None:
         raise NotAsked("no template is configured")
-    wcs = WCS(fits.getheader(job.inputs["wcs"]))
+    wcs = read_wcs(job.inputs["wcs"])
     shape = tuple(job.facts_of("inspect")["shape"])
     image = read_image(job.inputs["source"])
     known = Overrides(gain=job.params.gain, saturation=job.params.saturation)

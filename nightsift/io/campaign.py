@@ -7,6 +7,7 @@ import difflib
 import glob
 import json
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nightsift.parameters import schema
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
 COLUMNS = ("image", "path", "filter", "time", "template", "mask", *NUMBERS)
+EXAMPLE = {"images": "images.tsv", "catalog.path": "catalog.fits", "template.path": "template.fits"}
 
 
 class CampaignError(ValueError):
@@ -196,3 +198,34 @@ def _from_glob(pattern: str, folder) -> dict[str, Entry]:
 def write_schema(path) -> None:
     """Write the JSON schema of the configuration, for editors and for people."""
     Path(path).write_text(json.dumps(schema(), indent=2) + "\n", encoding="utf-8")
+
+
+def write_example(path) -> None:
+    """Write a configuration with every option, its default and its documentation."""
+    lines = [
+        "# Every option with its default. Only 'images' and the catalogue's path have to be given; what is left out",
+        "# has the value that stands here. Relative paths start in the folder that the workflow runs in (--directory).",
+        "# yaml-language-server: $schema=config.schema.json",
+    ]
+    for name, rule in schema()["properties"].items():
+        lines += ["", f"# {rule['description']}"]
+        if "properties" not in rule:
+            lines.append(f"{name}: {EXAMPLE.get(name, rule.get('default'))}")
+            continue
+        lines.append(f"{name}:")
+        for key, entry in rule["properties"].items():
+            value = EXAMPLE.get(f"{name}.{key}", entry["default"])
+            lines += [f"  # {entry['description']}{_allowed(entry)}", f"  {key}: {json.dumps(value).strip(chr(34))}"]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _allowed(entry: dict) -> str:
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    parts = [f"{words[key]} {entry[key]}" for key in words if key in entry]
+    parts += [f"one of {', '.join(map(str, entry['enum']))}"] if "enum" in entry else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+if __name__ == "__main__":
+    write_schema(Path(sys.argv[1]) / "config.schema.json")
+    write_example(Path(sys.argv[1]) / "config.yaml")

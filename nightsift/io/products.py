@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 
 from nightsift import __version__
 from nightsift.planes import Flag, Mask, header_cards
@@ -46,7 +47,7 @@ class Provenance:
             ("NSSTAGE", self.stage, "stage that made this file"),
             ("NSVERS", __version__, "nightsift version"),
             ("NSCODE", self.code, "hash of the stage's code"),
-            ("NSPARAM", parameters, "parameters"),
+            ("NSPARAM", parameters),
         ]
         digests = sorted(self.inputs.items())
         return cards + [
@@ -65,6 +66,8 @@ def atomic(path):
     """Yield a temporary path beside `path` that takes its place when the block ends well, and vanishes otherwise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        left.unlink(missing_ok=True)  # by a process that was killed: each product has one writer
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     try:
@@ -134,6 +137,13 @@ def read_table(path) -> Table:
         return Table.read(path, format="ascii.ecsv")
     with fits.open(path, memmap=False) as hdus:
         return Table.read(hdus[1], character_as_bytes=False)
+
+
+def read_wcs(path) -> WCS:
+    """Read a plate solution that `write_images` wrote without pixels."""
+    header = fits.getheader(path)
+    header.strip()  # NAXIS = 0 would be taken for the shape of the image
+    return WCS(header)
 
 
 def write_images(path, images: dict[str, np.ndarray], header: fits.Header | None, provenance: Provenance) -> None:

@@ -12,6 +12,7 @@ from astropy.table import Table
 from nightsift import tables
 from nightsift.io import products
 
+PER_IMAGE = ("inspect", "detect", "catalog", "astrometry", "photometry", "template", "subtract")
 NO_STATUS = {
     "status": "error",
     "stage": "",
@@ -35,10 +36,14 @@ def read_facts(folder, stage: str) -> dict:
 
 
 def read_state(folder) -> dict:
-    """Return the status of an image; that of a job which did not finish where there is none."""
+    """Return the status of an image; that of a job which did not finish where a stage has left nothing.
+
+    A status without the states of all stages is that of an earlier run.
+    """
     state = read_facts(folder, "status")
-    if "status" not in state:
-        return dict(NO_STATUS)
+    unfinished = [stage for stage in PER_IMAGE if not (Path(folder) / f"{stage}.json").is_file()]
+    if "status" not in state or (unfinished and state["status"] != "error"):
+        return NO_STATUS | {"stage": unfinished[0] if unfinished else ""}
     return (
         state
         | {"stage": state.get("stage") or "", "reason": state.get("reason") or ""}

@@ -83,8 +83,8 @@ class Job:
 class Stage:
     """A stage's name, its description, and its inputs and outputs by option name.
 
-    The value of an input is its help; that of an output is ``"images"`` or ``"table:SCHEMA"``. Options in `optional` may
-    be left out.
+    The value of an input is its help; that of an output is ``"images"`` or ``"table:SCHEMA"``. Options in `optional`
+    may be left out.
     """
 
     name: str
