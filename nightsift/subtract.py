@@ -23,6 +23,7 @@ from nightsift.template import PAD
 SPOILT = (
     Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
 )
+HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 MIN_STAMPS = 5
 STAMP_SNR = 20.0
 MESH = 64
@@ -120,7 +121,8 @@ def subtract(exposure: Exposure, reference: Reference, objects: Table, params: p
         If too few stars are common to both.
     """
     sky = background(exposure.data, exposure.mask != 0, MESH)
-    hidden = (exposure.mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
+    # What a kernel may smear a little of must not be garbage; saturated cores are nearer to the truth than 0.
+    hidden = (exposure.mask & int(HIDDEN)) != 0
     clean = np.where(hidden, 0, exposure.data - sky.level).astype(np.float32)
     image = _Layer(
         _framed(clean), _framed(sky.noise**2, "edge"), _framed(exposure.mask != 0, True), exposure.fwhm, exposure.gain

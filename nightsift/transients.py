@@ -186,7 +186,7 @@ def measure(search: Search, x, y, bad: np.ndarray) -> Table:
     signed = values * np.sign(fit.flux)[:, None, None]
     table["sharpness"], table["sharpness_err"] = _sharpness(signed, sigma, hidden, model, fit.flux)
     smooth = ndimage.gaussian_filter(np.where(search.mask != 0, 0, search.difference), psf.fwhm / 2.3548)
-    table["trail"] = _trail(smooth, px, py, fit.flux, psf.fwhm)
+    table["trail"] = _trail(smooth, px, py, fit.flux, psf.fwhm, model.max(axis=(1, 2)))
     table["pedestal"] = _pedestal(search, px, py, fit.flux)
     table["negative"] = _negative(signed, sigma, hidden, np.hypot(du, dv) <= 1.5 * psf.fwhm)
     table["dipole"] = _dipole(search.snr, px, py, fit.flux, psf.fwhm)
@@ -249,7 +249,7 @@ def _dipole(snr, x, y, flux, fwhm):
     return np.maximum(-around[:, near].min(axis=1), 0) / np.maximum(around[:, near].max(axis=1), 1e-3)
 
 
-def _trail(smooth, x, y, flux, fwhm):
+def _trail(smooth, x, y, flux, fwhm, peak):
     """Light along the best straight line away from the source, relative to its own: 1 on a trail, 0 on the sky."""
     reach = np.array([1.75, 2.5, 3.25]) * fwhm
     angle = np.arange(32) * (2 * np.pi / 32)
@@ -259,7 +259,9 @@ def _trail(smooth, x, y, flux, fwhm):
     value = smooth[np.where(inside, rows, 0), np.where(inside, columns, 0)] * np.sign(flux)[:, None, None]
     value = np.where(inside, value, -np.inf).min(axis=2)
     own = stamps(smooth, np.rint(x), np.rint(y), 1) * np.sign(flux)[:, None, None]
-    return np.maximum(value.max(axis=1), 0) / np.maximum(own.max(axis=(1, 2)), 1e-30)
+    # A masked core has no light of its own; its wings tell how much it is. Smoothing halves the peak.
+    own = np.fmax(own.max(axis=(1, 2)), 0.5 * np.abs(flux) * peak)
+    return np.maximum(value.max(axis=1), 0) / np.maximum(own, 1e-30)
 
 
 def _moment_width(signed, hidden, du, dv, fwhm):

@@ -1,0 +1,255 @@
+"""The PSF and its photometry against rendered profiles."""
+
+import numpy as np
+import pytest
+from astropy.table import Table, vstack
+from photutils.aperture import CircularAperture
+
+from nightsift.errors import Rejected
+from nightsift.psf import fit_psf, fitted, forced
+from nightsift.seeing import design
+from nightsift.simulate_pixels import Psf as Truth
+from nightsift.simulate_pixels import psf_stamps, render_points
+
+SIZE, NOISE, GAIN = 400, 10.0, 2.0
+GOOD = np.zeros((SIZE, SIZE), bool)
+
+
+def moffat(fwhm, vary=1.0):
+    """An elliptical profile that changes by 7 per cent in width from corner to corner, and twists."""
+    scale = tuple(vary * part for part in (0.02, 0.015, 0.01))
+    return Truth(fwhm, 3.0, 0.06, -0.04, scale, (0.03 * vary, 0.03 * vary))
+
+
+def area(fwhm):
+    """Pixels over which the noise counts for a PSF flux."""
+    return 4 * np.pi * (fwhm / 2.3548) ** 2
+
+
+def lattice(rng, side, jitter=0.3):
+    cell = (np.arange(side) + 0.5) * SIZE / side
+    x, y = (part.ravel() + rng.uniform(-jitter, jitter, side**2) * SIZE / side for part in np.meshgrid(cell, cell))
+    return x, y
+
+
+def field(truth, seed, side=10, snr=(60, 600), noise=NOISE):
+    """Return an image, a function of noise, and its stars with positions known to 0.02 pixel, fluxes to 3 per cent."""
+    rng = np.random.default_rng(seed)
+    x, y = lattice(rng, side)
+    flux = np.exp(rng.uniform(*np.log(snr), side**2)) * NOISE * np.sqrt(area(truth.fwhm))
+    image = np.zeros((SIZE, SIZE), np.float32)
+    render_points(image, x, y, flux, truth, 0.01)
+    if noise:
+        image = rng.poisson(image * GAIN) / GAIN + rng.normal(0, noise, image.shape)
+    stars = Table({"x": x + rng.normal(0, 0.02, x.size), "y": y + rng.normal(0, 0.02, x.size)})
+    stars["flux"] = flux * rng.normal(1, 0.03, flux.size)
+    stars["snr"] = flux / (NOISE * np.sqrt(area(truth.fwhm)))
+    stars["background"] = 0.0
+    return image.astype(np.float32), stars
+
+
+def fit(truth, image, stars, aperture=None, **options):
+    sigma = np.full(image.shape, NOISE, np.float32)
+    return fit_psf(image, sigma, GOOD, stars, truth.fwhm, aperture or truth.fwhm, **options)
+
+
+def light_in_aperture(truth, x, y, radius):
+    """Mean over the positions of the centre in a pixel of the light that falls into the aperture, at a place."""
+    steps = (np.arange(4) + 0.5) / 4 - 0.5
+    phase_x, phase_y = (part.ravel() for part in np.meshgrid(steps, steps))
+    stamps, _, _ = psf_stamps(truth, np.rint(x) + phase_x, np.rint(y) + phase_y, (SIZE, SIZE), 20)
+    circles = CircularAperture(np.column_stack([phase_x + 20, phase_y + 20]), radius)
+    pairs = zip(stamps, circles, strict=True)
+    return np.mean([circle.do_photometry(stamp)[0][0] for stamp, circle in pairs])
+
+
+def light_at(truth, x, y, radius):
+    """The same at many places, from a grid."""
+    grid = [part.ravel() for part in np.meshgrid(np.linspace(0, SIZE - 1, 5), np.linspace(0, SIZE - 1, 5))]
+    light = [light_in_aperture(truth, *place, radius) for place in zip(*grid, strict=True)]
+    solution = np.linalg.lstsq(design(*grid, (SIZE, SIZE), 3), light, rcond=None)[0]
+    return design(x, y, (SIZE, SIZE), 3) @ solution
+
+
+def worst(truth, psf, seed=9):
+    """Largest error of a pixel relative to the peak, of any sub-pixel position, between the stars of the fit."""
+    x, y = np.random.default_rng(seed).uniform(0.1 * SIZE, 0.9 * SIZE, (2, 30))
+    half = 8
+    stamps, column, row = psf_stamps(truth, x, y, (SIZE, SIZE), half)
+    v, u = (line.ravel().astype(float) for line in np.mgrid[-half : half + 1, -half : half + 1])
+    model = psf.at(u + (column - x)[:, None], v + (row - y)[:, None], x, y).reshape(stamps.shape)
+    light = np.array([light_in_aperture(truth, *place, psf.aperture) for place in zip(x, y, strict=True)])
+    expected = stamps / light[:, None, None]
+    return np.max(np.abs(model - expected), axis=(1, 2)) / expected.max(axis=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """The PSF of stars without noise, and the truth."""
+    truth = moffat(3.0)
+    return truth, fit(truth, *field(truth, 1, snr=(300, 300), noise=0))
+
+
+@pytest.mark.parametrize(("fwhm", "limit"), [(2.2, 0.015), (3.0, 0.01), (4.5, 0.01)])
+def test_a_psf_that_varies_over_the_field_is_recovered(fwhm, limit):
+    truth = moffat(fwhm)
+    psf = fit(truth, *field(truth, 1, snr=(300, 300), noise=0))
+    assert psf.order == 2
+    assert worst(truth, psf).max() < limit
+    still = fit(truth, *field(truth, 1, side=3, noise=0))  # too few stars to vary
+    assert still.order == 0
+    assert worst(truth, still).max() > 0.025
+
+
+@pytest.mark.parametrize("fwhm", [2.2, 3.0, 4.5])
+def test_noise_harms_it_little(fwhm):
+    truth = moffat(fwhm)
+    psf = fit(truth, *field(truth, 1))
+    error = worst(truth, psf)
+    assert psf.n_stars > 90
+    assert psf.chi2 == pytest.approx(1.15, abs=0.15)
+    assert np.median(error) < 0.015
+    assert error.max() < 0.05
+
+
+def test_an_undersampled_psf_is_recovered():
+    truth = moffat(1.5)
+    assert worst(truth, fit(truth, *field(truth, 2, snr=(300, 300), noise=0))).max() < 0.02
+
+
+def test_blends_and_cosmic_hits_among_the_stars_do_not_harm():
+    truth = moffat(3.0)
+    image, stars = field(truth, 3)
+    clean = worst(truth, fit(truth, image, stars)).max()
+    rng = np.random.default_rng(4)
+    spoilt = rng.choice(len(stars), 10, replace=False)
+    for i in spoilt[:5]:
+        angle = rng.uniform(0, 2 * np.pi)
+        beside = np.array([[stars["x"][i] + 4 * np.cos(angle)], [stars["y"][i] + 4 * np.sin(angle)]])
+        render_points(image, *beside, np.array([0.4 * stars["flux"][i]]), truth, 0.01)
+    for i in spoilt[5:]:
+        row, column = int(stars["y"][i]) + rng.integers(-3, 4), int(stars["x"][i]) + rng.integers(-3, 4)
+        image[row, column : column + 2] += 0.05 * stars["flux"][i]
+    psf = fit(truth, image, stars)
+    assert psf.n_stars <= len(stars) - 8
+    assert worst(truth, psf).max() < 1.5 * clean
+
+
+@pytest.mark.parametrize("aperture", [3.0, 5.5])
+def test_it_sums_to_its_correction_in_the_aperture(aperture):
+    truth = moffat(3.0)
+    psf = fit(truth, *field(truth, 1, noise=0), aperture=aperture)
+    rng = np.random.default_rng(5)
+    half = 12
+    v, u = (line.ravel().astype(float) for line in np.mgrid[-half : half + 1, -half : half + 1])
+    for x, y in rng.uniform(50, 350, (5, 2)):
+        sums = []
+        for dx, dy in rng.uniform(-0.5, 0.5, (40, 2)):
+            stamp = psf.at(u[None] - dx, v[None] - dy, np.array([x]), np.array([y])).reshape(2 * half + 1, -1)
+            sums.append(CircularAperture((half + dx, half + dy), aperture).do_photometry(stamp)[0][0])
+        assert np.mean(sums) == pytest.approx(psf.correction, abs=0.003)
+
+
+def test_its_fluxes_are_the_aperture_fluxes_of_rendered_stars(exact):
+    truth, psf = exact
+    rng = np.random.default_rng(6)
+    x, y = lattice(rng, 9)
+    image = np.zeros((SIZE, SIZE), np.float32)
+    render_points(image, x, y, np.full(81, 1e5), truth, 0.001)
+    aperture, _ = CircularAperture(np.column_stack([x, y]), psf.aperture).do_photometry(image)
+    flux = forced(image, np.full(image.shape, NOISE), GOOD, psf, x, y).flux
+    assert np.mean(flux / aperture) == pytest.approx(1, abs=0.002)
+    assert np.std(flux / aperture) < 0.01  # the aperture depends on where in the pixel the star is
+
+
+def test_a_file_gives_it_back(exact):
+    psf = exact[1]
+    again = type(psf).from_images(*psf.to_images())
+    offsets = np.random.default_rng(7).uniform(-4, 4, (2, 3, 50))
+    x, y = np.array([10.0, 200.0, 390.0]), np.array([390.0, 200.0, 10.0])
+    np.testing.assert_array_equal(again.at(*offsets, x, y), psf.at(*offsets, x, y))
+    for name in ("fwhm", "shape", "order", "aperture", "n_stars", "chi2", "correction"):
+        assert getattr(again, name) == getattr(psf, name)
+
+
+def scene(exact, seed, snr):
+    """Return noise with stars of one S/N, their positions, and their aperture fluxes."""
+    truth, psf = exact
+    rng = np.random.default_rng(seed)
+    x, y = lattice(rng, 18, 0.2)
+    flux = snr * NOISE * np.sqrt(area(truth.fwhm))
+    image = np.zeros((SIZE, SIZE), np.float32)
+    render_points(image, x, y, flux / light_at(truth, x, y, psf.aperture), truth, 0.01)
+    return image + rng.normal(0, NOISE, image.shape).astype(np.float32), x, y, flux
+
+
+@pytest.mark.parametrize("snr", [0, 5, 20, 200])
+def test_forced_fluxes_are_unbiased_and_their_errors_honest(exact, snr):
+    image, x, y, flux = scene(exact, 10 + snr, snr)
+    found = forced(image, np.full(image.shape, NOISE), GOOD, exact[1], x, y)
+    pull = (found.flux - flux) / found.fluxerr
+    scatter = 1 / np.sqrt(len(x))
+    if snr >= 20:
+        assert np.mean(found.flux) == pytest.approx(flux, rel=0.005)
+    assert abs(pull.mean()) < 3 * scatter
+    assert pull.std() == pytest.approx(1, abs=3 * scatter / np.sqrt(2))
+    # chi2 allows for an error of the PSF, which there is not.
+    assert 0.9 - snr / 1000 < np.median(found.chi2) < 1.05
+
+
+@pytest.mark.parametrize(("snr", "limit"), [(10, 0.25), (50, 0.05), (200, 0.013)])
+def test_positions_are_fitted(exact, snr, limit):
+    image, x, y, flux = scene(exact, 30 + snr, snr)
+    rng = np.random.default_rng(8)
+    start = x + rng.uniform(-0.8, 0.8, x.size), y + rng.uniform(-0.8, 0.8, x.size)
+    found, px, py = fitted(image, np.full(image.shape, NOISE), GOOD, exact[1], *start)
+    for off in (px - x, py - y):
+        assert abs(off.mean()) < limit / 4
+        assert off.std() < limit
+    # A position that follows the noise gains flux from it, by about 1 / S/N^2.
+    assert np.mean(found.flux) / flux == pytest.approx(1, abs=0.005 + 2 / snr**2 + 0.15 / snr)
+
+
+def test_masked_pixels_do_not_count(exact):
+    image, x, y, flux = scene(exact, 40, 100)
+    bad = GOOD.copy()
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    bad[row + 1, column] = bad[row, column - 1] = True
+    image[bad] = 1e6
+    found = forced(image, np.full(image.shape, NOISE), bad, exact[1], x, y)
+    pull = (found.flux - flux) / found.fluxerr
+    assert abs(pull.mean()) < 0.2
+    assert pull.std() == pytest.approx(1, abs=0.15)
+
+
+def test_there_is_no_flux_where_there_are_no_pixels(exact):
+    image, x, y, _ = scene(exact, 41, 50)
+    bad = GOOD.copy()
+    bad[int(y[0]) - 6 : int(y[0]) + 7, int(x[0]) - 6 : int(x[0]) + 7] = True
+    places = np.array([x[0], -30.0, SIZE + 20.0, x[5]]), np.array([y[0], 50.0, SIZE + 20.0, y[5]])
+    found = forced(image, np.full(image.shape, NOISE), bad, exact[1], *places)
+    for name in ("flux", "fluxerr", "chi2"):
+        assert list(np.isfinite(getattr(found, name))) == [False, False, False, True]
+
+
+def test_the_flux_at_the_border_is_unbiased(exact):
+    truth, psf = exact
+    y = np.linspace(20, 380, 15)
+    x = np.full(15, 0.4)
+    image = np.zeros((SIZE, SIZE), np.float32)
+    render_points(image, x, y, np.full(15, 1e4), truth, 0.01)
+    light = light_in_aperture(truth, 0, 200, psf.aperture)
+    flux = forced(image, np.full(image.shape, NOISE), GOOD, psf, x, y).flux
+    np.testing.assert_allclose(flux, 1e4 * light, rtol=0.03)
+
+
+def test_three_stars_are_the_fewest():
+    truth = moffat(3.0)
+    image, stars = field(truth, 1)
+    assert fit(truth, image, stars[[44, 45, 46]]).n_stars == 3
+    with pytest.raises(Rejected, match="there are 2"):
+        fit(truth, image, stars[[44, 45]])
+    off = stars[[44, 45]].copy()
+    off["x"] = [-20.0, 500.0]
+    with pytest.raises(Rejected, match="there are 2"):
+        fit(truth, image, vstack([stars[[44, 45]], off]))
