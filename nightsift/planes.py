@@ -43,7 +43,7 @@ MASK_MEANING = {
     Mask.BADLINE: "bad column or row",
     Mask.NO_TEMPLATE: "not covered by the template",
     Mask.TEMPLATE_BAD: "template pixel masked or saturated",
-    Mask.EDGE: "kernel or filter reaches beyond the image",
+    Mask.EDGE: "kernel reaches bad pixels or past the image",
 }
 
 FLAG_MEANING = {

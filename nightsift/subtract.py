@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import sep
 from astropy.table import Table
 from scipy import ndimage
 
@@ -26,6 +27,7 @@ SPOILT = (
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 MIN_STAMPS = 5
 STAMP_SNR = 20.0
+MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
@@ -162,7 +164,22 @@ def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
     stars["alone"] = alone[good]
     if len(stars) < MIN_STAMPS:
         raise Rejected(f"only {len(stars)} unharmed stars of S/N > {STAMP_SNR:g}, fewer than {MIN_STAMPS}")
-    return stars
+    seen = _seen(stars, reference, exposure.fwhm)
+    brightest = np.argsort(-np.asarray(stars["snr"]))[: max(2 * MIN_STAMPS, len(stars) // 2)]
+    if seen.sum() < MIN_STAMPS or seen[brightest].mean() < MIN_SEEN:
+        raise Rejected(
+            f"the template shows {seen[brightest].sum()} of the image's {len(brightest)} brightest stars:"
+            " is it of another field or passband, or much shallower?"
+        )
+    return stars[seen]
+
+
+def _seen(stars: Table, reference: Reference, fwhm: float) -> np.ndarray:
+    """Tell which stars the template shows, too: above 5 sigma, and peaked where they should be."""
+    x, y = np.asarray(stars["x"], float) + PAD, np.asarray(stars["y"], float) + PAD
+    light, error, _ = sep.sum_circle(reference.data, x, y, fwhm, err=reference.noise)
+    around, _, _ = sep.sum_circann(reference.data, x, y, 1.5 * fwhm, 2.5 * fwhm)
+    return (light > 5 * error) & (light > around / 4)  # a flat sky has 4 times as much in the ring
 
 
 def _width(reference: Reference, stars: Table, guess: float) -> float:
@@ -277,7 +294,7 @@ def _rescaled(raw: _Raw, stars: Table, psf: Psf, noise) -> tuple[_Raw, _Ratio]:
     ratio, error = left.flux / whole.flux, left.fluxerr / np.abs(whole.flux)
     good = np.isfinite(ratio) & (whole.flux > 0) & (np.abs(ratio) < 0.5)
     if good.sum() < MIN_STAMPS:
-        return raw, _Ratio(0.0, MIN_SCATTER)
+        raise Rejected(f"only {good.sum()} stars have about the same flux in image and template")
     order = 0 if good.sum() < 30 else 1 if good.sum() < 100 else 2
     shape = sigma.shape
     terms = design(x, y, shape, order)
@@ -348,7 +365,7 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     shape = exposure.data.shape
     kernel = fit.kernel.at(shape[1] / 2, shape[0] / 2)
     mask = exposure.mask.astype(np.uint16) | _core(reference.mask).astype(np.uint16)
-    mask |= np.where(_core(raw.bad) & (mask == 0), int(Mask.TEMPLATE_BAD), 0).astype(np.uint16)
+    mask |= np.where(_core(raw.bad) & (mask == 0), int(Mask.EDGE), 0).astype(np.uint16)
     data, model = _core(raw.data).copy(), _core(raw.model)
     photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / exposure.gain if exposure.gain else 0.0
     white, smoothed = _core(raw.white), _core(raw.smoothed)
@@ -363,13 +380,15 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     mismatch = _mismatch(fit, flux, stamp)
     data -= background(data, ~usable, MESH).level
     data[~np.isfinite(data)] = 0
+    quiet = usable & (np.abs(model) < np.sqrt(variance))
+    quiet = quiet if quiet.sum() > 1000 else usable
+    data -= np.median(data[quiet])
     # Rings and dipoles of a star reach as far as its own core is wide.
     reach = 2 * int(np.rint(0.4 * psf.fwhm)) + 1
     light = ndimage.maximum_filter(np.maximum(model, 0), reach)
     noise = Noise(white, smoothed, kernel, ratio.scatter * light)
     found = matched_filter(data, usable, variance, noise, stamp)
-    quiet = usable & (model < np.sqrt(variance))
-    unit, middle = _robust(found.snr[quiet]) if quiet.sum() > 1000 else _robust(found.snr[usable])
+    unit, middle = _robust(found.snr[quiet])
     unit = unit if np.isfinite(unit) and unit > 0 else 1.0
     warnings = ()
     if not 0.8 < unit < 1.3:

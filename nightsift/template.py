@@ -89,7 +89,9 @@ def template(
         raise Rejected("the template does not overlap the image")
     absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
     sky = background(data, mask != 0, MESH)
-    clean = np.where(absent, 0, data - sky.level).astype(np.float32)
+    # What interpolation and kernel may smear a little of must not be garbage; saturated cores are better than 0.
+    garbage = (mask != 0) & (mask != int(Mask.SATURATED))
+    clean = np.where(garbage, 0, data - sky.level).astype(np.float32)
     photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / gain if gain else 0.0
     variance = (sky.noise**2 + photons).astype(np.float32)
     values = _interpolated(clean, x, y, area)
