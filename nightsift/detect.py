@@ -8,6 +8,7 @@ import numpy as np
 import sep
 from astropy.table import Table
 from photutils.aperture import CircularAperture
+from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.background import background
@@ -19,6 +20,7 @@ from nightsift.stamps import crowded
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ANNULUS_PIXELS = 400
 MIN_ANNULUS_PIXELS = 20
+LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     if not np.isfinite(shape.fwhm):
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
     aperture = Aperture(*(r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer)))
-    measured = measure(image, sky.noise, mask, found["x"], found["y"], gain, aperture, segments)
+    lit = _lit(found, segments, float(np.median(sky.noise)))
+    measured = measure(image, sky.noise, mask, found["x"], found["y"], gain, aperture, lit)
     objects = _table(found, width, measured, segments, bad, aperture)
     kept = objects["snr"] >= params.min_snr
     if not kept.any():
@@ -115,6 +118,7 @@ def _extract(image, noise, hidden, overflow, params):
         deblend_nthresh=32,
         deblend_cont=0.003,
         segmentation_map=True,
+        clean=False,  # SExtractor's cleaning takes faint stars for wings of neighbours 7 FWHM away
     )
     return found, segments, fwhm
 
@@ -153,13 +157,19 @@ def _centroids(image, found, hidden, fwhm):
     return np.where(stays, x, found["x"]), np.where(stays, y, found["y"])
 
 
+def _lit(found, segments, noise):
+    """Pixels of significant objects and their outskirts; those of faint ones are mostly where the noise is high."""
+    significant = np.append(False, found["flux"] > 5 * noise * np.sqrt(found["npix"]))
+    return ndimage.binary_dilation(significant[segments], iterations=LIT_MARGIN)
+
+
 def _unharmed(found, mask):
     """Tell which detections no masked pixel and no border has touched near the core."""
     touched, *_ = sep.sum_circle((mask != 0).astype(np.float32), found["x"], found["y"], 3.0)
     return (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
 
 
-def measure(image, noise, mask, x, y, gain, aperture: Aperture, segments=None) -> dict[str, np.ndarray]:
+def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dict[str, np.ndarray]:
     """Aperture photometry with a local background.
 
     Parameters
@@ -173,8 +183,8 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, segments=None) -
     gain : float or None
         e-/ADU.
     aperture : Aperture
-    segments : 2-D integer array, optional
-        Pixels of objects (not 0), left out of the annulus.
+    lit : 2-D bool array, optional
+        Pixels with the light of objects, left out of the annulus.
 
     Returns
     -------
@@ -187,8 +197,8 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, segments=None) -
     total, sky_error = circle.do_photometry(image, error=noise, mask=hidden)
     area, _ = circle.do_photometry((~hidden).astype(np.float32))
     unusable = hidden | ((mask & int(Mask.SATURATED)) != 0)
-    if segments is not None:
-        unusable = unusable | (segments > 0)
+    if lit is not None:
+        unusable = unusable | lit
     level, level_error, count = annulus(image, unusable, x, y, aperture)
     few = count < MIN_ANNULUS_PIXELS
     level, level_error = np.where(few, 0.0, level), np.where(few, 0.0, level_error)

@@ -33,9 +33,19 @@ class Noise:
 
 @dataclass(frozen=True)
 class Significance:
-    """S/N of a point source at each pixel, and the factor by which white noise alone would underrate its flux error."""
+    """S/N of a point source at each pixel.
+
+    Attributes
+    ----------
+    snr : 2-D float32 array
+    response : 2-D float32 array
+        S/N that 1 ADU a pixel more of background would add.
+    correlation : float
+        Factor by which white noise alone would underrate the error of a flux.
+    """
 
     snr: np.ndarray
+    response: np.ndarray
     correlation: float
 
 
@@ -72,5 +82,10 @@ def matched_filter(difference, usable, variance, noise: Noise, psf: np.ndarray) 
     plain = Convolver(weight, reach)(mirrored**2)
     floor = 1e-6 * float(np.max(total))
     correlation = np.sqrt(np.maximum(total, 0) / np.maximum(plain, 1e-30))
-    snr = numerator / np.sqrt(np.maximum(total + coherent**2, floor))
-    return Significance(np.where(plain > 0, snr, 0).astype(np.float32), float(np.median(correlation[usable])))
+    error = np.sqrt(np.maximum(total + coherent**2, floor))
+    seen = plain > 0
+    return Significance(
+        snr=np.where(seen, numerator / error, 0).astype(np.float32),
+        response=np.where(seen, Convolver(weight, reach)(mirrored) / error, 0).astype(np.float32),
+        correlation=float(np.median(correlation[usable])),
+    )

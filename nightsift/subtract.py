@@ -382,13 +382,16 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     data[~np.isfinite(data)] = 0
     quiet = usable & (np.abs(model) < np.sqrt(variance))
     quiet = quiet if quiet.sum() > 1000 else usable
-    data -= np.median(data[quiet])
     # Rings and dipoles of a star reach as far as its own core is wide.
     reach = 2 * int(np.rint(0.4 * psf.fwhm)) + 1
     light = ndimage.maximum_filter(np.maximum(model, 0), reach)
     noise = Noise(white, smoothed, kernel, ratio.scatter * light)
     found = matched_filter(data, usable, variance, noise, stamp)
-    unit, middle = _robust(found.snr[quiet])
+    # What is left of the background is taken out of the difference and of its S/N alike.
+    level = np.median(found.snr[quiet]) / np.median(found.response[quiet])
+    data -= level
+    snr = found.snr - level * found.response
+    unit, middle = _robust(snr[quiet])
     unit = unit if np.isfinite(unit) and unit > 0 else 1.0
     warnings = ()
     if not 0.8 < unit < 1.3:
@@ -414,7 +417,7 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     return Difference(
         data=np.where(np.isfinite(data), data, 0).astype(np.float32),
         sigma=np.sqrt(variance).astype(np.float32),
-        snr=np.where(usable | (found.snr != 0), found.snr / unit, 0).astype(np.float32),
+        snr=(snr / unit).astype(np.float32),
         mask=mask,
         model=model.astype(np.float32),
         psf=psf,

@@ -525,9 +525,9 @@ def test_objects_do_not_lift_the_background_of_others():
     data = observe(light, 53)
     image = (data - SKY).astype(np.float32)
     noise = np.full(shape, SIGMA, np.float32)
-    segments = (light - light.min() > 1).astype(np.int32)
+    lit = light - light.min() > 1
     arguments = (image, noise, np.zeros(shape, np.uint16), np.array([60.0]), np.array([60.0]), GAIN)
-    with_map = measure(*arguments, Aperture(3.0, 15.0, 21.0), segments)
+    with_map = measure(*arguments, Aperture(3.0, 15.0, 21.0), lit)
     assert with_map["flux"][0] == pytest.approx(1e4 * INSIDE, abs=4 * with_map["fluxerr"][0])
     assert with_map["background"][0] == pytest.approx(0, abs=5 * SIGMA / 20)
 

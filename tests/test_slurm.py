@@ -53,7 +53,7 @@ def campaigns(tmp_path_factory):
     subprocess.run(simulate, check=True, capture_output=True)
     shutil.copytree(here, there)
     snakemake(here, "--cores", "2")
-    slurm = ("--workflow-profile", TOP / "profiles" / "slurm", "--group-components", f"image={PER_JOB}")
+    slurm = ("--workflow-profile", TOP / "profiles" / "slurm", "--group-components", f"image={PER_JOB}", "--cores", "2")
     # A node sees the test's folder only where that is shared; a Slurm of one node always does.
     return here, there, snakemake(there, *slurm, *status_command())
 
