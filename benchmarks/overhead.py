@@ -2,8 +2,9 @@
 
     python benchmarks/overhead.py [--images 24] [--cores 2] [--keep FOLDER]
 
-Simulates a campaign of 1-megapixel images, runs the target `tables` on it (plots and page aside) and adds up what each
-job wrote into its log: the seconds inside the stage's own function, and those of the whole job (reading and writing too).
+Simulates a campaign of 1-megapixel images, runs the target `tables` on it (plots and page aside) and adds up what
+each job wrote into its log: the seconds inside the stage's own function, and those of the whole job (reading and
+writing too).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = options.keep or Path(folder)
-        simulate = [f"{ROOT}/scripts/simulate.py", str(work), "--images", str(options.images), "--size", str(options.size)]
-        subprocess.run([sys.executable, *simulate], check=True, stdout=subprocess.DEVNULL)
+        simulate = [sys.executable, f"{ROOT}/scripts/simulate.py", str(work), "--images", str(options.images)]
+        subprocess.run([*simulate, "--size", str(options.size)], check=True, stdout=subprocess.DEVNULL)
         run = ["-m", "snakemake", "--cores", str(options.cores), "--configfile", f"{work}/config.yaml"]
         start = time.perf_counter()
         subprocess.run(
