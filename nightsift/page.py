@@ -59,7 +59,9 @@ PAGE = """<!DOCTYPE html>
 <h1>Campaign report</h1>
 <div class="muted">{{ summary.span }}{% if summary.filters %} · filters {{ summary.filters|join(", ") }}{% endif %}
  · tables <a href="images.ecsv">images</a>, <a href="candidates.ecsv">candidates</a>,
- <a href="sources.ecsv">sources</a>, <a href="lightcurves.ecsv">light curves</a></div>
+ <a href="sources.ecsv">sources</a>, <a href="lightcurves.ecsv">light curves</a>
+ · on this page <a href="#sources">sources</a>, <a href="#images">images</a>, {% if maps %}<a href="#sky">sky</a>,
+ {% endif %}<a href="#aside">set aside</a></div>
 <div class="tiles">
 <div class="tile"><b>{{ summary.n_sources }}</b>sources</div>
 <div class="tile"><b>{{ summary.n_candidates }}</b>candidates</div>
