@@ -4,6 +4,7 @@
 #     slurm_down.sh [FOLDER]
 set -uo pipefail
 
+PATH=$PATH:/usr/sbin:/sbin
 folder=${1:-/tmp/nightsift-slurm}
 configuration=/etc/slurm/slurm.conf
 [ -f "$folder/slurm.conf" ] || exit 0

@@ -7,6 +7,7 @@
 # slurm_down.sh with the same FOLDER stops it.
 set -euo pipefail
 
+PATH=$PATH:/usr/sbin:/sbin
 folder=${1:-/tmp/nightsift-slurm}
 configuration=/etc/slurm/slurm.conf
 say() { echo "slurm_up: $*" >&2; }

@@ -16,8 +16,6 @@ rule sources:
         campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
     log:
         f"{RESULTS}/campaign/logs/sources.log",
-    group:
-        "campaign"
     conda:
         ENVIRONMENT
     params:
@@ -74,8 +72,6 @@ rule report:
         f"{RESULTS}/campaign/report.html",
     log:
         f"{RESULTS}/campaign/logs/report.log",
-    group:
-        "campaign"
     conda:
         ENVIRONMENT
     params:

@@ -95,7 +95,7 @@ def megabytes(image):
 
 def memory(wildcards, attempt):
     """Megabytes for a job: by the size of its image, more with each attempt."""
-    return int(attempt * (450 + 40 * megabytes(wildcards.image)))
+    return int(attempt * (700 + 40 * megabytes(wildcards.image)))
 
 
 def minutes(wildcards, attempt):

@@ -1,0 +1,94 @@
+"""Rewrite the tables in these pages that follow from the code."""
+
+import argparse
+import dataclasses
+import re
+import sys
+import typing
+from pathlib import Path
+
+from nightsift.parameters import STAGES
+from nightsift.planes import FLAG_MEANING, MASK_MEANING
+from nightsift.tables import SCHEMAS
+
+FOLDER = Path(__file__).parent
+BLOCK = re.compile(r"(<!-- from the code: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+TYPES = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null"}
+RULES = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
+
+
+def table(head, rows):
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _default(value):
+    return "not set" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _values(annotation, rule):
+    """Say what an option may be."""
+    if "enum" in rule:
+        return ", ".join(f"`{value}`" for value in rule["enum"])
+    kinds = [TYPES[kind] for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
+    return ", ".join([*kinds, *(RULES[key].format(value) for key, value in rule.items())])
+
+
+def options(stage):
+    """Return the options of a stage."""
+    section = STAGES[stage]
+    hints = typing.get_type_hints(section)
+    rows = [
+        (
+            f"`{item.name}`",
+            _values(hints[item.name], item.metadata["rule"]),
+            _default(item.default),
+            item.metadata["doc"],
+        )
+        for item in dataclasses.fields(section)
+    ]
+    return table(("option", "value", "default", "meaning"), rows)
+
+
+def columns(schema):
+    """Return the columns of a table."""
+    names = {float: "float", int: "int", str: "text", bool: "bool"}
+    rows = [(f"`{name}`", names[f.dtype], f.unit or "", f.meaning) for name, f in SCHEMAS[schema].items()]
+    return table(("column", "type", "unit", "meaning"), rows)
+
+
+def mask(_):
+    """Return the planes of a mask."""
+    return table(("plane", "bit", "meaning"), [(f"`{bit.name}`", int(bit), text) for bit, text in MASK_MEANING.items()])
+
+
+def flags(_):
+    """Return the flags of an object."""
+    rows = [(f"`{bit.name}`", f"0x{int(bit):03x}", text) for bit, text in FLAG_MEANING.items()]
+    return table(("flag", "bit", "meaning"), rows)
+
+
+KINDS = {"options": options, "columns": columns, "mask": mask, "flags": flags}
+
+
+def current(text: str) -> str:
+    """Return a page with its tables as the code has them now."""
+    return BLOCK.sub(lambda found: found[1] + "\n" + KINDS[found[2]](found[3]) + "\n" + found[4], text)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a page is out of date")
+    check = parser.parse_args(arguments).check
+    old = {path: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+    stale = [path for path, text in old.items() if current(text) != text]
+    for path in stale:
+        print(f"{path}: {'out of date' if check else 'rewritten'}")
+        if not check:
+            path.write_text(current(old[path]), encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
