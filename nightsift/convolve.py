@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
+from nightsift.polynomial import lines, powers
+
 
 class Convolver:
     """An image, transformed once and convolved with as many kernels as wanted.
@@ -26,16 +28,23 @@ class Convolver:
         return full[half : half + self.shape[0], half : half + self.shape[1]]
 
 
-def convolve_varying(image: np.ndarray, kernels: np.ndarray, order: int) -> np.ndarray:
-    """Convolve with a kernel that is a polynomial in position: `kernels` are its (terms, side, side) coefficients.
+def convolve_varying(image: np.ndarray, kernels: np.ndarray, order: int, shape, frame: int = 0) -> np.ndarray:
+    """Convolve with a kernel that varies as a polynomial in position.
 
-    Terms in the order of `nightsift.seeing.design`.
+    Parameters
+    ----------
+    image : 2-D array
+        With `frame` pixels more on each side than the image proper.
+    kernels : (terms, side, side) array
+        Coefficients of the terms of `nightsift.polynomial.powers`.
+    order : int
+    shape : tuple of int
+        Rows and columns of the image proper, which the polynomial counts from.
+    frame : int
     """
     convolver = Convolver(image, kernels.shape[1] // 2)
-    u = np.linspace(-1, 1, image.shape[1], dtype=np.float32)
-    v = np.linspace(-1, 1, image.shape[0], dtype=np.float32)[:, None]
-    powers = [(n - j, j) for n in range(order + 1) for j in range(n + 1)]
+    x, y = lines(shape, frame)
     total = convolver(kernels[0])
-    for (i, j), kernel in zip(powers[1:], kernels[1:], strict=True):
-        total = total + convolver(kernel) * (u**i * v**j)
+    for (i, j), kernel in zip(powers(order)[1:], kernels[1:], strict=True):
+        total = total + convolver(kernel) * (x**i * y**j)
     return total

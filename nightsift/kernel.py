@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nightsift.seeing import design
+from nightsift.polynomial import design
 
 DEGREES = (4, 3, 2, 0)
 WIDTH_RATIOS = (0.5, 1.0, 2.0)

@@ -10,7 +10,7 @@ from astropy.io import fits
 from photutils.aperture import CircularAperture
 
 from nightsift.errors import Rejected
-from nightsift.seeing import design
+from nightsift.polynomial import design
 from nightsift.stamps import spread, stamps
 
 WIDTHS = ((0.6, 2), (1.0, 4), (2.0, 2))  # Gaussian widths in units of the star's sigma, degree of the polynomial

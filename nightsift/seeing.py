@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nightsift.polynomial import design
+
 
 @dataclass(frozen=True)
 class Seeing:
@@ -37,13 +39,6 @@ class Seeing:
     def at(self, x, y) -> np.ndarray:
         """Return the FWHM at pixel positions."""
         return design(x, y, self.shape, self.order) @ np.array(self.coefficients)
-
-
-def design(x, y, shape: tuple[int, int], order: int) -> np.ndarray:
-    """Return the polynomial terms of x and y, scaled to -1 .. 1 over the image: an (n, terms) array."""
-    u = 2 * np.asarray(x, float) / max(shape[1] - 1, 1) - 1
-    v = 2 * np.asarray(y, float) / max(shape[0] - 1, 1) - 1
-    return np.stack([u ** (n - j) * v**j for n in range(order + 1) for j in range(n + 1)], axis=-1)
 
 
 def seeing(x, y, fwhm, good, shape: tuple[int, int]) -> Seeing:

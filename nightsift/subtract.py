@@ -16,8 +16,9 @@ from nightsift.errors import Rejected
 from nightsift.kernel import KernelFit, basis_for, fit_kernel
 from nightsift.matchedfilter import Noise, matched_filter
 from nightsift.planes import Flag, Mask
+from nightsift.polynomial import design, lines, powers
 from nightsift.psf import Psf, fit_psf, forced
-from nightsift.seeing import design, half_sample_mode, widths
+from nightsift.seeing import half_sample_mode, widths
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 
@@ -236,7 +237,7 @@ class _Raw:
 
 def _difference(source: _Layer, target: _Layer, fit: KernelFit, forward: bool) -> _Raw:
     kernel = fit.kernel
-    convolved = _convolved(source.data, kernel)
+    convolved = convolve_varying(source.data, kernel.terms(), kernel.order, kernel.shape, PAD)
     if forward:
         scale = np.ones((1, 1), np.float32)
         data, model = target.data - convolved, convolved
@@ -251,26 +252,6 @@ def _difference(source: _Layer, target: _Layer, fit: KernelFit, forward: bool) -
     leak = Convolver(source.bad.astype(np.float32), kernel.half)(size / size.sum())
     bad = (leak > LEAK) | target.bad
     return _Raw(data, model, scale, bad, target.variance * scale**2, source.variance * scale**2)
-
-
-def _convolved(data, kernel):
-    """Convolve a framed image; the kernel's polynomial counts from the image, not from the frame."""
-    inner = [_stretch(side) for side in data.shape]
-    if kernel.order == 0:
-        return convolve_varying(data, kernel.terms(), 0)
-    terms = kernel.terms()
-    convolver = Convolver(data, kernel.half)
-    powers = [(n - j, j) for n in range(kernel.order + 1) for j in range(n + 1)]
-    u, v = inner[1], inner[0][:, None]
-    total = convolver(terms[0])
-    for (i, j), term in zip(powers[1:], terms[1:], strict=True):
-        total = total + convolver(term) * (u**i * v**j)
-    return total
-
-
-def _stretch(side):
-    """Scaled coordinate of a framed image's rows or columns: -1 .. 1 over the image itself."""
-    return (2 * (np.arange(side, dtype=np.float32) - PAD) / max(side - 2 * PAD - 1, 1) - 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -307,10 +288,8 @@ def _rescaled(raw: _Raw, stars: Table, psf: Psf, noise) -> tuple[_Raw, _Ratio]:
         if used.sum() < terms.shape[1] + 2:
             return raw, _Ratio(float(np.median(ratio[good])), max(scatter, MIN_SCATTER))
         scatter = _excess(off[used], error[used])
-    rows, columns = _stretch(raw.data.shape[0]), _stretch(raw.data.shape[1])
-    powers = [(n - j, j) for n in range(order + 1) for j in range(n + 1)]
-    factor = sum(c * columns**i * rows[:, None] ** j for c, (i, j) in zip(solution, powers, strict=True))
-    factor = factor.astype(np.float32)
+    column, row = lines(shape, PAD)
+    factor = sum(c * column**i * row**j for c, (i, j) in zip(solution, powers(order), strict=True)).astype(np.float32)
     data = raw.data - factor * raw.model
     if raw.scale.size == 1:
         change = replace(raw, data=data, model=raw.model * (1 + factor))
@@ -410,13 +389,13 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
         "mismatch": mismatch,
         "snr_median": middle / unit,
         "noise_scale": unit,
-        "noise_correlation": found.correlation * unit,
+        "noise_correlation": found.correlation,
         "psf_chi2": psf.chi2,
         "coverage": float(usable.mean()),
     }
     return Difference(
         data=np.where(np.isfinite(data), data, 0).astype(np.float32),
-        sigma=np.sqrt(variance).astype(np.float32),
+        sigma=(unit * np.sqrt(variance)).astype(np.float32),
         snr=(snr / unit).astype(np.float32),
         mask=mask,
         model=model.astype(np.float32),

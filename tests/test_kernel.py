@@ -79,7 +79,7 @@ def test_a_varying_kernel_is_that_of_each_pixel():
     image = rng.normal(size=(40, 50)).astype(np.float32)
     basis = Basis((0.7, 1.2, 2.0, 3.0), 5)
     kernel = Kernel(basis, rng.normal(size=(6, len(basis.kernels))), 2, image.shape)
-    found = convolve_varying(image, kernel.terms(), 2)
+    found = convolve_varying(image, kernel.terms(), 2, image.shape)
     padded = np.pad(image, 5)
     for x, y in [(0, 0), (49, 0), (20, 31), (49, 39), (7, 12)]:
         around = padded[y : y + 11, x : x + 11]

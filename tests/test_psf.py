@@ -6,8 +6,8 @@ from astropy.table import Table, vstack
 from photutils.aperture import CircularAperture
 
 from nightsift.errors import Rejected
+from nightsift.polynomial import design
 from nightsift.psf import fit_psf, fitted, forced
-from nightsift.seeing import design
 from nightsift.simulate_pixels import Psf as Truth
 from nightsift.simulate_pixels import psf_stamps, render_points
 
