@@ -14,7 +14,7 @@ from nightsift import parameters
 from nightsift.background import background
 from nightsift.errors import Rejected
 from nightsift.planes import Flag, Mask
-from nightsift.seeing import Seeing, half_sample_mode, seeing, widths
+from nightsift.seeing import Seeing, seeing, star_width, widths
 from nightsift.stamps import crowded
 
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
@@ -133,8 +133,13 @@ def _first_width(image, noise, bad, min_area):
     brightest = found[np.argsort(-found["flux"], kind="stable")[:200]]
     fwhm = 3.0
     for _ in range(2):
-        fwhm = float(np.clip(half_sample_mode(widths(image, brightest["x"], brightest["y"], fwhm)), 1.2, 12))
+        fwhm = float(np.clip(star_width(_finite(widths(image, brightest["x"], brightest["y"], fwhm))), 1.2, 12))
     return fwhm
+
+
+def _finite(values):
+    kept = values[np.isfinite(values)]
+    return kept if len(kept) else np.array([3.0])
 
 
 def gaussian_kernel(fwhm: float) -> np.ndarray:

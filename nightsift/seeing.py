@@ -8,6 +8,8 @@ import numpy as np
 
 from nightsift.polynomial import design
 
+PEAK = 0.1  # half width, in log width, of the window that objects of one width fall into
+
 
 @dataclass(frozen=True)
 class Seeing:
@@ -58,7 +60,7 @@ def seeing(x, y, fwhm, good, shape: tuple[int, int]) -> Seeing:
         good = np.isfinite(fwhm) & (fwhm > 0.5)
     if not good.any():
         return Seeing(np.nan, (np.nan,), 0, shape, 0, good)
-    ridge = half_sample_mode(fwhm[good])
+    ridge = star_width(fwhm[good])
     stars = good & (np.abs(fwhm - ridge) < 0.25 * ridge)
     order = 0 if stars.sum() < 20 else 1 if stars.sum() < 60 else 2
     for _ in range(5):
@@ -115,12 +117,24 @@ def widths(image: np.ndarray, x, y, guess: float, bad: np.ndarray | None = None)
     return 2.3548 * np.sqrt(variance)
 
 
-def half_sample_mode(values: np.ndarray) -> float:
-    """Return the mode by repeated choice of the densest half (Bickel & Fruehwirth 2006, algorithm HSM)."""
-    values = np.sort(np.asarray(values, float))
-    while len(values) > 3:
-        half = (len(values) + 1) // 2
-        widths = values[half - 1 :] - values[: len(values) - half + 1]
-        start = int(np.argmin(widths))
-        values = values[start : start + half]
-    return float(np.mean(values))
+def star_width(fwhm: np.ndarray) -> float:
+    """Return the width of the stars among objects of many widths.
+
+    Stars share one width and nothing real is narrower: theirs is the narrowest peak in the distribution of log width
+    that is worth the name, even where galaxies are many. A peak counts from 3 objects and 0.2 of the highest one on.
+
+    Parameters
+    ----------
+    fwhm : 1-D array
+        Widths, pixels; not empty.
+    """
+    logarithm = np.sort(np.log(fwhm))
+    grid = np.arange(logarithm[0] - PEAK, logarithm[-1] + PEAK, PEAK / 8)
+    count = np.searchsorted(logarithm, grid + PEAK) - np.searchsorted(logarithm, grid - PEAK)
+    reach = 12
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(count, reach), 2 * reach + 1).max(axis=1)
+    peaks = np.flatnonzero((count == around) & (count >= max(3, 0.2 * count.max())))
+    if not len(peaks):
+        return float(np.median(fwhm))
+    inside = np.abs(logarithm - grid[peaks[0]]) <= PEAK
+    return float(np.exp(np.median(logarithm[inside])))

@@ -18,7 +18,7 @@ from nightsift.matchedfilter import Noise, matched_filter
 from nightsift.planes import Flag, Mask
 from nightsift.polynomial import design, lines, powers
 from nightsift.psf import Psf, fit_psf, forced
-from nightsift.seeing import half_sample_mode, widths
+from nightsift.seeing import star_width, widths
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 
@@ -27,6 +27,8 @@ SPOILT = (
 )
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 MIN_STAMPS = 5
+ENOUGH = 25  # stars, for which fainter ones are not needed
+FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not enough
 STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 MESH = 64
@@ -159,36 +161,46 @@ def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
     row = np.clip(np.rint(objects["y"]).astype(int), 0, exposure.mask.shape[0] - 1)
     harmed = ndimage.maximum_filter(_core(reference.mask) != 0, 2 * int(np.ceil(exposure.fwhm)) + 1)
     good = (np.asarray(objects["flags"]) & int(SPOILT)) == 0
-    good &= (np.asarray(objects["snr"]) > STAMP_SNR) & ~harmed[row, column]
+    good &= ~harmed[row, column]
+    bright = good & (np.asarray(objects["snr"]) > STAMP_SNR)
+    good = bright if bright.sum() >= ENOUGH else good & (np.asarray(objects["snr"]) > FAINT_SNR)
     alone = ~crowded(objects["x"], objects["y"], objects["flux"], 3 * exposure.fwhm, 0.05)
     stars = objects[good]
     stars["alone"] = alone[good]
     if len(stars) < MIN_STAMPS:
-        raise Rejected(f"only {len(stars)} unharmed stars of S/N > {STAMP_SNR:g}, fewer than {MIN_STAMPS}")
-    seen = _seen(stars, reference, exposure.fwhm)
+        raise Rejected(f"only {len(stars)} unharmed stars of S/N > {FAINT_SNR:g}, fewer than {MIN_STAMPS}")
+    seen, steady = _compared(stars, reference, exposure.fwhm)
     brightest = np.argsort(-np.asarray(stars["snr"]))[: max(2 * MIN_STAMPS, len(stars) // 2)]
     if seen.sum() < MIN_STAMPS or seen[brightest].mean() < MIN_SEEN:
         raise Rejected(
             f"the template shows {seen[brightest].sum()} of the image's {len(brightest)} brightest stars:"
             " is it of another field or passband, or much shallower?"
         )
-    return stars[seen]
+    return stars[seen & steady]
 
 
-def _seen(stars: Table, reference: Reference, fwhm: float) -> np.ndarray:
-    """Tell which stars the template shows, too: above 5 sigma, and peaked where they should be."""
+def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which stars the template shows, too (above 5 sigma, and peaked), and which are about as bright in both."""
     x, y = np.asarray(stars["x"], float) + PAD, np.asarray(stars["y"], float) + PAD
     light, error, _ = sep.sum_circle(reference.data, x, y, fwhm, err=reference.noise)
     around, _, _ = sep.sum_circann(reference.data, x, y, 1.5 * fwhm, 2.5 * fwhm)
-    return (light > 5 * error) & (light > around / 4)  # a flat sky has 4 times as much in the ring
+    seen = (light > 5 * error) & (light > around / 4)  # a flat sky has 4 times as much in the ring
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.log(np.asarray(stars["flux"]) / light)
+        width = np.hypot(1 / np.asarray(stars["snr"]), error / light)
+    off = np.abs(ratio - np.median(ratio[seen])) if seen.any() else ratio
+    scatter = 1.4826 * np.median(off[seen]) if seen.any() else 0.0
+    return seen, off < 3 * np.hypot(width, max(scatter, 0.05))
 
 
 def _width(reference: Reference, stars: Table, guess: float) -> float:
-    found = widths(reference.data, stars["x"] + PAD, stars["y"] + PAD, guess, reference.mask != 0)
+    narrow = np.abs(np.asarray(stars["fwhm"]) / guess - 1) < 0.25
+    points = stars[narrow] if narrow.sum() >= 3 else stars
+    found = widths(reference.data, points["x"] + PAD, points["y"] + PAD, guess, reference.mask != 0)
     found = found[np.isfinite(found) & (found > 0.5)]
-    if len(found) < MIN_STAMPS:
+    if not len(found):
         raise Rejected("the template shows none of the image's stars: are its WCS and the image's right?")
-    return half_sample_mode(found)
+    return star_width(found)
 
 
 def _match(source: _Layer, target: _Layer, stars: Table, params: parameters.Subtract) -> KernelFit:
@@ -274,7 +286,7 @@ def _rescaled(raw: _Raw, stars: Table, psf: Psf, noise) -> tuple[_Raw, _Ratio]:
     whole = forced(_core(raw.model), sigma, bad, psf, x, y)
     ratio, error = left.flux / whole.flux, left.fluxerr / np.abs(whole.flux)
     good = np.isfinite(ratio) & (whole.flux > 0) & (np.abs(ratio) < 0.5)
-    if good.sum() < MIN_STAMPS:
+    if good.sum() < max(MIN_STAMPS, 0.3 * len(good)):
         raise Rejected(f"only {good.sum()} stars have about the same flux in image and template")
     order = 0 if good.sum() < 30 else 1 if good.sum() < 100 else 2
     shape = sigma.shape
@@ -323,7 +335,7 @@ def _psf(exposure: Exposure, target: _Layer, stars: Table, fit: KernelFit, forwa
         sample["background"] = 0.0
     narrow = np.abs(np.asarray(stars["fwhm"]) / exposure.fwhm - 1) < 0.4
     chosen = np.asarray(stars["alone"]) & narrow
-    best = sample[chosen] if chosen.sum() >= 10 else sample
+    best = sample[chosen] if chosen.sum() >= 3 else sample
     psf = fit_psf(data, noise, bad, best, target.fwhm, exposure.aperture)
     local = np.asarray(best["background"], float)
     measured = forced(data, noise, bad, psf, best["x"], best["y"])

@@ -10,7 +10,7 @@ from nightsift.background import background
 from nightsift.detect import Aperture, _clipped_mean, annulus, detect, gaussian_kernel, measure
 from nightsift.errors import Rejected
 from nightsift.planes import Flag, Mask
-from nightsift.seeing import half_sample_mode, seeing, widths
+from nightsift.seeing import seeing, star_width, widths
 from nightsift.simulate_pixels import Psf, render_points
 from nightsift.stamps import crowded, spread, stamps
 
@@ -446,14 +446,15 @@ def test_few_stars_are_warned_of():
     assert result.warnings == (f"FWHM from {result.seeing.n_stars} stars only",)
 
 
-def test_half_sample_mode():
-    rng = np.random.default_rng(45)
-    skewed = np.concatenate([rng.normal(3.0, 0.05, 300), rng.uniform(3, 12, 297)])
-    assert half_sample_mode(skewed) == pytest.approx(3.0, abs=0.08)
-    assert abs(np.median(skewed) - 3.0) > 0.09
-    assert half_sample_mode(np.array([4.0])) == 4.0
-    assert half_sample_mode(np.array([1.0, 9.0])) == 5.0
-    assert half_sample_mode(rng.permutation([1.0, 2.0, 2.1, 2.15, 8.0, 9.0])) == pytest.approx(2.1, abs=0.08)
+def test_star_width_is_that_of_the_narrowest_crowd():
+    rng = np.random.default_rng(61)
+    stars, galaxies = rng.normal(3.0, 0.1, 12), rng.uniform(4.5, 12.0, 120)
+    assert star_width(np.concatenate([stars, galaxies])) == pytest.approx(3.0, abs=0.08)
+    hits = np.array([1.2, 1.7])
+    assert star_width(np.concatenate([hits, stars, galaxies])) == pytest.approx(3.0, abs=0.08)
+    crowd = rng.normal(3.0, 0.15, 500)
+    assert star_width(np.concatenate([rng.normal(2.0, 0.05, 40), crowd])) == pytest.approx(3.0, abs=0.05)
+    assert star_width(np.array([4.0])) == 4.0
 
 
 # ------------------------------------------------------------------------------------------------- the annulus

@@ -229,7 +229,7 @@ def test_too_few_stars_are_a_reason():
     with pytest.raises(Rejected, match="only 4 unharmed stars"):
         subtract(made.exposure, made.reference, harmless[:4], PARAMS)
     faint = made.objects.copy()
-    faint["snr"] = 10.0
+    faint["snr"] = 7.0
     with pytest.raises(Rejected, match="only 0 unharmed stars"):
         subtract(made.exposure, made.reference, faint, PARAMS)
 
