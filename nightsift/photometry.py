@@ -408,6 +408,8 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     matched = _gather(objects, catalog, matches, band, color, seeing.shape)
     blended = contamination(objects, catalog, matches, _all_magnitudes(catalog, band, _catalog_bands(catalog)), seeing)
     good, reasons = _clean(objects, matched, matches, blended, params)
+    # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
+    matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(blended)))
     result, rows, again = zeropoint.solve(matched, good, reasons, params)
 
     used = np.zeros(len(row), bool)

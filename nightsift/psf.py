@@ -58,7 +58,7 @@ class Psf:
     def at(self, u: np.ndarray, v: np.ndarray, x, y) -> np.ndarray:
         """Return the PSF at positions `x`, `y` (n) for the offsets `u`, `v` (n, pixels): an (n, pixels) array."""
         weights = self._weights(x, y)
-        return np.matmul(functions(u, v, self.fwhm), weights[:, :, None])[..., 0]
+        return np.einsum("fnp,nf->np", functions(u, v, self.fwhm), weights, optimize=True)
 
     def stamp(self, x: float, y: float, half: int) -> np.ndarray:
         """Return the PSF at a position, centred on the central pixel: a (2 half + 1, 2 half + 1) array."""
@@ -80,7 +80,7 @@ class Psf:
             for phase_y in steps:
                 circle = CircularAperture((half + phase_x, half + phase_y), self.aperture).to_mask(method="exact")
                 overlap = circle.to_image((2 * half + 1, 2 * half + 1)).ravel()
-                total = total + overlap @ functions(u - phase_x, v - phase_y, self.fwhm)
+                total = total + functions(u - phase_x, v - phase_y, self.fwhm) @ overlap
         return total / 16
 
     def to_images(self) -> tuple[dict[str, np.ndarray], fits.Header]:
@@ -111,7 +111,7 @@ class Psf:
 
 
 def functions(u: np.ndarray, v: np.ndarray, fwhm: float) -> np.ndarray:
-    """Return the smooth functions of offset that make up a PSF of about that FWHM: shape of `u` + (functions,)."""
+    """Return the smooth functions of offset that make up a PSF of about that FWHM: (functions,) + shape of `u`."""
     sigma = fwhm / 2.3548
     square = u**2 + v**2
     result = []
@@ -129,7 +129,7 @@ def functions(u: np.ndarray, v: np.ndarray, fwhm: float) -> np.ndarray:
     for beta in MOFFAT_BETAS:
         core = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
         result.append((1 + square / core) ** -beta / core)
-    return np.stack(result, axis=-1)
+    return np.stack(result)
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _cut(image, noise, bad, stars, half) -> _Stars:
 
 def _solve(sample: _Stars, fwhm, shape, order, aperture) -> Psf:
     """Solve the weighted normal equations of all stars together."""
-    basis = functions(*sample.offsets(), fwhm)
+    basis = np.ascontiguousarray(np.moveaxis(functions(*sample.offsets(), fwhm), 0, -1))
     weight = sample.usable / (sample.variance + (FLOOR * np.maximum(sample.value, 0)) ** 2)
     scaled = basis * (weight * sample.flux[:, None])[..., None]
     gram = np.matmul(np.swapaxes(scaled * sample.flux[:, None, None], 1, 2), basis)

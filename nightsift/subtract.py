@@ -371,13 +371,12 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     mismatch = _mismatch(fit, flux, stamp)
     data -= background(data, ~usable, MESH).level
     data[~np.isfinite(data)] = 0
-    quiet = usable & (np.abs(model) < np.sqrt(variance))
-    quiet = quiet if quiet.sum() > 1000 else usable
     # Rings and dipoles of a star reach as far as its own core is wide.
     reach = 2 * int(np.rint(0.4 * psf.fwhm)) + 1
     light = ndimage.maximum_filter(np.maximum(model, 0), reach)
     noise = Noise(white, smoothed, kernel, ratio.scatter * light)
     found = matched_filter(data, usable, variance, noise, stamp)
+    quiet = _quiet(usable, model, variance, found.snr, psf.fwhm)
     # What is left of the background is taken out of the difference and of its S/N alike.
     level = np.median(found.snr[quiet]) / np.median(found.response[quiet])
     data -= level
@@ -415,6 +414,13 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
         facts=facts,
         warnings=warnings,
     )
+
+
+def _quiet(usable, model, variance, snr, fwhm) -> np.ndarray:
+    """Pixels of empty sky: hardly any light in what was subtracted, and no significant change near."""
+    change = ndimage.binary_dilation(np.abs(snr) > 4, iterations=int(np.ceil(fwhm)))
+    quiet = usable & ~change & (np.abs(model) < np.sqrt(variance))
+    return quiet if quiet.sum() > 0.02 * usable.sum() else usable
 
 
 def _robust(values) -> tuple[float, float]:

@@ -200,7 +200,7 @@ def profile(fwhm=3.0, half=5):
 
 
 def gaussian_psf(fwhm, shape):
-    number = functions(np.zeros(1), np.zeros(1), fwhm).shape[-1]
+    number = functions(np.zeros(1), np.zeros(1), fwhm).shape[0]
     first = sum((degree + 1) * (degree + 2) // 2 for scale, degree in WIDTHS if scale < 1)
     return Psf(np.eye(1, number, first), fwhm, shape, 0, fwhm)
 
