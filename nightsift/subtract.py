@@ -19,6 +19,7 @@ from nightsift.planes import Flag, Mask
 from nightsift.polynomial import design, lines, powers
 from nightsift.psf import Psf, fit_psf, forced
 from nightsift.seeing import star_width, widths
+from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 
@@ -32,6 +33,7 @@ FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not eno
 STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 MESH = 64
+SKY_SIGMA = (0.7, 1.4)  # beyond it, errors and S/N of a difference mean nothing
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
 RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
@@ -123,7 +125,7 @@ def subtract(exposure: Exposure, reference: Reference, objects: Table, params: p
     Raises
     ------
     Rejected
-        If too few stars are common to both.
+        If too few stars are common to both, or if fluxes at empty places contradict their errors.
     """
     sky = background(exposure.data, exposure.mask != 0, MESH)
     # What a kernel may smear a little of must not be garbage; saturated cores are nearer to the truth than 0.
@@ -383,6 +385,10 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     snr = found.snr - level * found.response
     unit, middle = _robust(snr[quiet])
     unit = unit if np.isfinite(unit) and unit > 0 else 1.0
+    sigma = (unit * np.sqrt(variance)).astype(np.float32)
+    sky = sky_sources(data, sigma, ~usable, psf, found.correlation, quiet)
+    if not (np.isnan(sky.sigma) or SKY_SIGMA[0] < sky.sigma < SKY_SIGMA[1]):
+        raise Rejected(f"fluxes at empty places scatter by {sky.sigma:.2f} of their errors: errors mean nothing")
     warnings = ()
     if not 0.8 < unit < 1.3:
         warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)
@@ -399,6 +405,9 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
         "flux_ratio": ratio.median,
         "mismatch": mismatch,
         "snr_median": middle / unit,
+        "sky_median": sky.median,
+        "sky_sigma": sky.sigma,
+        "sky_number": sky.number,
         "noise_scale": unit,
         "noise_correlation": found.correlation,
         "psf_chi2": psf.chi2,
@@ -406,7 +415,7 @@ def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, ps
     }
     return Difference(
         data=np.where(np.isfinite(data), data, 0).astype(np.float32),
-        sigma=(unit * np.sqrt(variance)).astype(np.float32),
+        sigma=sigma,
         snr=(snr / unit).astype(np.float32),
         mask=mask,
         model=model.astype(np.float32),

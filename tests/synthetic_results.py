@@ -35,7 +35,7 @@ def point(shape, x, y, flux):
 
 def gaussian_psf(shape):
     v, u = np.mgrid[-9:10, -9:10].astype(float)
-    basis = functions(u.ravel(), v.ravel(), FWHM)
+    basis = functions(u.ravel(), v.ravel(), FWHM).T
     profile = point((19, 19), 9, 9, 1.0).ravel()
     coefficients = np.linalg.lstsq(basis, profile, rcond=1e-10)[0]
     return Psf(coefficients[None], FWHM, shape, 0, 3 * FWHM, 50, 1.0)

@@ -199,7 +199,8 @@ def test_odd_image(mixed, make):
     here, there = rows[make.__name__], rows["image01"]
     assert abs(here["zp"] - there["zp"]) < 0.01
     assert abs(here["fwhm"] - there["fwhm"]) < 0.02
-    assert abs(here["n_objects"] - there["n_objects"]) <= 3
+    # Rounding to integers moves objects at the S/N limit across it.
+    assert abs(here["n_objects"] - there["n_objects"]) <= 0.05 * there["n_objects"]
     assert abs(here["n_candidates"] - there["n_candidates"]) <= 1
     assert np.isnan(here["mjd"]) == (make is no_time)
 
