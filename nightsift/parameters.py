@@ -104,7 +104,6 @@ class Subtract:
     """Match the template to the image and subtract it."""
 
     kernel_order: int = option(2, "highest order of the kernel's variation over the image", minimum=0, maximum=4)
-    background_order: int = option(2, "order of the differential background", minimum=0, maximum=4)
     max_stamps: int = option(150, "stars that the kernel is fitted to, at most", minimum=10)
     clip: float = option(
         3.0, "stamps whose residual lies further out, in sigma, are left out of the fit", exclusiveMinimum=0

@@ -211,7 +211,6 @@ def _match(source: _Layer, target: _Layer, stars: Table, params: parameters.Subt
     half = int(np.ceil(2.8 * max(source.fwhm, target.fwhm))) + 1
     chosen = np.sort(spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), source.data.shape, params.max_stamps))
     column, row = np.rint(stars["x"]).astype(int) + PAD, np.rint(stars["y"]).astype(int) + PAD
-    rest = np.setdiff1d(np.arange(len(stars)), chosen)
     wide = stamps(source.data, column[chosen], row[chosen], half + basis.half)
     value = stamps(target.data, column[chosen], row[chosen], half)
     photons = np.maximum(value, 0) / target.gain if target.gain else 0.0
@@ -233,7 +232,7 @@ def _match(source: _Layer, target: _Layer, stars: Table, params: parameters.Subt
     used = np.zeros(len(stars), bool)
     used[chosen[fit.used]] = True
     if used.sum() < MIN_STAMPS:
-        raise Rejected(f"the kernel fits only {used.sum()} of {len(chosen)} stars (and {len(rest)} were not tried)")
+        raise Rejected(f"the kernel fits only {used.sum()} of {len(chosen)} stars")
     return replace(fit, used=used, chi2=fit.chi2[fit.used], residual=fit.residual[fit.used])
 
 
