@@ -4,6 +4,7 @@ from astropy.wcs import WCS
 
 from nightsift import parameters
 from nightsift.errors import NotAsked, Rejected
+from nightsift.headers import read_gain
 from nightsift.inspect import Overrides, inspect
 from nightsift.io.fits import read_image, read_mask
 from nightsift.io.products import read_wcs
@@ -39,7 +40,8 @@ def work(job):
         raise Rejected("the template has no usable WCS")
     place = WCS(about.wcs_header)
     part = job.call(crop, place, wcs, shape, image.data.shape)
-    gain = about.gain if job.params.gain or "GAIN" in image.header else None
+    # Of a stack, a gain guessed from the sky means nothing.
+    gain = about.gain if job.params.gain or read_gain(image.header)[0] is not None else None
     result = job.call(template, image.data[part], about.mask[part], place[part], wcs, shape, gain, job.params)
     frame = wcs.to_header(relax=True)
     frame["CRPIX1"] += PAD
