@@ -17,7 +17,11 @@ STYLES = ("maxim", "iraf", "crota", "mef")
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """What is simulated; `n_stars` and `n_galaxies` count those in the area of one image."""
+    """What is simulated; `n_stars` and `n_galaxies` count those in the area of one image.
+
+    ``fwhm`` (pixels) is the middle of the images' seeing, which varies by a quarter; ``psf_change`` the largest
+    relative change of the PSF's width from the middle of an image to its sides.
+    """
 
     seed: int = 1
     n_images: int = 4
@@ -34,6 +38,8 @@ class Campaign:
     mjd: float = 60310.2
     snr_min: float = 4.5
     snr_max: float = 110.0
+    fwhm: float = 3.5
+    psf_change: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,11 @@ def camera(k: int, params: Campaign) -> Camera:
     crpix = np.array([shape[1] / 2, shape[0] / 2]) + rng.uniform(-5, 5, 2)
     matrix = _matrix(scale, rng.uniform(-4, 4) + quarter)
     psf = Psf(
-        fwhm=2.6 + 1.8 * ((0.25 + 0.618 * k) % 1) + rng.uniform(0, 0.1),
+        fwhm=params.fwhm / 3.5 * (2.6 + 1.8 * ((0.25 + 0.618 * k) % 1) + rng.uniform(0, 0.1)),
         beta=rng.uniform(2.8, 4),
         e1=rng.uniform(-0.08, 0.08),
         e2=rng.uniform(-0.08, 0.08),
-        scale=tuple(rng.uniform(-0.03, 0.03, 3)),
+        scale=tuple(params.psf_change * rng.uniform(-1, 1, 3)),
         twist=tuple(rng.uniform(-0.03, 0.03, 2)),
     )
     return Camera(
@@ -141,9 +147,11 @@ def camera(k: int, params: Campaign) -> Camera:
 
 
 def template_camera(params: Campaign) -> Camera:
-    """Return how the template is taken: ten times deeper, sharp, on a grid that holds all images."""
+    """Return how the template is taken: ten times deeper, sharp, well sampled, on a grid that holds all images."""
     rng = np.random.default_rng([params.seed, 3])
-    matrix = _matrix(0.8 * params.pixscale, 7.0)
+    wide = params.fwhm / 3.5
+    fine = min(wide, 1.0)
+    matrix = _matrix(0.8 * fine * params.pixscale, 7.0)
     frame = _celestial((params.ra + 0.002, params.dec - 0.001), (1, 1), matrix)
     corners = []
     for k in range(params.n_images):
@@ -156,13 +164,13 @@ def template_camera(params: Campaign) -> Camera:
         style="template",
         shape=(int(height), int(width)),
         wcs=_celestial(frame.wcs.crval, 1 - np.round(low, 1), matrix),
-        psf=Psf(fwhm=2.05, beta=3.2, e1=0.02, e2=-0.03, scale=tuple(rng.uniform(-0.02, 0.02, 3)), twist=(0.01, -0.01)),
+        psf=Psf(2.05 * wide / fine, 3.2, 0.02, -0.03, scale=tuple(rng.uniform(-0.02, 0.02, 3)), twist=(0.01, -0.01)),
         zp=27.2,
         zp_slope=(0.0, 0.0, 0.0),
         color=-0.01,
         gain=8.4,
-        readnoise=10.0,
-        sky=420.0,
+        readnoise=10.0 * fine,
+        sky=420.0 * fine**2,
         gradient=(0.01, -0.02, 0.0),
         fullwell=150000.0,
         mjd=params.mjd - 500,

@@ -28,6 +28,10 @@ def parse_arguments(arguments=None):
     parser.add_argument("--seed", type=int, default=default.seed, help="seed of all that is random")
     parser.add_argument("--stars", type=int, help="stars in an image; by default as many as suit the size")
     parser.add_argument("--transients", type=int, help="transients in the field; by default as many as suit the size")
+    parser.add_argument("--fwhm", type=float, default=default.fwhm, help="middle FWHM of the images, in pixels")
+    parser.add_argument(
+        "--psf-change", type=float, default=default.psf_change, help="relative change of the PSF's width over an image"
+    )
     return parser.parse_args(arguments)
 
 
@@ -48,6 +52,8 @@ def make_parameters(options) -> Campaign:
         n_transients=number(options.transients, default.n_transients),
         n_variables=max(number(None, default.n_variables), 2),
         n_fast=max(number(None, default.n_fast), 2),
+        fwhm=options.fwhm,
+        psf_change=options.psf_change,
     )
 
 

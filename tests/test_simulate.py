@@ -1,6 +1,7 @@
 """Simulated campaigns are what their truth says, and scores count right."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +293,19 @@ def test_same_seed_same_campaign_and_another_seed_another(field, exposures):
     assert len(again.truth) == len(exposures[1].truth)
     assert np.array_equal(again.truth["flux"], exposures[1].truth["flux"])
     assert sky(Campaign(**{**vars(SMALL), "seed": 2})).sources["ra"][0] != field.sources["ra"][0]
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 5.0])
+def test_telescopes_differ_in_sampling(fwhm):
+    asked = replace(SMALL, fwhm=fwhm, psf_change=0.06)
+    cameras, deep = [camera(k, asked) for k in range(8)], template_camera(asked)
+    assert np.median([one.psf.fwhm for one in cameras]) == pytest.approx(fwhm, rel=0.1)
+    assert 0.04 < max(abs(part) for one in cameras for part in one.psf.scale) <= 0.06
+    # The template stays well sampled, and as deep.
+    assert deep.psf.fwhm > 2
+    pixel = abs(np.linalg.det(deep.wcs.wcs.cd)) * (3600 / SMALL.pixscale) ** 2
+    usual = template_camera(SMALL)
+    assert deep.sigma**2 / pixel == pytest.approx(usual.sigma**2 / 0.64, rel=0.01)
 
 
 def _script(name):
