@@ -6,7 +6,7 @@ import numpy as np
 from scipy import fft
 
 from nightsift.polynomial import lines, powers
-from nightsift.strips import strips, tallest
+from nightsift.tiles import largest, tiles
 
 
 class Bank:
@@ -63,17 +63,21 @@ def convolve_varying(image: np.ndarray, kernels: np.ndarray, order: int, shape, 
     """
     x, y = lines(shape)
     half = kernels.shape[1] // 2
-    bank = Bank(kernels, (tallest(shape[0], 0) + 2 * half, image.shape[1]))
+    bank = Bank(kernels, largest(shape, half))
     result = np.empty(shape, np.float32)
-    columns = slice(frame, frame + shape[1])
-    for strip in strips(shape[0]):
-        start = max(strip.rows.start + frame - half, 0)
-        piece = image[start : strip.rows.stop + frame + half]
-        inside = slice(strip.rows.start + frame - start, strip.rows.stop + frame - start)
-        for (i, j), part in zip(powers(order), bank(piece), strict=True):
-            part = part[inside, columns]
+    for tile in tiles(shape):
+        pieces, inside = zip(*(_reaching(part, frame, half) for part in tile.own), strict=True)
+        rows, columns = tile.own
+        for (i, j), part in zip(powers(order), bank(image[pieces]), strict=True):
             if i + j == 0:
-                result[strip.rows] = part
+                result[tile.own] = part[inside]
             else:
-                result[strip.rows] += part * (x**i * y[strip.rows] ** j)
+                result[tile.own] += part[inside] * (x[columns] ** i * y[rows] ** j)
     return result
+
+
+def _reaching(part: slice, frame: int, half: int) -> tuple[slice, slice]:
+    """Return what a kernel needs of a framed image for a part of the image proper, and where that part lies in it."""
+    start = max(part.start + frame - half, 0)
+    first = part.start + frame - start
+    return slice(start, part.stop + frame + half), slice(first, first + part.stop - part.start)

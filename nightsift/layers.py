@@ -56,12 +56,13 @@ class Surface:
         """Return the values at pixel positions."""
         return design(x, y, self.shape, self.order) @ self.coefficients
 
-    def on(self, rows: slice) -> np.ndarray:
-        """Return the values on some rows of the image, float32; a (1, 1) array if they are all the same."""
+    def on(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return the values on a part of the image, float32; a (1, 1) array if they are all the same."""
         x, y = lines(self.shape)
-        pairs = zip(self.coefficients, powers(self.order), strict=True)
-        terms = [np.float32(c) * (x**i * y[rows] ** j if i + j else np.ones((1, 1), np.float32)) for c, (i, j) in pairs]
-        return sum(terms[1:], terms[0])
+        result = np.full((1, 1), self.coefficients[0], np.float32)
+        for c, (i, j) in zip(self.coefficients[1:], powers(self.order)[1:], strict=True):
+            result = result + np.float32(c) * x[columns] ** i * y[rows] ** j
+        return result
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,11 @@ class Raw:
     residual: np.ndarray
     facts: dict
 
-    def scaled(self, rows: slice) -> np.ndarray:
-        """Return the factor to the image's flux scale on some rows: float32, (1, 1) if it is the same throughout."""
+    def factor(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return the factor to the image's flux scale on a part: float32, (1, 1) if it is the same throughout."""
         factor = np.ones((1, 1), np.float32)
         for surface in self.scale:
-            factor = factor / surface.on(rows)
+            factor = factor / surface.on(rows, columns)
         return factor
 
     def sums(self, x, y) -> np.ndarray:

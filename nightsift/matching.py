@@ -13,8 +13,8 @@ from nightsift.errors import Rejected
 from nightsift.kernel import KernelFit, basis_for, fit_kernel
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.stamps import spread, stamps
-from nightsift.strips import strips, tallest
 from nightsift.template import PAD
+from nightsift.tiles import largest, tiles
 
 MIN_STAMPS = 5
 LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
@@ -72,29 +72,24 @@ def _subtracted(image: Layer, template: Layer, stars: Table, params: parameters.
             "stamp_chi2": float(np.median(fit.chi2)),
         },
     )
-    for strip in strips(kernel.shape[0]):
-        rows = strip.rows
-        other, factor = core(target.data)[rows], result.scaled(rows)
-        if forward:
-            result.model[rows] = data[rows]
-            np.subtract(other, data[rows], out=data[rows])
-        else:
-            result.model[rows] = other * factor
-            data[rows] = (data[rows] - other) * factor
+    for tile in tiles(kernel.shape):
+        own, factor = tile.own, result.factor(*tile.own)
+        other = core(target.data)[own]
+        result.model[own] = data[own] if forward else other * factor
+        data[own] = other - data[own] if forward else (data[own] - other) * factor
     return result
 
 
 def _leaks(bad: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Tell into which pixels of the image proper a kernel smears bad ones of the framed image."""
-    half = kernel.shape[0] // 2
     size = np.abs(kernel)
-    height, width = (side - 2 * PAD for side in bad.shape)
-    bank = Bank([size / size.sum()], (tallest(height, PAD), bad.shape[1]))
-    result = np.zeros((height, width), bool)
-    for strip in strips(height):
-        piece = bad[strip.rows.start + PAD - half : strip.rows.stop + PAD + half]
+    shape = tuple(side - 2 * PAD for side in bad.shape)
+    bank = Bank([size / size.sum()], largest(shape, PAD))
+    result = np.zeros(shape, bool)
+    for tile in tiles(shape):
+        piece = bad[tuple(slice(part.start, part.stop + 2 * PAD) for part in tile.own)]
         if piece.any():
-            result[strip.rows] = next(bank(piece))[half : piece.shape[0] - half, PAD:-PAD] > LEAK
+            result[tile.own] = core(next(bank(piece))) > LEAK
     return result
 
 

@@ -22,8 +22,8 @@ from nightsift.psf import Psf, fit_psf, forced
 from nightsift.seeing import star_width, widths
 from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
-from nightsift.strips import strips, tallest
 from nightsift.template import PAD
+from nightsift.tiles import largest, tiles
 
 SPOILT = (
     Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
@@ -208,7 +208,7 @@ def _rescaled(raw: Raw, stars: Table, psf: Psf) -> tuple[Raw, _Ratio]:
     """
     chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), raw.data.shape, MOST)
     x, y = np.asarray(stars["x"], float)[chosen], np.asarray(stars["y"], float)[chosen]
-    sigma = raw.white * raw.scaled(slice(None)) if raw.scale else raw.white
+    sigma = raw.white * raw.factor(slice(None), slice(None)) if raw.scale else raw.white
     left = forced(raw.data, sigma, raw.bad, psf, x, y)
     whole = forced(raw.model, sigma, raw.bad, psf, x, y)
     ratio, error = left.flux / whole.flux, left.fluxerr / np.abs(whole.flux)
@@ -233,8 +233,8 @@ def _rescaled(raw: Raw, stars: Table, psf: Psf) -> tuple[Raw, _Ratio]:
 
 def _scaled(raw: Raw, factor: Surface) -> Raw:
     """Multiply what is subtracted by a factor, in place."""
-    for strip in strips(raw.data.shape[0]):
-        data, model, grown = raw.data[strip.rows], raw.model[strip.rows], factor.on(strip.rows)
+    for tile in tiles(raw.data.shape):
+        data, model, grown = raw.data[tile.own], raw.model[tile.own], factor.on(*tile.own)
         data -= (grown - 1) * model
         if raw.forward:
             model *= grown
@@ -294,22 +294,22 @@ class _Planes:
 
 
 def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, scatter: float, fwhm: float) -> _Planes:
-    """Work out noise and S/N, a strip at a time."""
+    """Work out noise and S/N, a tile at a time."""
     shape = raw.data.shape
     # Rings and dipoles of a star reach as far as its own core is wide.
     wide = 2 * int(np.rint(0.4 * fwhm)) + 1
     half = raw.kernel.shape[0] // 2
     margin = 2 * half + stamp.shape[0] // 2 + max(wide // 2, 1)
-    largest = tallest(shape[0], margin), shape[1]
-    smear, point = Bank([raw.kernel**2], largest), MatchedFilter(stamp, raw.kernel, largest)
+    most = largest(shape, margin)
+    smear, point = Bank([raw.kernel**2], most), MatchedFilter(stamp, raw.kernel, most)
     unit = float(np.median(raw.white[::8, ::8]))
     sigma, snr = np.empty(shape, np.float32), np.empty(shape, np.float32)
     response = np.empty(shape, np.float16)  # of the little that is left of the background
     correlation = []
-    for strip in strips(shape[0], margin):
-        rows, inside = strip.around, strip.inside
-        model, factor = raw.model[rows], raw.scaled(rows)
-        white, smoothed = (raw.white[rows] * factor) ** 2, (raw.smoothed[rows] * factor) ** 2
+    for tile in tiles(shape, margin):
+        own, around, inside = tile.own, tile.around, tile.inside
+        model, factor = raw.model[around], raw.factor(*around)
+        white, smoothed = (raw.white[around] * factor) ** 2, (raw.smoothed[around] * factor) ** 2
         if gain:
             photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / gain
             if raw.forward:
@@ -320,11 +320,11 @@ def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, scatt
         variance += white
         light = ndimage.maximum_filter(np.maximum(model, 0), wide)
         light *= scatter
-        found = point(raw.data[rows], usable[rows], variance, Noise(white, smoothed, raw.kernel, light))
-        np.sqrt(variance[inside], out=sigma[strip.rows])
-        snr[strip.rows] = found.snr[inside]
-        np.multiply(found.response[inside], unit, out=response[strip.rows], casting="same_kind")
-        correlation.append(found.correlation[inside][::4][usable[strip.rows][::4]])
+        found = point(raw.data[around], usable[around], variance, Noise(white, smoothed, raw.kernel, light))
+        np.sqrt(variance[inside], out=sigma[own])
+        snr[own] = found.snr[inside]
+        np.multiply(found.response[inside], unit, out=response[own], casting="same_kind")
+        correlation.append(found.correlation[inside][::4][usable[own][::4]])
     return _Planes(sigma, snr, response, unit, float(np.median(np.concatenate(correlation))))
 
 
@@ -344,13 +344,15 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     # What is left of the background is taken out of the difference and of its S/N alike.
     level = found.unit * _robust(snr, quiet)[1] / _robust(found.response, quiet)[1]
     data -= np.float32(level)
-    for strip in strips(shape[0]):
-        snr[strip.rows] -= np.float32(level / found.unit) * found.response[strip.rows]
+    for tile in tiles(shape):
+        snr[tile.own] -= np.float32(level / found.unit) * found.response[tile.own]
+    correlation = found.correlation
+    del found
     unit, middle = _robust(snr, quiet)
     unit = unit if np.isfinite(unit) and unit > 0 else 1.0
     sigma *= np.float32(unit)
     snr /= np.float32(unit)
-    sky = sky_sources(data, sigma, ~usable, psf, found.correlation, quiet)
+    sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet)
     if not (np.isnan(sky.sigma) or SKY_SIGMA[0] < sky.sigma < SKY_SIGMA[1]):
         raise Rejected(f"fluxes at empty places scatter by {sky.sigma:.2f} of their errors: errors mean nothing")
     warnings = ()
@@ -366,7 +368,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
         "sky_sigma": sky.sigma,
         "sky_number": sky.number,
         "noise_scale": unit,
-        "noise_correlation": found.correlation,
+        "noise_correlation": correlation,
         "psf_chi2": psf.chi2,
         "coverage": float(usable.mean()),
     }
@@ -375,11 +377,11 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
 
 def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
     """Pixels of empty sky: hardly any light in what was subtracted, and no significant change near."""
-    change = (snr > 4) | (snr < -4)
-    quiet = ndimage.binary_dilation(change, iterations=int(np.ceil(fwhm)))
-    np.logical_not(quiet, out=quiet)
-    quiet &= usable
-    quiet &= (model < sigma) & (model > -sigma)
+    reach = int(np.ceil(fwhm))
+    quiet = usable.copy()
+    for tile in tiles(usable.shape, reach):
+        change = ndimage.binary_dilation(np.abs(snr[tile.around]) > 4, iterations=reach)[tile.inside]
+        quiet[tile.own] &= ~change & (np.abs(model[tile.own]) < sigma[tile.own])
     return quiet if quiet.sum() > 0.02 * usable.sum() else usable
 
 

@@ -1,15 +1,16 @@
 """Differences of simulated pairs against what was injected."""
 
+import tracemalloc
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import Table, vstack
 from photutils.aperture import CircularAperture
 from scipy.spatial import cKDTree
 
-from nightsift import parameters
+from nightsift import parameters, tiles
 from nightsift.detect import detect
 from nightsift.errors import Rejected
 from nightsift.planes import Mask
@@ -313,3 +314,45 @@ def test_masked_pixels_do_not_spoil_their_surroundings():
     near = (np.abs(np.arange(SIZE) - 200) < 12) & (found.mask == 0)
     assert 0.88 < found.snr[near].std() < 1.1
     assert np.abs(found.snr).max() < 6
+
+
+@pytest.mark.parametrize("case", ["template sharper", "template broader"])
+def test_the_tiles_leave_no_seams(case, monkeypatch):
+    made, tiled = pair(*CASES[case], number=0), []
+    for side in (70, 1000):
+        monkeypatch.setattr(tiles, "SIDE", side)
+        tiled.append(subtract(made.exposure, made.reference, made.objects, PARAMS))
+    one, other = tiled
+    np.testing.assert_array_equal(one.mask, other.mask)
+    for name, unit in (("data", one.sigma), ("model", one.sigma), ("sigma", one.sigma), ("snr", 1)):
+        apart = np.abs(getattr(one, name) - getattr(other, name)) / unit
+        assert apart.max() < 2e-3, name
+
+
+def repeated(made, times):
+    """The same scene side by side: a large pair that costs little to make."""
+    side, inner = 256, slice(PAD, PAD + 256)
+    image = np.tile(made.exposure.data[:side, :side], (times, times))
+    framed = (made.reference.data, made.reference.noise, made.reference.mask)
+    layers = [np.pad(np.tile(layer[inner, inner], (times, times)), PAD, mode="wrap") for layer in framed]
+    whole = np.all([(made.objects[axis] > 12) & (made.objects[axis] < side - 12) for axis in "xy"], axis=0)
+    parts = []
+    for column, row in np.ndindex(times, times):
+        part = made.objects[whole].copy()
+        part["x"], part["y"] = part["x"] + column * side, part["y"] + row * side
+        parts.append(part)
+    exposure = replace(made.exposure, data=image, mask=np.zeros(image.shape, np.uint16))
+    return exposure, Reference(*layers), vstack(parts)
+
+
+@pytest.mark.parametrize("case", ["template sharper", "template broader"])
+def test_a_subtraction_needs_no_more_memory_than_twelve_images(case):
+    exposure, reference, objects = repeated(pair(*CASES[case]), 8)
+    tracemalloc.start()
+    try:
+        subtract(exposure, reference, objects, PARAMS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    inputs = sum(plane.nbytes for plane in (exposure.data, exposure.mask, *vars(reference).values()))
+    assert (inputs + peak) / exposure.data.nbytes < 12
