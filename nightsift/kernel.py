@@ -142,7 +142,9 @@ class KernelFit:
     residual : (stamps, side, side) array
         Stamps less the convolved ones, without their local background.
     condition : float
-        Condition number of the normal matrix.
+        Condition number of the normal matrix (which what is added to its diagonal limits to some 1e10).
+    spatial_condition : float
+        That of its spatial part alone: large if the stamps lie on a line or in a corner.
     scores : dict
         Cross-validated chi2 by spatial order.
     """
@@ -152,6 +154,7 @@ class KernelFit:
     chi2: np.ndarray
     residual: np.ndarray
     condition: float
+    spatial_condition: float
     scores: dict[int, float]
 
 
@@ -198,12 +201,14 @@ def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int
     used = _clipped(equations, used | (_chi2(equations, _solve(equations, used, order), order) < 2), order, clip)
     coefficients = _solve(equations, used, order)
     kernel = Kernel(basis, coefficients, order, tuple(shape))
+    terms = design(equations.x[used], equations.y[used], shape, order)
     return KernelFit(
         kernel=kernel,
         used=used,
         chi2=_chi2(equations, coefficients, order),
         residual=_residual(kernel, source, target, weight, equations),
         condition=float(np.linalg.cond(_normal(equations, used, order)[0], 1)),
+        spatial_condition=float(np.linalg.cond(terms.T @ terms)),
         scores=scores,
     )
 

@@ -69,6 +69,7 @@ def _subtracted(image: Layer, template: Layer, stars: Table, params: parameters.
             "kernel_sum": float(kernel.sums(*(np.array([part]) for part in middle))[0]),
             "kernel_half": kernel.half,
             "condition": fit.condition,
+            "spatial_condition": fit.spatial_condition,
             "stamp_chi2": float(np.median(fit.chi2)),
         },
     )

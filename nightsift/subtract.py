@@ -34,10 +34,10 @@ FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not eno
 STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 MESH = 64
-SKY_SIGMA = (0.7, 1.4)  # beyond it, errors and S/N of a difference mean nothing
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 MOST = 400  # stars whose fluxes the flux scale rests on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
+ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
 METHODS = {"alard-lupton": alard_lupton}
 
@@ -117,11 +117,34 @@ def subtract(exposure: Exposure, reference: Reference, objects: Table, params: p
     Raises
     ------
     Rejected
-        If too few stars are common to both, or if fluxes at empty places contradict their errors.
+        If too few stars are common to both, or if the difference fails one of the limits of `params`.
     """
     raw, psf, stars = _matched(exposure, reference, objects, params)
     raw, ratio = _rescaled(raw, stars, psf)
-    return _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
+    result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
+    _gates(result.facts, params)
+    return result
+
+
+def _gates(facts: dict, params: parameters.Subtract) -> None:
+    """Refuse a difference whose S/N and errors would mean nothing."""
+    upper = {
+        "spatial_condition": (params.max_condition, "the stars lie so that the kernel's spatial terms have condition"),
+        "residual": (params.max_residual, "what is left of the stars scatters, relative to their light, by"),
+        "sky_sigma": (params.max_sky_sigma, "fluxes at empty places scatter, relative to their errors, by"),
+    }
+    lower = {
+        "coverage": (params.min_coverage, "the usable fraction of the difference is"),
+        "sky_sigma": (params.min_sky_sigma, upper["sky_sigma"][1]),
+    }
+    if facts["sky_number"] < ENOUGH_PLACES:
+        del upper["sky_sigma"], lower["sky_sigma"]
+    for name, (bound, what) in upper.items():
+        if facts.get(name, 0.0) > bound:
+            raise Rejected(f"{what} {facts[name]:.3g}, more than {bound:g}")
+    for name, (bound, what) in lower.items():
+        if facts[name] < bound:
+            raise Rejected(f"{what} {facts[name]:.3g}, less than {bound:g}")
 
 
 def _matched(exposure: Exposure, reference: Reference, objects: Table, params) -> tuple[Raw, Psf, Table]:
@@ -352,9 +375,9 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     unit = unit if np.isfinite(unit) and unit > 0 else 1.0
     sigma *= np.float32(unit)
     snr /= np.float32(unit)
-    sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet)
-    if not (np.isnan(sky.sigma) or SKY_SIGMA[0] < sky.sigma < SKY_SIGMA[1]):
-        raise Rejected(f"fluxes at empty places scatter by {sky.sigma:.2f} of their errors: errors mean nothing")
+    # Places that overlap would say the same again.
+    apart = int(np.clip(quiet.sum() / psf.fwhm**2, 20, 400))
+    sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet, apart)
     warnings = ()
     if not 0.8 < unit < 1.3:
         warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)

@@ -171,6 +171,21 @@ def test_a_kernel_that_varies_gets_its_order_despite_noise():
     np.testing.assert_allclose(fit.kernel.sums(x, y), truth.sums(x, y), rtol=0.005)
 
 
+def test_stars_on_a_line_show_in_the_condition_of_the_spatial_terms():
+    basis = basis_for(2.5, 4.0)
+    truth = known(basis, 1)
+    conditions = []
+    for line in (False, True):
+        x, y = positions(60)
+        y = 300 + 1e-2 * y if line else y
+        source = rendered(2.5, x, y, 5e4, HALF + basis.half)
+        fit = fitted(source, convolved(truth, source, x, y), x, y, basis, max_order=1)
+        assert fit.kernel.order == 1
+        conditions.append(fit.spatial_condition)
+    assert conditions[0] < 10
+    assert conditions[1] > 1e4
+
+
 def test_variable_stars_are_rejected():
     basis, source, target, x, y = noisy(6)
     bright = np.argsort(-source.sum(axis=(1, 2)))[:40]

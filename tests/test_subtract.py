@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.table import Table, vstack
 from photutils.aperture import CircularAperture
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters, tiles
@@ -356,3 +357,49 @@ def test_a_subtraction_needs_no_more_memory_than_twelve_images(case):
         tracemalloc.stop()
     inputs = sum(plane.nbytes for plane in (exposure.data, exposure.mask, *vars(reference).values()))
     assert (inputs + peak) / exposure.data.nbytes < 12
+
+
+def refused(made, message, **options):
+    with pytest.raises(Rejected, match=message):
+        subtract(made.exposure, made.reference, made.objects, replace(PARAMS, **options))
+
+
+def test_stars_in_a_line_are_a_reason():
+    """Pixels are displaced by a share of the height, so that the kernel has to vary along the line."""
+    made = pair(3.6, 2.6, number=0)
+    rows = np.arange(FRAME) + 1.5 * (np.arange(FRAME) / FRAME - 0.5)
+    moved = ndimage.map_coordinates(made.reference.data, np.meshgrid(rows, np.arange(FRAME), indexing="ij"), order=3)
+    line = made.objects[np.argsort(np.abs(made.objects["x"] - 200 - 1e-3 * made.objects["y"]))]
+    made = replace(made, reference=replace(made.reference, data=moved.astype(np.float32)))
+    wide = subtract(made.exposure, made.reference, made.objects, PARAMS)
+    assert wide.facts["kernel_order"] > 0
+    assert wide.facts["spatial_condition"] < 1e3
+    line = replace(made, objects=line[:60])
+    refused(line, "spatial terms have condition .*, more than 4", max_condition=4)
+
+
+def test_stars_that_have_changed_their_flux_are_a_reason():
+    """Every place has become brighter or fainter by another fifth or so."""
+    made = pair(3.6, 2.6, number=0)
+    y, x = np.mgrid[:FRAME, :FRAME]
+    factor = np.exp(np.random.default_rng(3).normal(0, 0.3, (20, 20))[y // 22, x // 22])
+    other = replace(made.reference, data=(made.reference.data * factor).astype(np.float32))
+    refused(replace(made, reference=other), "left of the stars scatters.* by 0.[23].*, more than 0.2")
+
+
+def test_too_little_left_to_search_is_a_reason():
+    made = pair(3.6, 2.6, number=0)
+    mask = np.full((FRAME, FRAME), int(Mask.NO_TEMPLATE), np.uint16)
+    mask[100:280, 100:280] = 0
+    masked = replace(made, reference=replace(made.reference, mask=mask))
+    refused(masked, "usable fraction of the difference is 0.[12][0-9]*, less than 0.3", min_coverage=0.3)
+
+
+def test_errors_that_mean_nothing_are_a_reason():
+    """One factor for the correlation of the noise cannot hold where half of the template is much noisier."""
+    made = pair(3.6, 2.6, number=0)
+    more = np.where(np.arange(FRAME) < 0.46 * FRAME, 15, 1) * made.reference.noise
+    noise = np.random.default_rng(4).normal(0, np.sqrt(np.maximum(more**2 - made.reference.noise**2, 0)))
+    other = Reference((made.reference.data + noise).astype(np.float32), more.astype(np.float32), made.reference.mask)
+    refused(replace(made, reference=other), "empty places scatter.* by 1.[3-9].*, more than 1.3")
+    refused(made, "empty places scatter.* by .*, less than 1.2", min_sky_sigma=1.2)
