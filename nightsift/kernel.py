@@ -28,10 +28,16 @@ class Basis:
         Standard deviations, pixels.
     half : int
         The kernel has 2 half + 1 pixels a side.
+    penalty, strengths
+        Matrix of a penalty on the coefficients, or None, and how strong it may be (relative to the data): see
+        `nightsift.delta.DeltaBasis`.
     """
 
     widths: tuple[float, ...]
     half: int
+
+    penalty = None
+    strengths = (0.0,)
 
     @cached_property
     def lines(self) -> list[np.ndarray]:
@@ -147,6 +153,8 @@ class KernelFit:
         That of its spatial part alone: large if the stamps lie on a line or in a corner.
     scores : dict
         Cross-validated chi2 by spatial order.
+    strength : float
+        Of the penalty on the coefficients.
     """
 
     kernel: Kernel
@@ -156,16 +164,18 @@ class KernelFit:
     condition: float
     spatial_condition: float
     scores: dict[int, float]
+    strength: float
 
 
 @dataclass(frozen=True)
 class _Equations:
-    """Normal equations of each stamp, the local background projected out."""
+    """Normal equations of each stamp, the local background projected out, and the penalty as strong as the data."""
 
     gram: np.ndarray
     right: np.ndarray
     square: np.ndarray
     pixels: np.ndarray
+    penalty: np.ndarray | None
     x: np.ndarray
     y: np.ndarray
     shape: tuple[int, int]
@@ -196,10 +206,13 @@ def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int
     parameter that is eliminated first, so a background mismatch does not leak into the kernel.
     """
     equations = _equations(source, target, weight, x, y, shape, basis)
-    used = _clipped(equations, np.ones(len(target), bool), 0, clip)
-    order, scores = _best_order(equations, used, max_order)
-    used = _clipped(equations, used | (_chi2(equations, _solve(equations, used, order), order) < 2), order, clip)
-    coefficients = _solve(equations, used, order)
+    middle = basis.strengths[len(basis.strengths) // 2]
+    used = _clipped(equations, np.ones(len(target), bool), 0, middle, clip)
+    strength = min(basis.strengths, key=lambda one: _held_out(equations, used, 0, one)) if middle else middle
+    order, scores = _best_order(equations, used, max_order, strength)
+    first = _solve(equations, used, order, strength)
+    used = _clipped(equations, used | (_chi2(equations, first, order) < 2), order, strength, clip)
+    coefficients = _solve(equations, used, order, strength)
     kernel = Kernel(basis, coefficients, order, tuple(shape))
     terms = design(equations.x[used], equations.y[used], shape, order)
     return KernelFit(
@@ -207,9 +220,10 @@ def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int
         used=used,
         chi2=_chi2(equations, coefficients, order),
         residual=_residual(kernel, source, target, weight, equations),
-        condition=float(np.linalg.cond(_normal(equations, used, order)[0], 1)),
+        condition=float(np.linalg.cond(_normal(equations, used, order, strength)[0], 1)),
         spatial_condition=float(np.linalg.cond(terms.T @ terms)),
         scores=scores,
+        strength=strength,
     )
 
 
@@ -228,7 +242,9 @@ def _equations(source, target, weight, x, y, shape, basis) -> _Equations:
         right[block] = np.matmul(convolved, np.swapaxes(value * inverse, 1, 2))[..., 0]
         square[block] = np.sum(inverse * value**2, axis=(1, 2))
     pixels = np.maximum((np.asarray(weight) > 0).sum(axis=(1, 2)) - 1, 1)
-    return _Equations(gram, right, square, pixels, np.asarray(x, float), np.asarray(y, float), tuple(shape))
+    typical = np.trace(gram.mean(axis=0))
+    penalty = None if basis.penalty is None else basis.penalty * (typical / np.trace(basis.penalty))
+    return _Equations(gram, right, square, pixels, penalty, np.asarray(x, float), np.asarray(y, float), tuple(shape))
 
 
 def _mean(values, weight) -> np.ndarray:
@@ -245,23 +261,26 @@ def _residual(kernel: Kernel, source, target, weight, equations: _Equations) -> 
     return (flat - _mean(flat, np.asarray(weight, np.float64).reshape(flat.shape))).reshape(residual.shape)
 
 
-def _normal(equations: _Equations, used, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _normal(equations: _Equations, used, order: int, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the normal matrix with a unit diagonal, the right side, and what both were divided by."""
-    terms = design(equations.x[used], equations.y[used], equations.shape, order)
+    # Zeros instead of a choice of stamps: their matrices would be copied.
+    terms = design(equations.x, equations.y, equations.shape, order) * used[:, None]
     functions = equations.right.shape[1]
     n = terms.shape[1] * functions
     pairs = (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
-    matrix = pairs.T @ equations.gram[used].reshape(len(terms), -1)
+    matrix = pairs.T @ equations.gram.reshape(len(terms), -1)
+    if equations.penalty is not None:
+        matrix += strength * pairs.sum(axis=0)[:, None] * equations.penalty.ravel()
     matrix = matrix.reshape(terms.shape[1], terms.shape[1], functions, functions).swapaxes(1, 2).reshape(n, n)
-    vector = (terms.T @ equations.right[used]).ravel()
+    vector = (terms.T @ equations.right).ravel()
     scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
     matrix = matrix / scale / scale[:, None]
     matrix += 1e-8 * np.eye(n)
     return matrix, vector / scale, scale
 
 
-def _solve(equations: _Equations, used, order: int) -> np.ndarray:
-    matrix, vector, scale = _normal(equations, used, order)
+def _solve(equations: _Equations, used, order: int, strength: float) -> np.ndarray:
+    matrix, vector, scale = _normal(equations, used, order, strength)
     return (np.linalg.solve(matrix, vector) / scale).reshape(-1, equations.right.shape[1])
 
 
@@ -272,9 +291,9 @@ def _chi2(equations: _Equations, coefficients, order: int) -> np.ndarray:
     return np.maximum(total, 0) / equations.pixels
 
 
-def _clipped(equations: _Equations, used, order: int, clip: float) -> np.ndarray:
+def _clipped(equations: _Equations, used, order: int, strength: float, clip: float) -> np.ndarray:
     for _ in range(8):
-        coefficients = _solve(equations, used, order)
+        coefficients = _solve(equations, used, order, strength)
         logarithm = np.log(_chi2(equations, coefficients, order) + 1e-3)
         middle = np.median(logarithm[used])
         sigma = 1.4826 * np.median(np.abs(logarithm[used] - middle))
@@ -285,25 +304,28 @@ def _clipped(equations: _Equations, used, order: int, clip: float) -> np.ndarray
     return used
 
 
-def _best_order(equations: _Equations, used, max_order: int) -> tuple[int, dict[int, float]]:
+def _best_order(equations: _Equations, used, max_order: int, strength: float) -> tuple[int, dict[int, float]]:
     """Choose the order by the median chi2 of held-out stamps; a higher one has to be better by 1 per cent."""
-    index = np.flatnonzero(used)
     scores: dict[int, float] = {}
     best = 0
     for order in range(max_order + 1):
         terms = (order + 1) * (order + 2) // 2
-        if order and len(index) < 8 * terms:
+        if order and used.sum() < 8 * terms:
             break
-        held_out = []
-        for fold in range(5):
-            test = index[fold::5]
-            train = np.setdiff1d(index, test)
-            if len(test) and len(train):
-                chosen = np.zeros(len(used), bool)
-                chosen[train] = True
-                coefficients = _solve(equations, chosen, order)
-                held_out.append(_chi2(equations, coefficients, order)[test])
-        scores[order] = float(np.median(np.concatenate(held_out))) if held_out else np.inf
+        scores[order] = _held_out(equations, used, order, strength)
         if scores[order] < 0.99 * scores[best]:
             best = order
     return best, scores
+
+
+def _held_out(equations: _Equations, used, order: int, strength: float) -> float:
+    """Median chi2 of stamps in fits to the other four fifths."""
+    index = np.flatnonzero(used)
+    found = []
+    for fold in range(5):
+        test = index[fold::5]
+        chosen = used.copy()
+        chosen[test] = False
+        if len(test) and chosen.any():
+            found.append(_chi2(equations, _solve(equations, chosen, order, strength), order)[test])
+    return float(np.median(np.concatenate(found))) if found else np.inf

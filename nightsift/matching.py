@@ -38,13 +38,18 @@ def alard_lupton(image: Layer, template: Layer, stars: Table, params: parameters
     Rejected
         If the kernel fits too few stars.
     """
-    return _subtracted(image, template, stars, params, basis_for)
+    widths = sorted((image.fwhm, template.fwhm))
+    return by_kernel(image, template, stars, params, basis_for(*widths), params.kernel_order)
 
 
-def _subtracted(image: Layer, template: Layer, stars: Table, params: parameters.Subtract, basis_of) -> Raw:
+def by_kernel(image: Layer, template: Layer, stars: Table, params: parameters.Subtract, basis, max_order: int) -> Raw:
+    """Subtract after a convolution of the sharper image with the kernel of a basis that fits the stars best.
+
+    Parameters as for `alard_lupton`, and a basis like `nightsift.kernel.Basis` and the highest order of its variation.
+    """
     forward = template.fwhm <= image.fwhm
     source, target = (template, image) if forward else (image, template)
-    fit = _match(source, target, stars, params, basis_of(source.fwhm, target.fwhm))
+    fit = _match(source, target, stars, params, basis, max_order)
     kernel = fit.kernel
     data = convolve_varying(source.data, kernel.terms(), kernel.order, kernel.shape, PAD)
     middle = kernel.shape[1] / 2, kernel.shape[0] / 2
@@ -70,6 +75,7 @@ def _subtracted(image: Layer, template: Layer, stars: Table, params: parameters.
             "kernel_half": kernel.half,
             "condition": fit.condition,
             "spatial_condition": fit.spatial_condition,
+            "regularization": fit.strength,
             "stamp_chi2": float(np.median(fit.chi2)),
         },
     )
@@ -94,7 +100,7 @@ def _leaks(bad: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return result
 
 
-def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtract, basis) -> KernelFit:
+def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtract, basis, max_order: int) -> KernelFit:
     """Fit the kernel to stamps of the stars."""
     half = int(np.ceil(2.8 * max(source.fwhm, target.fwhm))) + 1
     chosen = np.sort(spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), source.data.shape, params.max_stamps))
@@ -114,7 +120,7 @@ def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtra
         stars["y"][chosen],
         tuple(side - 2 * PAD for side in source.data.shape),
         basis,
-        params.kernel_order,
+        max_order,
         params.clip,
     )
     used = np.zeros(len(stars), bool)

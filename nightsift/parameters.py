@@ -103,7 +103,9 @@ class Template:
 class Subtract:
     """Match the template to the image and subtract it."""
 
-    method: str = option("alard-lupton", "basis of the kernel that matches the images", enum=("alard-lupton",))
+    method: str = option(
+        "alard-lupton", "kernel: Gaussians times polynomials, or free pixels", enum=("alard-lupton", "delta")
+    )
     kernel_order: int = option(2, "highest order of the kernel's variation over the image", minimum=0, maximum=4)
     max_stamps: int = option(150, "stars that the kernel is fitted to, at most", minimum=10)
     clip: float = option(

