@@ -36,6 +36,7 @@ STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
+QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
 MOST = 400  # stars whose fluxes the flux scale rests on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
@@ -155,7 +156,21 @@ def _matched(exposure: Exposure, reference: Reference, objects: Table, params) -
     width = _width(reference, stars, exposure.fwhm)
     template = Layer(reference.data, reference.noise, reference.mask != 0, width)
     raw = METHODS[params.method](image, template, stars, params)
-    return raw, _psf(exposure, image if raw.forward else template, stars[raw.used], raw), stars
+    psf = _psf(exposure, image if raw.forward else template, stars[raw.used], raw)
+    facts = raw.facts | _quality(template, stars[stars["alone"]], psf, raw.forward)
+    return replace(raw, facts=facts), psf, stars
+
+
+def _quality(template: Layer, stars: Table, psf: Psf, forward: bool) -> dict:
+    """Tell how wide the template's PSF is and how well one PSF describes its stars."""
+    if forward:
+        sample = stars["x", "y", "flux", "snr"]  # on any flux scale
+        planes = core(template.data), core(template.noise), core(template.bad)
+        try:
+            psf = fit_psf(*planes, sample, template.fwhm, template.fwhm, most=QUALITY_STARS)
+        except Rejected:
+            psf = Psf(np.zeros((1, 1)), template.fwhm, planes[0].shape, 0, template.fwhm)
+    return {"template_fwhm": template.fwhm, "template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars}
 
 
 def _framed(exposure: Exposure) -> Layer:
@@ -394,6 +409,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
         "noise_scale": unit,
         "noise_correlation": correlation,
         "psf_chi2": psf.chi2,
+        "psf_stars": psf.n_stars,
         "coverage": float(usable.mean()),
     }
     return Difference(data, sigma, snr, mask, model, psf, facts, warnings)

@@ -228,6 +228,22 @@ def test_new_noise_on_the_same_image_is_no_candidate():
     assert sum(counts) <= 1
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_facts_tell_of_the_psf_of_the_template(case):
+    made, facts = pair(*CASES[case], number=0), difference(*CASES[case], number=0).facts
+    ratio = facts["template_fwhm"] / made.exposure.fwhm
+    assert ratio == pytest.approx(CASES[case][1] / CASES[case][0], rel=0.06)
+    assert facts["template_psf_stars"] > 15
+    assert 0.5 < facts["template_psf_chi2"] < 2
+    assert facts["psf_stars"] > 15
+    if case == "template sharper":  # two images, displaced from one another, added up
+        both = (made.reference.data + np.roll(made.reference.data, 4, axis=1)) / 2
+        y, x = np.mgrid[:FRAME, :FRAME] // 90
+        spoilt = replace(made.reference, data=np.where((x + y) % 2, made.reference.data, both).astype(np.float32))
+        worse = subtract(made.exposure, spoilt, made.objects, replace(PARAMS, max_residual=9, max_sky_sigma=9)).facts
+        assert worse["template_psf_chi2"] > 3 * facts["template_psf_chi2"]
+
+
 def test_too_few_stars_are_a_reason():
     made = pair(3.6, 2.6)
     harmless = made.objects[(made.objects["flags"] == 0) & (made.objects["snr"] > 30)]
