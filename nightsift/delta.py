@@ -30,7 +30,7 @@ class DeltaBasis:
 
     half: int
 
-    strengths = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    strengths = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
     @cached_property
     def kernels(self) -> np.ndarray:
