@@ -37,7 +37,7 @@ MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the sa
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
-MOST = 400  # stars whose fluxes the flux scale rests on
+MOST = 400  # stars that the template's width and the flux scale rest on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
@@ -224,6 +224,8 @@ def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarr
 def _width(reference: Reference, stars: Table, guess: float) -> float:
     narrow = np.abs(np.asarray(stars["fwhm"]) / guess - 1) < 0.25
     points = stars[narrow] if narrow.sum() >= 3 else stars
+    shape = tuple(side - 2 * PAD for side in reference.data.shape)
+    points = points[spread(points["x"], points["y"], -np.asarray(points["snr"]), shape, MOST)]
     found = widths(reference.data, points["x"] + PAD, points["y"] + PAD, guess, reference.mask != 0)
     found = found[np.isfinite(found) & (found > 0.5)]
     if not len(found):
