@@ -337,7 +337,10 @@ class _Planes:
 def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, scatter: float, fwhm: float) -> _Planes:
     """Work out noise and S/N, a tile at a time."""
     shape = raw.data.shape
-    margin = stamp.shape[0] // 2 + max(raw.kernel.shape[0], int(4 * fwhm) + 2)
+    # Rings and dipoles of a star reach as far as its own core is wide.
+    wide = 2 * int(np.rint(0.4 * fwhm)) + 1
+    half = raw.kernel.shape[0] // 2
+    margin = 2 * half + stamp.shape[0] // 2 + max(wide // 2, 1)
     most = largest(shape, margin)
     smear, point = Bank([raw.kernel**2], most), MatchedFilter(stamp, raw.kernel, most)
     unit = float(np.median(raw.white[::8, ::8]))
@@ -356,26 +359,14 @@ def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, scatt
                 smoothed += photons * factor**2
         variance = next(smear(smoothed))
         variance += white
-        light = scatter * _points(model, fwhm)
+        light = ndimage.maximum_filter(np.maximum(model, 0), wide)
+        light *= scatter
         found = point(raw.data[around], usable[around], variance, Noise(white, smoothed, raw.kernel, light))
         np.sqrt(variance[inside], out=sigma[own])
         snr[own] = found.snr[inside]
         np.multiply(found.response[inside], unit, out=response[own], casting="same_kind")
         correlation.append(found.correlation[inside][::4][usable[own][::4]])
     return _Planes(sigma, snr, response, unit, float(np.median(np.concatenate(correlation))))
-
-
-def _points(model: np.ndarray, fwhm: float) -> np.ndarray:
-    """Return the light of points, up to where a subtraction leaves rings and dipoles of them.
-
-    Smooth light, such as that of a large galaxy, does not depend on the PSF and leaves nothing (a morphological opening
-    is what is left of it). Rings and dipoles reach as far as a star's core is wide.
-    """
-    opened = 2 * int(np.rint(1.5 * fwhm)) + 1
-    wide = 2 * int(np.rint(0.4 * fwhm)) + 1
-    light = np.maximum(model, 0)
-    light -= ndimage.maximum_filter(ndimage.minimum_filter(light, opened), opened)
-    return ndimage.maximum_filter(light, wide)
 
 
 def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _Ratio) -> Difference:

@@ -218,31 +218,6 @@ def test_the_photons_of_stars_are_in_the_noise():
         assert 0.93 < (high - low) / 2 < 1.1
 
 
-def test_transients_on_a_large_smooth_galaxy_are_as_significant_as_elsewhere():
-    """But for the galaxy's photons; and the galaxy alone leaves noise of unit width."""
-    made = pair(3.6, 2.6, number=0)
-    y, x = np.mgrid[:FRAME, :FRAME] - FRAME / 2
-    galaxy = 60 * NOISE * np.exp(-(x**2 + 1.5 * y**2) / (2 * 30**2))
-    rng = np.random.default_rng(8)
-    photons = rng.normal(size=(SIZE, SIZE)) * np.sqrt(galaxy[PAD:-PAD, PAD:-PAD] / GAIN)
-    data = made.exposure.data + galaxy[PAD:-PAD, PAD:-PAD] + photons
-    template = made.reference.data + 1.7 * galaxy
-    places = np.array([(SIZE / 2 + u, SIZE / 2 + v) for u in (-26, 0, 26) for v in (-20, 0, 20)]).T
-    image = np.zeros((FRAME, FRAME), np.float32)
-    render_points(image, *(places + PAD), np.full(len(places.T), significant(3.6, 20, 0.4)), moffat(3.6), 0.1)
-    reference = replace(made.reference, data=template.astype(np.float32))
-    clean = replace(made.exposure, data=data.astype(np.float32))
-    new = replace(made.exposure, data=(data + image[PAD:-PAD, PAD:-PAD]).astype(np.float32))
-    alone, found = (subtract(one, reference, made.objects, PARAMS) for one in (clean, new))
-    row, column = np.rint(places[::-1]).astype(int)
-    noise = found.sigma[row, column] / np.median(found.sigma)  # the galaxy's photons
-    significance = (found.snr - alone.snr)[row, column] * noise
-    inside = galaxy[PAD:-PAD, PAD:-PAD] > 20 * NOISE
-    assert np.median(significance) > 19
-    assert significance.min() > 18.5
-    assert 0.93 < alone.snr[inside].std() < 1.1
-
-
 def test_new_noise_on_the_same_image_is_no_candidate():
     counts = []
     for seed in (11, 12, 13):
