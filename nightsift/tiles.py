@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-SIDE = 384
+SIDE = 320
 
 
 @dataclass(frozen=True)
