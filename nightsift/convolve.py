@@ -6,26 +6,40 @@ import numpy as np
 from scipy import fft
 
 from nightsift.polynomial import lines, powers
+from nightsift.tiles import largest, tiles
 
 
-class Convolver:
-    """An image, transformed once and convolved with as many kernels as wanted.
+class Bank:
+    """Kernels, transformed once, that many images are convolved with.
 
-    Beyond its borders the image counts as 0.
+    Beyond their borders the images count as 0.
+
+    Parameters
+    ----------
+    kernels : sequence of (side, side) arrays
+        Of odd sides.
+    shape : tuple of int
+        Most rows and columns that an image has.
     """
 
-    def __init__(self, image: np.ndarray, half: int):
-        self.shape = image.shape
-        self.half = half
-        self.padded = [fft.next_fast_len(side + 2 * half, real=True) for side in image.shape]
-        self.transform = fft.rfft2(np.asarray(image, np.float32), self.padded)
+    def __init__(self, kernels, shape):
+        self.halves = [kernel.shape[0] // 2 for kernel in kernels]
+        # What wraps around falls on rows and columns that are cut off.
+        self.padded = [fft.next_fast_len(side + max(self.halves), real=True) for side in shape]
+        self.transforms = [fft.rfft2(np.asarray(kernel, np.float32), self.padded) for kernel in kernels]
 
-    def __call__(self, kernel: np.ndarray) -> np.ndarray:
-        """Convolve with a square kernel of odd side, at most 2 half + 1."""
-        half = kernel.shape[0] // 2
-        product = self.transform * fft.rfft2(np.asarray(kernel, np.float32), self.padded)
-        full = fft.irfft2(product, self.padded)
-        return full[half : half + self.shape[0], half : half + self.shape[1]]
+    def __call__(self, image: np.ndarray, *chosen: int):
+        """Yield the image convolved with the chosen kernels, by default with each."""
+        transform = fft.rfft2(np.asarray(image, np.float32), self.padded)
+        for index in chosen or range(len(self.transforms)):
+            half = self.halves[index]
+            full = fft.irfft2(transform * self.transforms[index], self.padded, overwrite_x=True)
+            yield full[half : half + image.shape[0], half : half + image.shape[1]]
+
+
+def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve an image, 0 beyond its borders, with a kernel of odd side."""
+    return next(Bank([kernel], image.shape)(image))
 
 
 def convolve_varying(image: np.ndarray, kernels: np.ndarray, order: int, shape, frame: int = 0) -> np.ndarray:
@@ -41,10 +55,29 @@ def convolve_varying(image: np.ndarray, kernels: np.ndarray, order: int, shape, 
     shape : tuple of int
         Rows and columns of the image proper, which the polynomial counts from.
     frame : int
+
+    Returns
+    -------
+    2-D float32 array
+        The image proper, convolved.
     """
-    convolver = Convolver(image, kernels.shape[1] // 2)
-    x, y = lines(shape, frame)
-    total = convolver(kernels[0])
-    for (i, j), kernel in zip(powers(order)[1:], kernels[1:], strict=True):
-        total = total + convolver(kernel) * (x**i * y**j)
-    return total
+    x, y = lines(shape)
+    half = kernels.shape[1] // 2
+    bank = Bank(kernels, largest(shape, half))
+    result = np.empty(shape, np.float32)
+    for tile in tiles(shape):
+        pieces, inside = zip(*(_reaching(part, frame, half) for part in tile.own), strict=True)
+        rows, columns = tile.own
+        for (i, j), part in zip(powers(order), bank(image[pieces]), strict=True):
+            if i + j == 0:
+                result[tile.own] = part[inside]
+            else:
+                result[tile.own] += part[inside] * (x[columns] ** i * y[rows] ** j)
+    return result
+
+
+def _reaching(part: slice, frame: int, half: int) -> tuple[slice, slice]:
+    """Return what a kernel needs of a framed image for a part of the image proper, and where that part lies in it."""
+    start = max(part.start + frame - half, 0)
+    first = part.start + frame - start
+    return slice(start, part.stop + frame + half), slice(first, first + part.stop - part.start)

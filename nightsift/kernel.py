@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+from scipy.signal import fftconvolve
 
 from nightsift.polynomial import design
 
@@ -14,6 +14,8 @@ DEGREES = (4, 3, 2, 0)
 WIDTH_RATIOS = (0.5, 1.0, 2.0)
 WING = 0.8  # width of the broadest Gaussian in FWHM: stars have wings, and so has the kernel between them
 MIN_WIDTH = 0.7
+TINY = 1e-12  # what is less only makes single precision slow
+BLOCK = 16  # stamps at a time: more need memory and are out of the cache
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,16 @@ class Basis:
         Standard deviations, pixels.
     half : int
         The kernel has 2 half + 1 pixels a side.
+    penalty, strengths
+        Matrix of a penalty on the coefficients, or None, and how strong it may be (relative to the data): see
+        `nightsift.delta.DeltaBasis`.
     """
 
     widths: tuple[float, ...]
     half: int
+
+    penalty = None
+    strengths = (0.0,)
 
     @cached_property
     def lines(self) -> list[np.ndarray]:
@@ -38,7 +46,8 @@ class Basis:
         result = []
         for width, degree in zip(self.widths, DEGREES, strict=True):
             line = np.stack([(t / width) ** i * np.exp(-(t**2) / (2 * width**2)) for i in range(degree + 1)], axis=1)
-            result.append(line / np.sqrt(np.sum(line**2, axis=0)))
+            line = line / np.sqrt(np.sum(line**2, axis=0))
+            result.append(np.where(np.abs(line) > TINY, line, 0))
         return result
 
     @cached_property
@@ -50,16 +59,29 @@ class Basis:
         return np.stack([delta, *pairs])
 
     def convolve(self, stamps: np.ndarray) -> np.ndarray:
-        """Convolve (n, h, w) stamps with every function: (n, h - 2 half, w - 2 half, functions), the valid part."""
-        side = 2 * self.half + 1
+        """Convolve (n, h, w) stamps with every function: (n, functions, h - 2 half, w - 2 half), the valid part."""
         inner = stamps[:, self.half : -self.half, self.half : -self.half]
-        result = [inner[..., None]]
+        result = np.empty((len(stamps), len(self.kernels), *inner.shape[1:]), stamps.dtype)
+        result[:, 0] = inner
+        first = 1
         for line in self.lines:
-            mirrored = line[::-1].astype(stamps.dtype)
-            along_x = np.matmul(sliding_window_view(stamps, side, axis=2), mirrored)
-            both = np.matmul(sliding_window_view(along_x, side, axis=1), mirrored)  # (n, y, x, i, j)
-            result.append(np.stack([both[..., i, j] for i, j in _pairs(line.shape[1])], axis=-1))
-        return np.concatenate(result, axis=-1)
+            along_x, along_y = (_bands(line.astype(stamps.dtype), side) for side in stamps.shape[:0:-1])
+            flat = np.ascontiguousarray(stamps).reshape(-1, stamps.shape[2])
+            for i in range(line.shape[1]):
+                rows = np.matmul(flat, along_x[i].T).reshape(*stamps.shape[:2], -1)
+                for j in range(line.shape[1] - i):
+                    np.matmul(along_y[j], rows, out=result[:, first])
+                    first += 1
+        return result
+
+
+def _bands(line: np.ndarray, side: int) -> np.ndarray:
+    """Return the matrices that convolve a line of `side` pixels with each function: (functions, valid pixels, side)."""
+    length = len(line)
+    result = np.zeros((line.shape[1], side - length + 1, side), line.dtype)
+    for start in range(side - length + 1):
+        result[:, start, start : start + length] = line[::-1].T
+    return result
 
 
 def _pairs(number: int) -> list[tuple[int, int]]:
@@ -126,9 +148,13 @@ class KernelFit:
     residual : (stamps, side, side) array
         Stamps less the convolved ones, without their local background.
     condition : float
-        Condition number of the normal matrix.
+        Condition number of the normal matrix (which what is added to its diagonal limits to some 1e10).
+    spatial_condition : float
+        That of its spatial part alone: large if the stamps lie on a line or in a corner.
     scores : dict
         Cross-validated chi2 by spatial order.
+    strength : float
+        Of the penalty on the coefficients.
     """
 
     kernel: Kernel
@@ -136,17 +162,20 @@ class KernelFit:
     chi2: np.ndarray
     residual: np.ndarray
     condition: float
+    spatial_condition: float
     scores: dict[int, float]
+    strength: float
 
 
 @dataclass(frozen=True)
 class _Equations:
-    """Normal equations of each stamp, the local background projected out."""
+    """Normal equations of each stamp, the local background projected out, and the penalty as strong as the data."""
 
     gram: np.ndarray
     right: np.ndarray
     square: np.ndarray
     pixels: np.ndarray
+    penalty: np.ndarray | None
     x: np.ndarray
     y: np.ndarray
     shape: tuple[int, int]
@@ -176,51 +205,83 @@ def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int
     Alard & Lupton (1998) eq. 3 with the spatial variation of Alard (2000) eq. 8. The background of each stamp is a free
     parameter that is eliminated first, so a background mismatch does not leak into the kernel.
     """
-    convolved = basis.convolve(source).reshape(len(source), -1, len(basis.kernels)).astype(np.float64)
-    value = target.reshape(len(target), -1).astype(np.float64)
-    weight = weight.reshape(len(weight), -1).astype(np.float64)
-    total = np.maximum(weight.sum(axis=1), 1e-30)
-    convolved = convolved - (np.einsum("sp,spn->sn", weight, convolved) / total[:, None])[:, None, :]
-    value = value - (np.sum(weight * value, axis=1) / total)[:, None]
-    weighted = convolved * weight[..., None]
-    equations = _Equations(
-        gram=np.matmul(np.swapaxes(weighted, 1, 2), convolved),
-        right=np.einsum("spn,sp->sn", weighted, value),
-        square=np.sum(weight * value**2, axis=1),
-        pixels=np.maximum((weight > 0).sum(axis=1) - 1, 1),
-        x=np.asarray(x, float),
-        y=np.asarray(y, float),
-        shape=tuple(shape),
-    )
-    used = _clipped(equations, np.ones(len(value), bool), 0, clip)
-    order, scores = _best_order(equations, used, max_order)
-    used = _clipped(equations, used | (_chi2(equations, _solve(equations, used, order)[0], order) < 2), order, clip)
-    coefficients, condition = _solve(equations, used, order)
-    local = design(equations.x, equations.y, shape, order) @ coefficients
-    residual = value - np.einsum("spn,sn->sp", convolved, local)
+    equations = _equations(source, target, weight, x, y, shape, basis)
+    middle = basis.strengths[len(basis.strengths) // 2]
+    used = _clipped(equations, np.ones(len(target), bool), 0, middle, clip)
+    strength = min(basis.strengths, key=lambda one: _held_out(equations, used, 0, one)) if middle else middle
+    order, scores = _best_order(equations, used, max_order, strength)
+    first = _solve(equations, used, order, strength)
+    used = _clipped(equations, used | (_chi2(equations, first, order) < 2), order, strength, clip)
+    coefficients = _solve(equations, used, order, strength)
+    kernel = Kernel(basis, coefficients, order, tuple(shape))
+    terms = design(equations.x[used], equations.y[used], shape, order)
     return KernelFit(
-        kernel=Kernel(basis, coefficients, order, tuple(shape)),
+        kernel=kernel,
         used=used,
         chi2=_chi2(equations, coefficients, order),
-        residual=residual.reshape(target.shape),
-        condition=condition,
+        residual=_residual(kernel, source, target, weight, equations),
+        condition=float(np.linalg.cond(_normal(equations, used, order, strength)[0], 1)),
+        spatial_condition=float(np.linalg.cond(terms.T @ terms)),
         scores=scores,
+        strength=strength,
     )
 
 
-def _solve(equations: _Equations, used, order: int) -> tuple[np.ndarray, float]:
-    terms = design(equations.x[used], equations.y[used], equations.shape, order)
+def _equations(source, target, weight, x, y, shape, basis) -> _Equations:
+    number, functions = len(target), len(basis.kernels)
+    gram, right, square = np.empty((number, functions, functions)), np.empty((number, functions)), np.empty(number)
+    for start in range(0, number, BLOCK):
+        block = slice(start, start + BLOCK)
+        convolved = basis.convolve(source[block])
+        convolved = convolved.reshape(*convolved.shape[:2], -1).astype(np.float64)
+        inverse = np.asarray(weight[block], np.float64).reshape(len(convolved), 1, -1)
+        convolved -= _mean(convolved, inverse)
+        value = np.asarray(target[block], np.float64).reshape(inverse.shape)
+        value = value - _mean(value, inverse)
+        gram[block] = np.matmul(convolved * inverse, np.swapaxes(convolved, 1, 2))
+        right[block] = np.matmul(convolved, np.swapaxes(value * inverse, 1, 2))[..., 0]
+        square[block] = np.sum(inverse * value**2, axis=(1, 2))
+    pixels = np.maximum((np.asarray(weight) > 0).sum(axis=(1, 2)) - 1, 1)
+    typical = np.trace(gram.mean(axis=0))
+    penalty = None if basis.penalty is None else basis.penalty * (typical / np.trace(basis.penalty))
+    return _Equations(gram, right, square, pixels, penalty, np.asarray(x, float), np.asarray(y, float), tuple(shape))
+
+
+def _mean(values, weight) -> np.ndarray:
+    """Weighted mean over the last axis, which is kept."""
+    total = np.maximum(weight.sum(axis=2, keepdims=True), 1e-30)
+    return np.matmul(values, np.swapaxes(weight, 1, 2)) / total
+
+
+def _residual(kernel: Kernel, source, target, weight, equations: _Equations) -> np.ndarray:
+    weights = design(equations.x, equations.y, equations.shape, kernel.order)
+    local = np.tensordot(weights, kernel.terms(), axes=1)
+    residual = np.asarray(target, np.float64) - fftconvolve(source, local, mode="valid", axes=(1, 2))
+    flat = residual.reshape(len(residual), 1, -1)
+    return (flat - _mean(flat, np.asarray(weight, np.float64).reshape(flat.shape))).reshape(residual.shape)
+
+
+def _normal(equations: _Equations, used, order: int, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the normal matrix with a unit diagonal, the right side, and what both were divided by."""
+    # Zeros instead of a choice of stamps: their matrices would be copied.
+    terms = design(equations.x, equations.y, equations.shape, order) * used[:, None]
     functions = equations.right.shape[1]
     n = terms.shape[1] * functions
     pairs = (terms[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
-    matrix = pairs.T @ equations.gram[used].reshape(len(terms), -1)
+    matrix = pairs.T @ equations.gram.reshape(len(terms), -1)
+    if equations.penalty is not None:
+        matrix += strength * pairs.sum(axis=0)[:, None] * equations.penalty.ravel()
     matrix = matrix.reshape(terms.shape[1], terms.shape[1], functions, functions).swapaxes(1, 2).reshape(n, n)
-    vector = (terms.T @ equations.right[used]).ravel()
+    vector = (terms.T @ equations.right).ravel()
     scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
     matrix = matrix / scale / scale[:, None]
     matrix += 1e-8 * np.eye(n)
-    solution = np.linalg.solve(matrix, vector / scale) / scale
-    return solution.reshape(terms.shape[1], functions), float(np.linalg.cond(matrix, 1))
+    return matrix, vector / scale, scale
+
+
+def _solve(equations: _Equations, used, order: int, strength: float) -> np.ndarray:
+    matrix, vector, scale = _normal(equations, used, order, strength)
+    return (np.linalg.solve(matrix, vector) / scale).reshape(-1, equations.right.shape[1])
 
 
 def _chi2(equations: _Equations, coefficients, order: int) -> np.ndarray:
@@ -230,9 +291,9 @@ def _chi2(equations: _Equations, coefficients, order: int) -> np.ndarray:
     return np.maximum(total, 0) / equations.pixels
 
 
-def _clipped(equations: _Equations, used, order: int, clip: float) -> np.ndarray:
+def _clipped(equations: _Equations, used, order: int, strength: float, clip: float) -> np.ndarray:
     for _ in range(8):
-        coefficients, _ = _solve(equations, used, order)
+        coefficients = _solve(equations, used, order, strength)
         logarithm = np.log(_chi2(equations, coefficients, order) + 1e-3)
         middle = np.median(logarithm[used])
         sigma = 1.4826 * np.median(np.abs(logarithm[used] - middle))
@@ -243,25 +304,28 @@ def _clipped(equations: _Equations, used, order: int, clip: float) -> np.ndarray
     return used
 
 
-def _best_order(equations: _Equations, used, max_order: int) -> tuple[int, dict[int, float]]:
+def _best_order(equations: _Equations, used, max_order: int, strength: float) -> tuple[int, dict[int, float]]:
     """Choose the order by the median chi2 of held-out stamps; a higher one has to be better by 1 per cent."""
-    index = np.flatnonzero(used)
     scores: dict[int, float] = {}
     best = 0
     for order in range(max_order + 1):
         terms = (order + 1) * (order + 2) // 2
-        if order and len(index) < 8 * terms:
+        if order and used.sum() < 8 * terms:
             break
-        held_out = []
-        for fold in range(5):
-            test = index[fold::5]
-            train = np.setdiff1d(index, test)
-            if len(test) and len(train):
-                chosen = np.zeros(len(used), bool)
-                chosen[train] = True
-                coefficients, _ = _solve(equations, chosen, order)
-                held_out.append(_chi2(equations, coefficients, order)[test])
-        scores[order] = float(np.median(np.concatenate(held_out))) if held_out else np.inf
+        scores[order] = _held_out(equations, used, order, strength)
         if scores[order] < 0.99 * scores[best]:
             best = order
     return best, scores
+
+
+def _held_out(equations: _Equations, used, order: int, strength: float) -> float:
+    """Median chi2 of stamps in fits to the other four fifths."""
+    index = np.flatnonzero(used)
+    found = []
+    for fold in range(5):
+        test = index[fold::5]
+        chosen = used.copy()
+        chosen[test] = False
+        if len(test) and chosen.any():
+            found.append(_chi2(equations, _solve(equations, chosen, order, strength), order)[test])
+    return float(np.median(np.concatenate(found))) if found else np.inf

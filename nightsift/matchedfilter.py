@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightsift.convolve import Convolver
+from nightsift.convolve import Bank, convolve
+
+BLIND = 1e-5  # share of the PSF, squared, on usable pixels
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,56 @@ class Significance:
     snr : 2-D float32 array
     response : 2-D float32 array
         S/N that 1 ADU a pixel more of background would add.
-    correlation : float
+    correlation : 2-D float32 array
         Factor by which white noise alone would underrate the error of a flux.
     """
 
     snr: np.ndarray
     response: np.ndarray
-    correlation: float
+    correlation: np.ndarray
+
+
+class MatchedFilter:
+    """The filter for one PSF, for images (or strips of one) of any size up to a largest.
+
+    Parameters
+    ----------
+    psf : (side, side) array
+        PSF of the difference.
+    kernel : (side, side) array
+        `Noise.kernel`.
+    shape : tuple of int
+        Most rows and columns that an image has.
+    """
+
+    def __init__(self, psf: np.ndarray, kernel: np.ndarray, shape):
+        mirrored = psf[::-1, ::-1]
+        wide = convolve(np.pad(kernel, psf.shape[0] // 2), psf)
+        self.reach = wide.shape[0] // 2
+        self._bank = Bank([mirrored, mirrored**2, wide[::-1, ::-1] ** 2], shape)
+
+    def __call__(self, difference, usable, variance, noise: Noise) -> Significance:
+        """Filter a difference: see `matched_filter`."""
+        bank = self._bank
+        weight = np.where(usable, 1 / variance, 0).astype(np.float32)
+        numerator = next(bank(weight * difference, 0))
+        coherent = next(bank(weight * noise.residual, 0))
+        response, plain = bank(weight, 0, 1)
+        weight *= weight
+        total = next(bank(weight * noise.white, 1))
+        total += next(bank(weight * noise.smoothed, 2))
+        np.maximum(total, 0, out=total)
+        # Far from any usable pixel there is nothing but rounding errors.
+        blind = plain <= BLIND * plain.max()
+        plain[blind] = 1
+        correlation = np.sqrt(total / plain)
+        coherent *= coherent
+        total += coherent
+        total[blind] = np.inf
+        error = np.sqrt(total, out=total)
+        numerator /= error
+        response /= error
+        return Significance(numerator, response, correlation)
 
 
 def matched_filter(difference, usable, variance, noise: Noise, psf: np.ndarray) -> Significance:
@@ -70,22 +115,4 @@ def matched_filter(difference, usable, variance, noise: Noise, psf: np.ndarray) 
     and the variance of its numerator is sum(P^2 w^2 V_white) + sum((P*K)^2 w^2 V_smoothed) + (sum P w residual)^2: the
     second term holds the covariance that the convolution with K makes, for variances that hardly change over a PSF.
     """
-    weight = np.where(usable, 1 / variance, 0).astype(np.float32)
-    half = psf.shape[0] // 2
-    mirrored = psf[::-1, ::-1]
-    wide = Convolver(np.pad(noise.kernel, half), half)(psf)
-    reach = wide.shape[0] // 2
-    numerator = Convolver(weight * difference, reach)(mirrored)
-    total = Convolver(weight**2 * noise.white, reach)(mirrored**2)
-    total = total + Convolver(weight**2 * noise.smoothed, reach)(wide[::-1, ::-1] ** 2)
-    coherent = Convolver(weight * noise.residual, reach)(mirrored)
-    plain = Convolver(weight, reach)(mirrored**2)
-    floor = 1e-6 * float(np.max(total))
-    correlation = np.sqrt(np.maximum(total, 0) / np.maximum(plain, 1e-30))
-    error = np.sqrt(np.maximum(total + coherent**2, floor))
-    seen = plain > 0
-    return Significance(
-        snr=np.where(seen, numerator / error, 0).astype(np.float32),
-        response=np.where(seen, Convolver(weight, reach)(mirrored) / error, 0).astype(np.float32),
-        correlation=float(np.median(correlation[usable])),
-    )
+    return MatchedFilter(psf, noise.kernel, difference.shape)(difference, usable, variance, noise)

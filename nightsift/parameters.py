@@ -103,11 +103,29 @@ class Template:
 class Subtract:
     """Match the template to the image and subtract it."""
 
+    method: str = option(
+        "alard-lupton", "kernel: Gaussians times polynomials, or free pixels", enum=("alard-lupton", "delta")
+    )
     kernel_order: int = option(2, "highest order of the kernel's variation over the image", minimum=0, maximum=4)
     max_stamps: int = option(150, "stars that the kernel is fitted to, at most", minimum=10)
     clip: float = option(
         3.0, "stamps whose residual lies further out, in sigma, are left out of the fit", exclusiveMinimum=0
     )
+    max_condition: float = option(
+        1e8,
+        "condition number of the kernel's spatial terms above which an image is rejected: stars in a line, say",
+        exclusiveMinimum=0,
+    )
+    max_residual: float = option(
+        0.2, "scatter of what is left of the stars, relative to them, above which an image is rejected", minimum=0
+    )
+    min_coverage: float = option(
+        0.02, "usable fraction of the difference below which an image is rejected", minimum=0, maximum=1
+    )
+    min_sky_sigma: float = option(
+        0.8, "scatter of the S/N of fluxes at empty places below which an image is rejected", minimum=0
+    )
+    max_sky_sigma: float = option(1.3, "the same, above which an image is rejected", exclusiveMinimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

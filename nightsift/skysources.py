@@ -8,6 +8,8 @@ import numpy as np
 
 from nightsift.psf import Psf, forced
 
+BLOCK = 100  # places at a time: more need memory
+
 
 @dataclass(frozen=True)
 class SkySources:
@@ -41,14 +43,18 @@ def sky_sources(difference, sigma, bad, psf: Psf, correlation: float, empty, num
     SkySources
         NaN where fewer than 20 places can be measured.
     """
-    rows, columns = np.nonzero(empty)
-    if len(rows) < 20:
+    until = np.cumsum(empty.sum(axis=1))
+    if until[-1] < 20:
         return SkySources(np.nan, np.nan, 0)
     rng = np.random.default_rng(0)
-    chosen = rng.choice(len(rows), min(number, len(rows)), replace=False)
+    chosen = rng.choice(until[-1], min(number, until[-1]), replace=False)
+    rows = np.searchsorted(until, chosen, side="right")
+    # Counted from the end of a row; the places of all empty pixels would need more memory than the image.
+    columns = np.array([np.flatnonzero(empty[row])[rank] for row, rank in zip(rows, chosen - until[rows], strict=True)])
     shift = rng.uniform(-0.5, 0.5, (2, len(chosen)))
-    fit = forced(difference, sigma, bad, psf, columns[chosen] + shift[0], rows[chosen] + shift[1])
-    snr = fit.flux / (fit.fluxerr * correlation)
+    places = np.array_split(np.stack([columns, rows]) + shift, max(1, len(chosen) // BLOCK), axis=1)
+    fits = [forced(difference, sigma, bad, psf, *part) for part in places]
+    snr = np.concatenate([fit.flux / (fit.fluxerr * correlation) for fit in fits])
     snr = snr[np.isfinite(snr)]
     if len(snr) < 20:
         return SkySources(np.nan, np.nan, len(snr))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
@@ -11,32 +11,37 @@ from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.background import background
-from nightsift.convolve import Convolver, convolve_varying
+from nightsift.convolve import Bank
+from nightsift.delta import delta
 from nightsift.errors import Rejected
-from nightsift.kernel import KernelFit, basis_for, fit_kernel
-from nightsift.matchedfilter import Noise, matched_filter
+from nightsift.layers import Layer, Raw, Surface, core
+from nightsift.matchedfilter import MatchedFilter, Noise
+from nightsift.matching import MIN_STAMPS, alard_lupton
 from nightsift.planes import Flag, Mask
-from nightsift.polynomial import design, lines, powers
+from nightsift.polynomial import design
 from nightsift.psf import Psf, fit_psf, forced
 from nightsift.seeing import star_width, widths
 from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
+from nightsift.tiles import largest, tiles
 
 SPOILT = (
     Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
 )
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
-MIN_STAMPS = 5
 ENOUGH = 25  # stars, for which fainter ones are not needed
 FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not enough
 STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 MESH = 64
-SKY_SIGMA = (0.7, 1.4)  # beyond it, errors and S/N of a difference mean nothing
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
-LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
-RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
+QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
+MOST = 400  # stars that the template's width and the flux scale rest on
+ENOUGH_PIXELS = 2**20  # whose distribution is that of all
+ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
+
+METHODS = {"alard-lupton": alard_lupton, "delta": delta}
 
 
 @dataclass(frozen=True)
@@ -100,17 +105,6 @@ class Difference:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """One of the two images, framed: background-subtracted data, variance of the sky, photons an ADU, bad pixels."""
-
-    data: np.ndarray
-    variance: np.ndarray
-    bad: np.ndarray
-    fwhm: float
-    gain: float | None = field(default=None)
-
-
 def subtract(exposure: Exposure, reference: Reference, objects: Table, params: parameters.Subtract) -> Difference:
     """Subtract a template from an image.
 
@@ -125,45 +119,77 @@ def subtract(exposure: Exposure, reference: Reference, objects: Table, params: p
     Raises
     ------
     Rejected
-        If too few stars are common to both, or if fluxes at empty places contradict their errors.
+        If too few stars are common to both, or if the difference fails one of the limits of `params`.
     """
+    raw, psf, stars = _matched(exposure, reference, objects, params)
+    raw, ratio = _rescaled(raw, stars, psf)
+    result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
+    _gates(result.facts, params)
+    return result
+
+
+def _gates(facts: dict, params: parameters.Subtract) -> None:
+    """Refuse a difference whose S/N and errors would mean nothing."""
+    upper = {
+        "spatial_condition": (params.max_condition, "the stars lie so that the kernel's spatial terms have condition"),
+        "residual": (params.max_residual, "what is left of the stars scatters, relative to their light, by"),
+        "sky_sigma": (params.max_sky_sigma, "fluxes at empty places scatter, relative to their errors, by"),
+    }
+    lower = {
+        "coverage": (params.min_coverage, "the usable fraction of the difference is"),
+        "sky_sigma": (params.min_sky_sigma, upper["sky_sigma"][1]),
+    }
+    if facts["sky_number"] < ENOUGH_PLACES:
+        del upper["sky_sigma"], lower["sky_sigma"]
+    for name, (bound, what) in upper.items():
+        if facts.get(name, 0.0) > bound:
+            raise Rejected(f"{what} {facts[name]:.3g}, more than {bound:g}")
+    for name, (bound, what) in lower.items():
+        if facts[name] < bound:
+            raise Rejected(f"{what} {facts[name]:.3g}, less than {bound:g}")
+
+
+def _matched(exposure: Exposure, reference: Reference, objects: Table, params) -> tuple[Raw, Psf, Table]:
+    """Take the difference by the method that is wanted; return it, its PSF, and the stars common to both images."""
+    stars = _stars(objects, exposure, reference)
+    image = _framed(exposure)
+    width = _width(reference, stars, exposure.fwhm)
+    template = Layer(reference.data, reference.noise, reference.mask != 0, width)
+    raw = METHODS[params.method](image, template, stars, params)
+    psf = _psf(exposure, image if raw.forward else template, stars[raw.used], raw)
+    facts = raw.facts | _quality(template, stars[stars["alone"]], psf, raw.forward)
+    return replace(raw, facts=facts), psf, stars
+
+
+def _quality(template: Layer, stars: Table, psf: Psf, forward: bool) -> dict:
+    """Tell how wide the template's PSF is and how well one PSF describes its stars."""
+    if forward:
+        sample = stars["x", "y", "flux", "snr"]  # on any flux scale
+        planes = core(template.data), core(template.noise), core(template.bad)
+        try:
+            psf = fit_psf(*planes, sample, template.fwhm, template.fwhm, most=QUALITY_STARS)
+        except Rejected:
+            psf = Psf(np.zeros((1, 1)), template.fwhm, planes[0].shape, 0, template.fwhm)
+    return {"template_fwhm": template.fwhm, "template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars}
+
+
+def _framed(exposure: Exposure) -> Layer:
+    """Subtract the background of the image and frame it."""
     sky = background(exposure.data, exposure.mask != 0, MESH)
+    data = np.zeros([side + 2 * PAD for side in exposure.data.shape], np.float32)
+    np.subtract(exposure.data, sky.level, out=core(data))
     # What a kernel may smear a little of must not be garbage; saturated cores are nearer to the truth than 0.
-    hidden = (exposure.mask & int(HIDDEN)) != 0
-    clean = np.where(hidden, 0, exposure.data - sky.level).astype(np.float32)
-    image = _Layer(
-        _framed(clean), _framed(sky.noise**2, "edge"), _framed(exposure.mask != 0, True), exposure.fwhm, exposure.gain
-    )
-    candidates = _stars(objects, exposure, reference)
-    width = _width(reference, candidates, exposure.fwhm)
-    template = _Layer(reference.data, reference.noise**2, reference.mask != 0, width)
-    forward = width <= exposure.fwhm
-    source, target = (template, image) if forward else (image, template)
-    fit = _match(source, target, candidates, params)
-    stars = candidates[fit.used]
-    result = _difference(source, target, fit, forward)
-    psf = _psf(exposure, target, stars, fit, forward)
-    result, ratio = _rescaled(result, candidates, psf, np.sqrt(target.variance))
-    return _with_noise(exposure, reference, result, fit, stars, psf, ratio, forward)
-
-
-def _framed(data, how=0):
-    if how == "edge":
-        return np.pad(data, PAD, mode="edge")
-    return np.pad(data, PAD, constant_values=how)
-
-
-def _core(data):
-    return data[PAD:-PAD, PAD:-PAD]
+    core(data)[(exposure.mask & int(HIDDEN)) != 0] = 0
+    bad = np.pad(exposure.mask != 0, PAD, constant_values=True)
+    return Layer(data, np.pad(sky.noise, PAD, mode="edge"), bad, exposure.fwhm, exposure.gain)
 
 
 def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
     """Objects that may serve as stamps: bright, unharmed in both images."""
     column = np.clip(np.rint(objects["x"]).astype(int), 0, exposure.mask.shape[1] - 1)
     row = np.clip(np.rint(objects["y"]).astype(int), 0, exposure.mask.shape[0] - 1)
-    harmed = ndimage.maximum_filter(_core(reference.mask) != 0, 2 * int(np.ceil(exposure.fwhm)) + 1)
     good = (np.asarray(objects["flags"]) & int(SPOILT)) == 0
-    good &= ~harmed[row, column]
+    good &= ~stamps(core(reference.mask), column, row, int(np.ceil(exposure.fwhm))).any(axis=(1, 2))
     bright = good & (np.asarray(objects["snr"]) > STAMP_SNR)
     good = bright if bright.sum() >= ENOUGH else good & (np.asarray(objects["snr"]) > FAINT_SNR)
     alone = ~crowded(objects["x"], objects["y"], objects["flux"], 3 * exposure.fwhm, 0.05)
@@ -198,73 +224,13 @@ def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarr
 def _width(reference: Reference, stars: Table, guess: float) -> float:
     narrow = np.abs(np.asarray(stars["fwhm"]) / guess - 1) < 0.25
     points = stars[narrow] if narrow.sum() >= 3 else stars
+    shape = tuple(side - 2 * PAD for side in reference.data.shape)
+    points = points[spread(points["x"], points["y"], -np.asarray(points["snr"]), shape, MOST)]
     found = widths(reference.data, points["x"] + PAD, points["y"] + PAD, guess, reference.mask != 0)
     found = found[np.isfinite(found) & (found > 0.5)]
     if not len(found):
         raise Rejected("the template shows none of the image's stars: are its WCS and the image's right?")
     return star_width(found)
-
-
-def _match(source: _Layer, target: _Layer, stars: Table, params: parameters.Subtract) -> KernelFit:
-    """Fit the kernel to stamps of the stars."""
-    basis = basis_for(source.fwhm, target.fwhm)
-    half = int(np.ceil(2.8 * max(source.fwhm, target.fwhm))) + 1
-    chosen = np.sort(spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), source.data.shape, params.max_stamps))
-    column, row = np.rint(stars["x"]).astype(int) + PAD, np.rint(stars["y"]).astype(int) + PAD
-    wide = stamps(source.data, column[chosen], row[chosen], half + basis.half)
-    value = stamps(target.data, column[chosen], row[chosen], half)
-    photons = np.maximum(value, 0) / target.gain if target.gain else 0.0
-    variance = stamps(target.variance, column[chosen], row[chosen], half, 1.0) + photons
-    variance = variance + (RELATIVE_FLOOR * np.maximum(value, 0)) ** 2
-    spoilt = stamps(target.bad, column[chosen], row[chosen], half, True)
-    spoilt = spoilt | stamps(source.bad, column[chosen], row[chosen], half, True)
-    fit = fit_kernel(
-        wide,
-        value,
-        np.where(spoilt, 0, 1 / variance),
-        stars["x"][chosen],
-        stars["y"][chosen],
-        tuple(side - 2 * PAD for side in source.data.shape),
-        basis,
-        params.kernel_order,
-        params.clip,
-    )
-    used = np.zeros(len(stars), bool)
-    used[chosen[fit.used]] = True
-    if used.sum() < MIN_STAMPS:
-        raise Rejected(f"the kernel fits only {used.sum()} of {len(chosen)} stars")
-    return replace(fit, used=used, chi2=fit.chi2[fit.used], residual=fit.residual[fit.used])
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """Difference before the noise: what was convolved, scale to the image's flux, spoilt pixels."""
-
-    data: np.ndarray
-    model: np.ndarray
-    scale: np.ndarray
-    bad: np.ndarray
-    white: np.ndarray
-    smoothed: np.ndarray
-
-
-def _difference(source: _Layer, target: _Layer, fit: KernelFit, forward: bool) -> _Raw:
-    kernel = fit.kernel
-    convolved = convolve_varying(source.data, kernel.terms(), kernel.order, kernel.shape, PAD)
-    if forward:
-        scale = np.ones((1, 1), np.float32)
-        data, model = target.data - convolved, convolved
-    else:
-        x = np.linspace(0, kernel.shape[1] - 1, 33)
-        y = np.linspace(0, kernel.shape[0] - 1, 33)
-        grid = kernel.sums(*(axis.ravel() for axis in np.meshgrid(x, y))).reshape(33, 33)
-        zoom = [side / 33 for side in source.data.shape]
-        scale = (1 / ndimage.zoom(grid, zoom, order=1, mode="nearest", grid_mode=True)).astype(np.float32)
-        data, model = (convolved - target.data) * scale, target.data * scale
-    size = np.abs(kernel.at(kernel.shape[1] / 2, kernel.shape[0] / 2))
-    leak = Convolver(source.bad.astype(np.float32), kernel.half)(size / size.sum())
-    bad = (leak > LEAK) | target.bad
-    return _Raw(data, model, scale, bad, target.variance * scale**2, source.variance * scale**2)
 
 
 @dataclass(frozen=True)
@@ -275,23 +241,23 @@ class _Ratio:
     scatter: float
 
 
-def _rescaled(raw: _Raw, stars: Table, psf: Psf, noise) -> tuple[_Raw, _Ratio]:
+def _rescaled(raw: Raw, stars: Table, psf: Psf) -> tuple[Raw, _Ratio]:
     """Scale what is subtracted so that stars vanish in the median, as a function of position.
 
     Least squares with noise (and interpolation errors) in what is convolved underrate the kernel's sum; the fluxes of
     the stars do not suffer from that.
     """
-    x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)
-    bad, sigma = _core(raw.bad), _core(noise) * (1 if raw.scale.size == 1 else _core(raw.scale))
-    left = forced(_core(raw.data), sigma, bad, psf, x, y)
-    whole = forced(_core(raw.model), sigma, bad, psf, x, y)
+    chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), raw.data.shape, MOST)
+    x, y = np.asarray(stars["x"], float)[chosen], np.asarray(stars["y"], float)[chosen]
+    sigma = raw.white * raw.factor(slice(None), slice(None)) if raw.scale else raw.white
+    left = forced(raw.data, sigma, raw.bad, psf, x, y)
+    whole = forced(raw.model, sigma, raw.bad, psf, x, y)
     ratio, error = left.flux / whole.flux, left.fluxerr / np.abs(whole.flux)
     good = np.isfinite(ratio) & (whole.flux > 0) & (np.abs(ratio) < 0.5)
     if good.sum() < max(MIN_STAMPS, 0.3 * len(good)):
         raise Rejected(f"only {good.sum()} stars have about the same flux in image and template")
     order = 0 if good.sum() < 30 else 1 if good.sum() < 100 else 2
-    shape = sigma.shape
-    terms = design(x, y, shape, order)
+    terms = design(x, y, raw.data.shape, order)
     scatter, used = 0.05, good
     for _ in range(6):
         weight = 1 / np.hypot(error[used], scatter)
@@ -301,17 +267,22 @@ def _rescaled(raw: _Raw, stars: Table, psf: Psf, noise) -> tuple[_Raw, _Ratio]:
         if used.sum() < terms.shape[1] + 2:
             return raw, _Ratio(float(np.median(ratio[good])), max(scatter, MIN_SCATTER))
         scatter = _excess(off[used], error[used])
-    column, row = lines(shape, PAD)
-    factor = sum(c * column**i * row**j for c, (i, j) in zip(solution, powers(order), strict=True)).astype(np.float32)
-    data = raw.data - factor * raw.model
-    if raw.scale.size == 1:
-        change = replace(raw, data=data, model=raw.model * (1 + factor))
-    else:
-        # The image was convolved, so it is its light that the kernel's sum has misjudged, not the template's.
-        again = 1 / (1 + factor)
-        white, smoothed = raw.white * again**2, raw.smoothed * again**2
-        change = replace(raw, data=data * again, scale=raw.scale * again, white=white, smoothed=smoothed)
-    return change, _Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER))
+    solution[0] += 1
+    raw = _scaled(raw, Surface(solution, order, raw.data.shape))
+    return raw, _Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER))
+
+
+def _scaled(raw: Raw, factor: Surface) -> Raw:
+    """Multiply what is subtracted by a factor, in place."""
+    for tile in tiles(raw.data.shape):
+        data, model, grown = raw.data[tile.own], raw.model[tile.own], factor.on(*tile.own)
+        data -= (grown - 1) * model
+        if raw.forward:
+            model *= grown
+        else:
+            # The image was convolved, so it is its light that the kernel's sum has misjudged, not the template's.
+            data /= grown
+    return raw if raw.forward else replace(raw, scale=(*raw.scale, factor))
 
 
 def _excess(values, errors) -> float:
@@ -326,13 +297,12 @@ def _excess(values, errors) -> float:
     return (low + high) / 2
 
 
-def _psf(exposure: Exposure, target: _Layer, stars: Table, fit: KernelFit, forward: bool) -> Psf:
+def _psf(exposure: Exposure, target: Layer, stars: Table, raw: Raw) -> Psf:
     """PSF of the difference, tied to the aperture fluxes of the image."""
-    data, noise, bad = _core(target.data), np.sqrt(_core(target.variance)), _core(target.bad)
-    sums = fit.kernel.sums(np.asarray(stars["x"]), np.asarray(stars["y"]))
+    data, noise, bad = core(target.data), core(target.noise), core(target.bad)
     sample = stars["x", "y", "flux", "snr", "background"].copy()
-    if not forward:
-        sample["flux"] = np.asarray(sample["flux"]) * sums
+    sample["flux"] = np.asarray(sample["flux"]) * raw.sums(np.asarray(stars["x"]), np.asarray(stars["y"]))
+    if not raw.forward:
         sample["background"] = 0.0
     narrow = np.abs(np.asarray(stars["fwhm"]) / exposure.fwhm - 1) < 0.4
     chosen = np.asarray(stars["alone"]) & narrow
@@ -353,94 +323,122 @@ def _equivalent_area(psf: Psf) -> float:
     return float(model.sum() / np.sum(model**2))
 
 
-def _with_noise(exposure, reference, raw: _Raw, fit: KernelFit, stars: Table, psf: Psf, ratio: _Ratio, forward: bool):
-    shape = exposure.data.shape
-    kernel = fit.kernel.at(shape[1] / 2, shape[0] / 2)
-    mask = exposure.mask.astype(np.uint16) | _core(reference.mask).astype(np.uint16)
-    mask |= np.where(_core(raw.bad) & (mask == 0), int(Mask.EDGE), 0).astype(np.uint16)
-    data, model = _core(raw.data).copy(), _core(raw.model)
-    photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / exposure.gain if exposure.gain else 0.0
-    white, smoothed = _core(raw.white), _core(raw.smoothed)
-    if forward:
-        white = white + photons
-    else:
-        smoothed = smoothed + photons * _core(raw.scale) ** 2
-    variance = white + Convolver(smoothed, fit.kernel.half)(kernel**2)
+@dataclass(frozen=True)
+class _Planes:
+    """Standard deviation of the pixels, S/N and its response to 1 `unit` of level; correlation at usable pixels."""
+
+    sigma: np.ndarray
+    snr: np.ndarray
+    response: np.ndarray
+    unit: float
+    correlation: float
+
+
+def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, scatter: float, fwhm: float) -> _Planes:
+    """Work out noise and S/N, a tile at a time."""
+    shape = raw.data.shape
+    # Rings and dipoles of a star reach as far as its own core is wide.
+    wide = 2 * int(np.rint(0.4 * fwhm)) + 1
+    half = raw.kernel.shape[0] // 2
+    margin = 2 * half + stamp.shape[0] // 2 + max(wide // 2, 1)
+    most = largest(shape, margin)
+    smear, point = Bank([raw.kernel**2], most), MatchedFilter(stamp, raw.kernel, most)
+    unit = float(np.median(raw.white[::8, ::8]))
+    sigma, snr = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    response = np.empty(shape, np.float16)  # of the little that is left of the background
+    correlation = []
+    for tile in tiles(shape, margin):
+        own, around, inside = tile.own, tile.around, tile.inside
+        model, factor = raw.model[around], raw.factor(*around)
+        white, smoothed = (raw.white[around] * factor) ** 2, (raw.smoothed[around] * factor) ** 2
+        if gain:
+            photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / gain
+            if raw.forward:
+                white += photons
+            else:
+                smoothed += photons * factor**2
+        variance = next(smear(smoothed))
+        variance += white
+        light = ndimage.maximum_filter(np.maximum(model, 0), wide)
+        light *= scatter
+        found = point(raw.data[around], usable[around], variance, Noise(white, smoothed, raw.kernel, light))
+        np.sqrt(variance[inside], out=sigma[own])
+        snr[own] = found.snr[inside]
+        np.multiply(found.response[inside], unit, out=response[own], casting="same_kind")
+        correlation.append(found.correlation[inside][::4][usable[own][::4]])
+    return _Planes(sigma, snr, response, unit, float(np.median(np.concatenate(correlation))))
+
+
+def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _Ratio) -> Difference:
+    shape = raw.data.shape
+    mask = exposure.mask.astype(np.uint16)
+    mask |= core(reference.mask).astype(np.uint16, copy=False)
+    mask[raw.bad & (mask == 0)] = int(Mask.EDGE)
     usable = mask == 0
-    stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
-    flux = np.asarray(stars["flux"]) * (1 if forward else fit.kernel.sums(stars["x"], stars["y"]))
-    mismatch = _mismatch(fit, flux, stamp)
+    data, model = raw.data, raw.model
     data -= background(data, ~usable, MESH).level
     data[~np.isfinite(data)] = 0
-    # Rings and dipoles of a star reach as far as its own core is wide.
-    reach = 2 * int(np.rint(0.4 * psf.fwhm)) + 1
-    light = ndimage.maximum_filter(np.maximum(model, 0), reach)
-    noise = Noise(white, smoothed, kernel, ratio.scatter * light)
-    found = matched_filter(data, usable, variance, noise, stamp)
-    quiet = _quiet(usable, model, variance, found.snr, psf.fwhm)
+    stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
+    found = _significance(raw, usable, exposure.gain, stamp, ratio.scatter, psf.fwhm)
+    sigma, snr = found.sigma, found.snr
+    quiet = _quiet(usable, model, sigma, snr, psf.fwhm)
     # What is left of the background is taken out of the difference and of its S/N alike.
-    level = np.median(found.snr[quiet]) / np.median(found.response[quiet])
-    data -= level
-    snr = found.snr - level * found.response
-    unit, middle = _robust(snr[quiet])
+    level = found.unit * _robust(snr, quiet)[1] / _robust(found.response, quiet)[1]
+    data -= np.float32(level)
+    for tile in tiles(shape):
+        snr[tile.own] -= np.float32(level / found.unit) * found.response[tile.own]
+    correlation = found.correlation
+    del found
+    unit, middle = _robust(snr, quiet)
     unit = unit if np.isfinite(unit) and unit > 0 else 1.0
-    sigma = (unit * np.sqrt(variance)).astype(np.float32)
-    sky = sky_sources(data, sigma, ~usable, psf, found.correlation, quiet)
-    if not (np.isnan(sky.sigma) or SKY_SIGMA[0] < sky.sigma < SKY_SIGMA[1]):
-        raise Rejected(f"fluxes at empty places scatter by {sky.sigma:.2f} of their errors: errors mean nothing")
+    sigma *= np.float32(unit)
+    snr /= np.float32(unit)
+    # Places that overlap would say the same again.
+    apart = int(np.clip(quiet.sum() / psf.fwhm**2, 20, 400))
+    sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet, apart)
     warnings = ()
     if not 0.8 < unit < 1.3:
         warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)
-    facts = {
-        "convolved": "template" if forward else "image",
-        "stamps": int(fit.used.sum()),
-        "stamps_tried": len(fit.used),
-        "kernel_order": fit.kernel.order,
-        "kernel_sum": float(fit.kernel.sums(np.array([shape[1] / 2]), np.array([shape[0] / 2]))[0]),
-        "kernel_half": fit.kernel.half,
-        "condition": fit.condition,
-        "stamp_chi2": float(np.median(fit.chi2)),
+    flux = np.asarray(stars["flux"]) * raw.sums(np.asarray(stars["x"]), np.asarray(stars["y"]))
+    facts = raw.facts | {
         "residual": ratio.scatter,
         "flux_ratio": ratio.median,
-        "mismatch": mismatch,
+        "mismatch": _mismatch(raw.residual, flux, stamp),
         "snr_median": middle / unit,
         "sky_median": sky.median,
         "sky_sigma": sky.sigma,
         "sky_number": sky.number,
         "noise_scale": unit,
-        "noise_correlation": found.correlation,
+        "noise_correlation": correlation,
         "psf_chi2": psf.chi2,
+        "psf_stars": psf.n_stars,
         "coverage": float(usable.mean()),
     }
-    return Difference(
-        data=np.where(np.isfinite(data), data, 0).astype(np.float32),
-        sigma=sigma,
-        snr=(snr / unit).astype(np.float32),
-        mask=mask,
-        model=model.astype(np.float32),
-        psf=psf,
-        facts=facts,
-        warnings=warnings,
-    )
+    return Difference(data, sigma, snr, mask, model, psf, facts, warnings)
 
 
-def _quiet(usable, model, variance, snr, fwhm) -> np.ndarray:
+def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
     """Pixels of empty sky: hardly any light in what was subtracted, and no significant change near."""
-    change = ndimage.binary_dilation(np.abs(snr) > 4, iterations=int(np.ceil(fwhm)))
-    quiet = usable & ~change & (np.abs(model) < np.sqrt(variance))
+    reach = int(np.ceil(fwhm))
+    quiet = usable.copy()
+    for tile in tiles(usable.shape, reach):
+        change = ndimage.binary_dilation(np.abs(snr[tile.around]) > 4, iterations=reach)[tile.inside]
+        quiet[tile.own] &= ~change & (np.abs(model[tile.own]) < sigma[tile.own])
     return quiet if quiet.sum() > 0.02 * usable.sum() else usable
 
 
-def _robust(values) -> tuple[float, float]:
-    """Half the distance of the 16th and 84th percentiles, and the median."""
+def _robust(image, chosen) -> tuple[float, float]:
+    """Half the distance of the 16th and 84th percentiles, and the median, of (a share of) the chosen pixels."""
+    step = max(1, int(np.sqrt(image.size / ENOUGH_PIXELS)))
+    values = image[::step, ::step][chosen[::step, ::step]].astype(np.float32)
     low, middle, high = np.percentile(values, [15.865, 50, 84.135])
     return float(high - low) / 2, float(middle)
 
 
-def _mismatch(fit: KernelFit, flux: np.ndarray, psf: np.ndarray) -> float:
+def _mismatch(residual: np.ndarray, flux: np.ndarray, psf: np.ndarray) -> float:
     """Residual of a pixel in the cores of the brightest stars, relative to their light there."""
-    middle, half = fit.residual.shape[1] // 2, psf.shape[0] // 2
-    core = fit.residual[:, middle - 1 : middle + 2, middle - 1 : middle + 2]
+    middle, half = residual.shape[1] // 2, psf.shape[0] // 2
+    core = residual[:, middle - 1 : middle + 2, middle - 1 : middle + 2]
     light = psf[half - 1 : half + 2, half - 1 : half + 2].mean()
     brightest = np.argsort(-flux)[: max(5, len(flux) // 10)]
     rms = np.sqrt(np.mean(core[brightest] ** 2, axis=(1, 2)))
