@@ -64,10 +64,7 @@ class Psf:
         weights = self._weights(x, y)
         result = np.empty(np.shape(u))
         for part in _chunks(*result.shape):
-            along, across = _factors(u[part], self.fwhm)[0], _factors(v[part], self.fwhm)[0]
-            result[part] = np.einsum("npi,npi->np", np.matmul(across, _matrix(weights[part])), along)
-            for beta, weight in zip(MOFFAT_BETAS, weights[part, len(_PAIRS) :].T, strict=True):
-                result[part] += weight[:, None] * _moffat(u[part] ** 2 + v[part] ** 2, self.fwhm, beta)[0]
+            result[part] = _combined(u[part], v[part], self.fwhm, weights[part])
         return result
 
     def grid(self, u: np.ndarray, v: np.ndarray, x, y, derivatives: int = 0) -> list[np.ndarray]:
@@ -186,6 +183,23 @@ def functions(u: np.ndarray, v: np.ndarray, fwhm: float) -> np.ndarray:
     square = u**2 + v**2
     tails = [_moffat(square, fwhm, beta)[0] for beta in MOFFAT_BETAS]
     return np.concatenate([bells, np.stack(tails, axis=-1)], axis=-1)
+
+
+def _combined(u, v, fwhm, weights) -> np.ndarray:
+    """Functions at any offsets (n, pixels) summed with their weights (n, functions), polynomials by Horner's scheme."""
+    square = u**2 + v**2
+    bells, tails = _matrix(weights)[..., None], weights[:, len(_PAIRS) :].T
+    result = sum(w[:, None] * _moffat(square, fwhm, beta)[0] for beta, w in zip(MOFFAT_BETAS, tails, strict=True))
+    for start, (scale, degree) in zip(_STARTS, WIDTHS, strict=False):
+        s = scale * fwhm / 2.3548
+        p, q, total = u / s, v / s, 0.0
+        for i in reversed(range(degree + 1)):
+            column = 0.0
+            for j in reversed(range(degree + 1 - i)):
+                column = column * q + bells[:, start + j, start + i]
+            total = total * p + column
+        result += total * np.exp(square / (-2 * s**2)) / s**2
+    return result
 
 
 def _matrix(weights: np.ndarray) -> np.ndarray:
