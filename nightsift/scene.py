@@ -77,15 +77,17 @@ class _Stamps:
         v = self.line + (self.row[part] - y[part])[:, None]
         return [values.reshape(len(u), -1) for values in psf.grid(u, v, x[part], y[part], derivatives)]
 
-    def matrix(self, values) -> csr_array:
-        """Return stamps (n, pixels) as a matrix from the image's pixels to the objects."""
+    def scatter(self, values) -> np.ndarray:
+        """Return the sum of stamps (n, pixels) in the flattened image."""
         starts = np.arange(len(values) + 1, dtype=np.int32) * np.int32(values.shape[1])
         size = (len(values), self.shape[0] * self.shape[1])
-        return csr_array((values.ravel(), self.index.ravel(), starts), shape=size)
+        return csr_array((values.ravel(), self.index.ravel(), starts), shape=size).T @ np.ones(len(values), np.float32)
 
     def light(self, psf: Psf, x, y, flux) -> np.ndarray:
         """Return the light of point sources in the flattened image."""
-        return self.matrix(self.grid(psf, x, y, 0)[0]).T @ flux.astype(np.float32)
+        values = self.grid(psf, x, y, 0)[0]
+        values *= flux[:, None].astype(np.float32)
+        return self.scatter(values)
 
     def chunks(self):
         """Yield slices of the objects, so that little memory is needed at once."""
@@ -157,8 +159,15 @@ class _Fit:
 
     def weigh(self, model):
         """Return the pixels' variance, and weights that allow for errors of the model too."""
-        variance = self.sky + np.maximum(model, 0) / np.float32(self.gain) if self.gain else self.sky
-        return variance, self.good / (variance + np.float32(FLOOR**2) * model**2)
+        variance = self.sky
+        if self.gain:
+            variance = np.maximum(model, 0)
+            variance /= self.gain
+            variance += self.sky
+        weight = model * model
+        weight *= FLOOR**2
+        weight += variance
+        return variance, np.divide(self.good, weight, out=weight)
 
     def step(self, x, y, flux, free):
         """Return better fluxes, shifts along x and y, and whose S/N allows these; no shifts where `free` is None."""
@@ -166,27 +175,34 @@ class _Fit:
         for slope in parts[1:]:
             np.negative(slope, out=slope)
             slope[~free] = 0
-        matrices = [self.core.matrix(part) for part in parts]
         model = self.wide.light(self.psf, x, y, flux)
         _, weight = self.weigh(model)
-        right = [m @ (weight * (self.data - model)) - self.level * (m @ weight) for m in matrices]
-        diagonal = [self.core.matrix(part * part) @ weight for part in parts]
+        pixels = self.core.index
+        near = weight[pixels]
+        diagonal = [_dot(part, part, near) for part in parts]
+        near *= (self.data - model)[pixels] - self.level[:, None].astype(np.float32)
+        right = [_dot(part, near) for part in parts]
         prior = np.zeros((len(parts), len(flux)))
         error = 1 / np.sqrt(np.maximum(diagonal[0], 1e-30))
         prior[1:] = 1 / (np.maximum(np.abs(flux), error) * POSITION_PRIOR * self.psf.fwhm) ** 2
 
         def apply(values):
-            light = sum(m.T @ v.astype(np.float32) for m, v in zip(matrices, values, strict=True))
-            light *= weight
-            return np.array([m @ light for m in matrices]) + prior * values
+            light = sum(part * v[:, None] for part, v in zip(parts, values.astype(np.float32), strict=True))
+            near = (self.core.scatter(light) * weight)[pixels]
+            return np.array([_dot(part, near) for part in parts]) + prior * values
 
-        change = _conjugate_gradients(apply, np.array(right, float), np.array(diagonal, float) + prior)
+        change = _conjugate_gradients(apply, np.array(right), np.array(diagonal) + prior)
         new = flux + change[0]
         if free is None:
             return (new,)
         significant = new > 3 * error
         safe = np.where(significant, new, np.inf)
         return new, change[1] / safe, change[2] / safe, significant
+
+
+def _dot(*factors) -> np.ndarray:
+    """Sums over the pixels of each stamp."""
+    return np.einsum(",".join(["np"] * len(factors)) + "->n", *factors)
 
 
 def _conjugate_gradients(apply, right, diagonal):
@@ -240,24 +256,20 @@ def _measured(fit: _Fit, x, y, flux, free, level_err) -> Scene:
 
 def _statistics(value, own, shape, laplacian, variance, weight):
     """Per stamp: error of the flux, its change with the level, good share, chi2, spread and its error (unscaled)."""
-
-    def total(*factors):
-        return np.einsum(",".join(["np"] * len(factors)) + "->n", *factors, dtype=np.float64)
-
     weighted = weight * shape
-    square = np.maximum(total(weighted, shape), 1e-30)
-    sky_error = np.sqrt(total(weighted, weighted, variance)) / square
+    square = np.maximum(_dot(weighted, shape), 1e-30)
+    sky_error = np.sqrt(_dot(weighted, weighted, variance)) / square
     good = (weight > 0).astype(np.float32)
-    share = total(np.abs(shape), good) / np.maximum(total(np.abs(shape)), 1e-30)
+    share = _dot(np.abs(shape), good) / np.maximum(_dot(np.abs(shape)), 1e-30)
     tolerant = good / (variance + np.float32(LIKENESS**2) * own**2)
-    chi2 = total(tolerant, (value - own) ** 2) / np.maximum(total(good) - 3, 1)
+    chi2 = _dot(tolerant, (value - own) ** 2) / np.maximum(_dot(good) - 3, 1)
     # What of the Laplacian the PSF itself does not hold.
-    beyond = (laplacian - (total(weighted, laplacian) / square)[:, None].astype(np.float32) * shape) * weight
-    light = total(weighted, value)
+    beyond = (laplacian - (_dot(weighted, laplacian) / square)[:, None] * shape) * weight
+    light = _dot(weighted, value)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.where(light > 0, total(beyond, value) / light, np.nan)
-        spread_err = np.where(light > 0, np.sqrt(total(beyond, beyond, variance)) / light, np.nan)
-    return sky_error, total(weighted) / square, share, chi2, spread, spread_err
+        spread = np.where(light > 0, _dot(beyond, value) / light, np.nan)
+        spread_err = np.where(light > 0, np.sqrt(_dot(beyond, beyond, variance)) / light, np.nan)
+    return sky_error, _dot(weighted) / square, share, chi2, spread, spread_err
 
 
 def _blending(x, y, fwhm) -> np.ndarray:
