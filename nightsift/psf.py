@@ -8,7 +8,7 @@ import numpy as np
 
 from nightsift.errors import Rejected
 from nightsift.polynomial import design, powers
-from nightsift.psfmodel import Psf, functions
+from nightsift.psfmodel import VARYING, Psf, functions
 from nightsift.stamps import spread, stamps
 
 FLOOR = 0.01  # relative error of the model that the weights allow for, so that the brightest stars do not decide alone
@@ -145,11 +145,15 @@ class _Equations:
         count = len(powers(order))
         folds = [i for i in range(len(self.matrix)) if i != without]
         matrix, vector = self.matrix[folds].sum(axis=0), self.vector[folds].sum(axis=0)
-        n = count * vector.shape[1]
-        matrix, vector = matrix[:count, :, :count].reshape(n, n), vector[:count].ravel()
+        solution = np.zeros((count, vector.shape[1]))
+        solved = np.ones(solution.shape, bool)
+        solved[1:] = VARYING
+        kept = np.flatnonzero(solved)
+        matrix = matrix[:count, :, :count].reshape(solution.size, solution.size)[np.ix_(kept, kept)]
         scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
-        matrix = matrix / scale / scale[:, None] + 1e-7 * np.eye(n)
-        return (np.linalg.solve(matrix, vector / scale) / scale).reshape(count, -1)
+        matrix = matrix / scale / scale[:, None] + 1e-7 * np.eye(len(kept))
+        solution[solved] = np.linalg.solve(matrix, vector[:count][solved] / scale) / scale
+        return solution
 
     def gain(self, order: int) -> np.ndarray:
         """Return by how much chi2 of each star falls when the fit without its fold describes it, in free strength."""

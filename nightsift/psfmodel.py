@@ -23,6 +23,9 @@ _PAIRS = np.array(
         for j in range(degree + 1 - i)
     ]
 )
+# The functions that vary over an image: enough for width, shape and wings, and a half of the coefficients.
+VARYING = np.array([_STARTS[1] <= i and (i - s) + (j - s) <= 2 for i, j in _PAIRS for s in [_STARTS[_STARTS <= i][-1]]])
+VARYING = np.append(VARYING, [True] * len(MOFFAT_BETAS))
 _CHUNK = 100_000  # pixels evaluated at once: what fits into a processor's cache
 
 

@@ -1,7 +1,7 @@
 """Tie the magnitudes of an image to the catalogue."""
 
 import numpy as np
-from astropy.table import Table, hstack
+from astropy.table import Table
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from nightsift.io.products import read_wcs
@@ -27,7 +27,8 @@ PER_MATCH = ("match_object", "match_catalog", "used", "residual", "contamination
 def work(job):
     inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
     wcs = read_wcs(job.inputs["wcs"])
-    objects, stars = hstack([job.read_table(name) for name in ("detections", "psf")]), job.read_table("catalog")
+    objects, stars = job.read_table("detections"), job.read_table("catalog")
+    objects.add_columns(list(job.read_table("psf").columns.values()))
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
     seeing = Seeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]))
