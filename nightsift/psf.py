@@ -110,7 +110,7 @@ def _cut(image, noise, bad, stars, half) -> _Stars:
 
 def _stars_at(image, noise, bad, x, y, half) -> _Stars:
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    flat = (len(x), -1)
+    flat = (len(x), (2 * half + 1) ** 2)
     return _Stars(
         x=x,
         y=y,

@@ -69,13 +69,13 @@ class _Stamps:
         self.shape = (shape[0] + 2 * frame, shape[1] + 2 * frame)
         rows = (self.row[:, None] + frame + self.line) * np.int32(self.shape[1])
         columns = self.column[:, None] + frame + self.line
-        self.index = (rows[:, :, None] + columns[:, None, :]).reshape(len(self.column), -1)
+        self.index = (rows[:, :, None] + columns[:, None, :]).reshape(len(self.column), self.line.size**2)
 
     def grid(self, psf: Psf, x, y, derivatives: int, part=slice(None)) -> list[np.ndarray]:
         """Return `Psf.grid` for the stamps, their pixels in one row."""
         u = self.line + (self.column[part] - x[part])[:, None]
         v = self.line + (self.row[part] - y[part])[:, None]
-        return [values.reshape(len(u), -1) for values in psf.grid(u, v, x[part], y[part], derivatives)]
+        return [values.reshape(len(u), self.line.size**2) for values in psf.grid(u, v, x[part], y[part], derivatives)]
 
     def scatter(self, values) -> np.ndarray:
         """Return the sum of stamps (n, pixels) in the flattened image."""
@@ -273,12 +273,26 @@ def _statistics(value, own, shape, laplacian, variance, weight):
 
 
 def _blending(x, y, fwhm) -> np.ndarray:
-    """Factor by which neighbours enlarge the error of a flux: that of Gaussians fitted together."""
+    """Factor by which neighbours enlarge the error of a flux, as if all were Gaussians fitted together two by two."""
     shared = np.zeros(len(x))
-    pairs = cKDTree(np.column_stack([x, y])).query_pairs(2 * fwhm, output_type="ndarray")
+    pairs = cKDTree(np.column_stack([x, y])).query_pairs(3 * fwhm, output_type="ndarray")
     if len(pairs):
         one, other = pairs.T
-        square = (x[one] - x[other]) ** 2 + (y[one] - y[other]) ** 2
-        overlap = np.exp(-square / (2 * (fwhm / 2.3548) ** 2))
-        shared += np.bincount(one, overlap, len(x)) + np.bincount(other, overlap, len(x))
+        lost = _lost(np.hypot(x[one] - x[other], y[one] - y[other]) / (fwhm / 2.3548))
+        shared += np.bincount(one, lost, len(x)) + np.bincount(other, lost, len(x))
     return 1 / np.sqrt(1 - np.minimum(shared, 0.99))
+
+
+def _lost(distance) -> np.ndarray:
+    """Share of the information on a flux that a neighbour takes, its flux and both shifts towards it being fitted too.
+
+    From the products of two Gaussians and their slopes at that distance, in standard deviations.
+    """
+    overlap = np.exp(-(distance**2) / 4)
+    matrix = np.zeros((len(overlap), 4, 4))
+    matrix[:, [0, 1, 2, 3], [0, 1, 2, 3]] = 1, 0.5, 1, 0.5
+    matrix[:, 0, 2] = matrix[:, 2, 0] = overlap
+    matrix[:, 0, 3] = matrix[:, 3, 0] = -overlap * distance / 2
+    matrix[:, 1, 2] = matrix[:, 2, 1] = overlap * distance / 2
+    matrix[:, 1, 3] = matrix[:, 3, 1] = overlap * (0.5 - distance**2 / 4)
+    return np.maximum(1 - 1 / np.linalg.inv(matrix + 1e-3 * np.eye(4))[:, 0, 0], 0)
