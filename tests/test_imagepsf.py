@@ -68,13 +68,11 @@ def test_rows_are_those_of_the_detections(plain):
 
 
 def test_fluxes_of_detected_stars_have_honest_errors(plain):
-    image, mask, found, (x, y, flux), result = plain
-    objects = found.objects
+    (x, y, flux), result, objects = plain[3], plain[4], plain[2].objects
     distance = np.hypot(objects["x"][:, None] - x, objects["y"][:, None] - y)
     star = distance.argmin(axis=1)
     alone = (np.sort(distance, axis=1)[:, 1] > 12) & (distance.min(axis=1) < 1) & (objects["flags"] == 0)
     psf = result.psf
-    light = psf.correction * 1.0
     stamp = np.zeros((SIZE, SIZE), np.float32)
     render_points(stamp, np.array([250.2]), np.array([250.4]), np.array([1.0]), truth(), 1e-7)
     light = CircularAperture((250.2, 250.4), psf.aperture).do_photometry(stamp)[0][0]

@@ -185,7 +185,7 @@ def test_without_gain_photons_do_not_count(psfs):
 
 
 def test_light_is_rendered_as_it_was_measured(psfs):
-    truth, psf = psfs[3.5]
+    psf = psfs[3.5][1]
     x, y = lattice(np.random.default_rng(11), 8, 0.1)
     x[0], y[0] = 0.4, SIZE - 0.7
     light = render(replace(psf, correction=1.0), x, y, np.full(64, 1e4), (SIZE, SIZE))
