@@ -8,8 +8,10 @@ import numpy as np
 
 from nightsift.errors import Rejected
 from nightsift.polynomial import design, powers
-from nightsift.psfmodel import VARYING, Psf, functions
+from nightsift.psfmodel import VARYING, WIDTHS, Psf, functions
 from nightsift.stamps import spread, stamps
+
+__all__ = ["WIDTHS", "Psf", "PsfFit", "fit_psf", "fit_psf_stars", "fitted", "forced", "functions"]
 
 FLOOR = 0.01  # relative error of the model that the weights allow for, so that the brightest stars do not decide alone
 # Relative error of the model that chi2 allows for: of a bright source only its shape can speak against it.
@@ -169,7 +171,7 @@ class _Equations:
 
 def _equations(sample: _Stars, fwhm, shape, max_order) -> _Equations:
     u, v = sample.offsets()
-    basis = functions(u[:, None, :], v[:, :, None], fwhm).reshape(*sample.value.shape, -1)
+    basis = np.moveaxis(functions(u[:, None, :], v[:, :, None], fwhm), 0, -1).reshape(*sample.value.shape, -1)
     weight = sample.usable / (sample.variance + (FLOOR * np.maximum(sample.value, 0)) ** 2)
     scaled = basis * (weight * sample.flux[:, None])[..., None]
     gram = np.matmul(np.swapaxes(scaled * sample.flux[:, None, None], 1, 2), basis)

@@ -137,7 +137,7 @@ class Psf:
                 circle = CircularAperture((half + phase_x, half + phase_y), self.aperture).to_mask(method="exact")
                 overlap = circle.to_image((2 * half + 1, 2 * half + 1))
                 values = functions(line[None, :] - phase_x, line[:, None] - phase_y, self.fwhm)
-                total = total + np.tensordot(overlap, values)
+                total = total + np.tensordot(values, overlap)
         return total / 16
 
     def to_images(self) -> tuple[dict[str, np.ndarray], fits.Header]:
@@ -179,13 +179,13 @@ def functions(u: np.ndarray, v: np.ndarray, fwhm: float) -> np.ndarray:
     Returns
     -------
     array
-        The functions along the last axis.
+        The functions along the first axis.
     """
     along, across = _factors(u, fwhm)[0], _factors(v, fwhm)[0]
     bells = along[..., _PAIRS[:, 0]] * across[..., _PAIRS[:, 1]]
     square = u**2 + v**2
     tails = [_moffat(square, fwhm, beta)[0] for beta in MOFFAT_BETAS]
-    return np.concatenate([bells, np.stack(tails, axis=-1)], axis=-1)
+    return np.moveaxis(np.concatenate([bells, np.stack(tails, axis=-1)], axis=-1), -1, 0)
 
 
 def _combined(u, v, fwhm, weights) -> np.ndarray:
