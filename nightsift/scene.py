@@ -18,7 +18,7 @@ MAX_SHIFT = 0.5  # FWHM
 POSITION_PRIOR = 0.25  # standard deviation of the positions that the fit starts with, FWHM: what keeps blends apart
 DISC = 1 / 16  # scale length of the exponential disc that `spread` looks for, FWHM
 CONVERGED = 0.03  # largest change still to come, in standard deviations of an isolated star's flux
-MAX_ITERATIONS = 40
+MAX_ITERATIONS = 30
 CHUNK = 500_000  # pixels of stamps measured at once
 
 
@@ -178,18 +178,18 @@ class _Fit:
         model = self.wide.light(self.psf, x, y, flux)
         _, weight = self.weigh(model)
         pixels = self.core.index
-        near = weight[pixels]
-        diagonal = [_dot(part, part, near) for part in parts]
-        near *= (self.data - model)[pixels] - self.level[:, None].astype(np.float32)
-        right = [_dot(part, near) for part in parts]
+        weight = weight[pixels]
+        diagonal = [_dot(part, part, weight) for part in parts]
+        left = weight * ((self.data - model)[pixels] - self.level[:, None].astype(np.float32))
+        right = [_dot(part, left) for part in parts]
         prior = np.zeros((len(parts), len(flux)))
         error = 1 / np.sqrt(np.maximum(diagonal[0], 1e-30))
         prior[1:] = 1 / (np.maximum(np.abs(flux), error) * POSITION_PRIOR * self.psf.fwhm) ** 2
 
         def apply(values):
             light = sum(part * v[:, None] for part, v in zip(parts, values.astype(np.float32), strict=True))
-            near = (self.core.scatter(light) * weight)[pixels]
-            return np.array([_dot(part, near) for part in parts]) + prior * values
+            light = weight * self.core.scatter(light)[pixels]
+            return np.array([_dot(part, light) for part in parts]) + prior * values
 
         change = _conjugate_gradients(apply, np.array(right), np.array(diagonal) + prior)
         new = flux + change[0]
