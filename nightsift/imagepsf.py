@@ -96,8 +96,8 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
         return PsfPhotometry(None, table, {"n_stars": 0}, (f"no PSF photometry: {reason}",))
     scene = photometer(layers, psf, objects)
     residual = _residual(clean, layers.noise, psf, scene, used)
-    psf, scene, tie = _tied(psf, scene, objects, used)
-    excess = _excess(scene.spread[used], scene.spread_err[used])
+    spread_err = np.hypot(scene.spread_err, _excess(scene.spread[used], scene.spread_err[used]))
+    psf, scene, tie = _tied(psf, scene, objects, spread_err)
     table = Table(
         {
             "psf_flux": scene.flux,
@@ -106,7 +106,7 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
             "psf_dx": np.where(scene.free, scene.x - objects["x"], np.nan),
             "psf_dy": np.where(scene.free, scene.y - objects["y"], np.nan),
             "spread": scene.spread,
-            "spread_err": np.hypot(scene.spread_err, excess),
+            "spread_err": spread_err,
         }
     )
     facts = {"n_stars": psf.n_stars, "n_rejected": tried - psf.n_stars, "chi2": psf.chi2, "order": psf.order}
@@ -175,14 +175,13 @@ def _excess(values, errors) -> float:
     return float(np.sqrt(max((1.4826 * np.median(np.abs(values))) ** 2 - np.median(errors**2), 0)))
 
 
-def _tied(psf: Psf, scene: Scene, objects: Table, used) -> tuple[Psf, Scene, dict]:
+def _tied(psf: Psf, scene: Scene, objects: Table, spread_err) -> tuple[Psf, Scene, dict]:
     """Put the fluxes on the scale of the aperture's as stars without neighbours have it, where these are enough."""
-    flux = np.asarray(objects["flux"], float)[used]
-    quiet = (np.asarray(objects["flags"])[used] == 0) & np.isfinite(scene.flux[used]) & (flux > 0)
-    snr = np.asarray(objects["snr"], float)[used]
+    flux, snr = np.asarray(objects["flux"], float), np.asarray(objects["snr"], float)
+    quiet = (np.asarray(objects["flags"]) == 0) & (np.abs(scene.spread) < EXTENDED * spread_err) & (flux > 0)
     bright = quiet & (snr > TIE_SNR)
     chosen = bright if bright.sum() >= MIN_TIE else quiet
-    ratio = flux[chosen] / scene.flux[used][chosen]
+    ratio = flux[chosen] / scene.flux[chosen]
     center = np.median(ratio) if len(ratio) else np.nan
     scatter = 1.4826 * np.median(np.abs(ratio - center)) if len(ratio) else np.nan
     facts = {"aperture_ratio": float(center), "aperture_scatter": float(scatter)}
