@@ -43,6 +43,16 @@ class Detect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Psf:
+    """Fit the PSF of an image to its stars, and all objects with it."""
+
+    min_snr: float = option(20.0, "aperture S/N below which a star is not used", minimum=0)
+    max_stars: int = option(150, "stars that the PSF is fitted to, at most", minimum=10)
+    min_stars: int = option(5, "clean stars below which there is no PSF photometry", minimum=3)
+    max_order: int = option(2, "highest order of the PSF's variation over the image", minimum=0, maximum=4)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Catalog:
     """Stars of known position and magnitude in the field of an image."""
 
@@ -164,6 +174,7 @@ class Report:
 STAGES = {
     "inspect": Inspect,
     "detect": Detect,
+    "psf": Psf,
     "catalog": Catalog,
     "astrometry": Astrometry,
     "photometry": Photometry,

@@ -444,29 +444,30 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
 
 
 def calibrate(objects: Table, result: Photometry) -> Table:
-    """Return the objects with ``mag_calib mag_calib_err maglim`` [mag].
+    """Return the objects with ``mag_calib mag_calib_err mag_psf mag_psf_err maglim`` [mag].
 
     Parameters
     ----------
     objects : Table
-        As for `photometry`.
+        As for `photometry`, and ``psf_flux psf_fluxerr`` [ADU, on the scale of ``flux``].
     result : Photometry
 
     Notes
     -----
-    `mag_calib` is in the image's own passband on the catalogue's zero point. `mag_calib_err` is that of the object
-    alone; what is common to the image is in `Photometry.zero_point_error`. `maglim` is the magnitude at which a star at
-    the object's place would have the S/N `limit_snr`, its own photon noise included.
+    `mag_calib`, of the aperture, and `mag_psf` are in the image's own passband on the catalogue's zero point. Their
+    errors are those of the object alone; what is common to the image is in `Photometry.zero_point_error`. `maglim` is
+    the magnitude at which a star at the object's place would have the aperture S/N `limit_snr`, its own photon noise
+    included.
     """
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
     zero = result.zero_point(column(objects, "x"), column(objects, "y"))
     faintest = limits.flux_limit(noise, limits.inverse_gain(flux, fluxerr, noise), result.limit_snr)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mag = np.where(flux > 0, zero - 2.5 * np.log10(flux), np.nan)
-        error = np.where(flux > 0, _MAG * fluxerr / flux, np.nan)
-        limit = np.where(faintest > 0, zero - 2.5 * np.log10(faintest), np.nan)
     table = objects.copy()
-    for name, values in (("mag_calib", mag), ("mag_calib_err", error), ("maglim", limit)):
-        table[name] = values * u.mag
+    fitted = column(objects, "psf_flux"), column(objects, "psf_fluxerr")
+    for name, (light, error) in (("mag_calib", (flux, fluxerr)), ("mag_psf", fitted)):
+        seen = np.where(light > 0, light, np.nan)
+        table[name] = (zero - 2.5 * np.log10(seen)) * u.mag
+        table[f"{name}_err"] = _MAG * error / seen * u.mag
+    table["maglim"] = (zero - 2.5 * np.log10(np.where(faintest > 0, faintest, np.nan))) * u.mag
     return table

@@ -1,135 +1,25 @@
-"""The point spread function as a smooth function of offset and position, and photometry with it."""
+"""The PSF fitted to the stars of an image, and photometry with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
-from astropy.io import fits
-from photutils.aperture import CircularAperture
 
 from nightsift.errors import Rejected
-from nightsift.polynomial import design
+from nightsift.polynomial import design, powers
+from nightsift.psfmodel import VARYING, WIDTHS, Psf, functions
 from nightsift.stamps import spread, stamps
 
-WIDTHS = ((0.6, 2), (1.0, 4), (2.0, 2))  # Gaussian widths in units of the star's sigma, degree of the polynomial
-MOFFAT_BETAS = (2.0, 3.5)
+__all__ = ["WIDTHS", "Psf", "PsfFit", "fit_psf", "fit_psf_stars", "fitted", "forced", "functions"]
+
 FLOOR = 0.01  # relative error of the model that the weights allow for, so that the brightest stars do not decide alone
-LIKENESS = (
-    0.08  # relative error of the model that chi2 allows for: of a bright source only its shape can speak against it
-)
+# Relative error of the model that chi2 allows for: of a bright source only its shape can speak against it.
+LIKENESS = 0.08
+MAX_ORDER = 2
+STARS_PER_TERM = 5  # stars for each term of a polynomial in position that may be tried
+FOLDS = 5
 MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
-
-
-@dataclass(frozen=True)
-class Psf:
-    """Effective PSF (pixel response included): a linear combination of smooth functions, varying as a polynomial.
-
-    Attributes
-    ----------
-    coefficients : (terms, functions) array
-        Of the polynomial terms in position and of the functions in offset.
-    fwhm : float
-        Width that scales the functions, pixels.
-    shape : tuple of int
-        Rows and columns of the image.
-    order : int
-        Order of the polynomial in position.
-    aperture : float
-        Radius (pixels) within which the PSF sums to 1: fluxes fitted with it are aperture fluxes.
-    n_stars : int
-        Stars that it was fitted to.
-    chi2 : float
-        Median reduced chi2 of these stars.
-    correction : float
-        What the PSF sums to within the aperture, which ties its fluxes to those of the calibration.
-    """
-
-    coefficients: np.ndarray
-    fwhm: float
-    shape: tuple[int, int]
-    order: int
-    aperture: float
-    n_stars: int = 0
-    chi2: float = np.nan
-    correction: float = 1.0
-
-    def at(self, u: np.ndarray, v: np.ndarray, x, y) -> np.ndarray:
-        """Return the PSF at positions `x`, `y` (n) for the offsets `u`, `v` (n, pixels): an (n, pixels) array."""
-        weights = self._weights(x, y)
-        return np.einsum("fnp,nf->np", functions(u, v, self.fwhm), weights, optimize=True)
-
-    def stamp(self, x: float, y: float, half: int) -> np.ndarray:
-        """Return the PSF at a position, centred on the central pixel: a (2 half + 1, 2 half + 1) array."""
-        v, u = (line.ravel()[None] for line in np.mgrid[-half : half + 1, -half : half + 1].astype(float))
-        return self.at(u, v, np.atleast_1d(x), np.atleast_1d(y)).reshape(2 * half + 1, 2 * half + 1)
-
-    def _weights(self, x, y) -> np.ndarray:
-        raw = design(x, y, self.shape, self.order) @ self.coefficients
-        return raw * (self.correction / (raw @ self._aperture_sums))[:, None]
-
-    @cached_property
-    def _aperture_sums(self) -> np.ndarray:
-        """Sum of each function within the aperture, averaged over the positions of the centre within a pixel."""
-        half = int(np.ceil(self.aperture)) + 2
-        v, u = (line.ravel() for line in np.mgrid[-half : half + 1, -half : half + 1].astype(float))
-        steps = (np.arange(4) + 0.5) / 4 - 0.5
-        total = 0.0
-        for phase_x in steps:
-            for phase_y in steps:
-                circle = CircularAperture((half + phase_x, half + phase_y), self.aperture).to_mask(method="exact")
-                overlap = circle.to_image((2 * half + 1, 2 * half + 1)).ravel()
-                total = total + functions(u - phase_x, v - phase_y, self.fwhm) @ overlap
-        return total / 16
-
-    def to_images(self) -> tuple[dict[str, np.ndarray], fits.Header]:
-        """Return the PSF as an array and a header, for a file."""
-        header = fits.Header()
-        header["PSFFWHM"] = (self.fwhm, "scale of the functions, pixels")
-        header["PSFORDER"] = (self.order, "order of the polynomial in position")
-        header["PSFAPER"] = (self.aperture, "aperture in which the PSF sums to 1, pixels")
-        header["PSFNX"], header["PSFNY"] = self.shape[1], self.shape[0]
-        header["PSFCORR"] = (self.correction, "sum within the aperture")
-        header["PSFSTARS"] = (self.n_stars, "stars used")
-        header["PSFCHI2"] = (self.chi2, "median reduced chi2 of the stars")
-        return {"PSF": self.coefficients}, header
-
-    @classmethod
-    def from_images(cls, images: dict[str, np.ndarray], header: fits.Header) -> Psf:
-        """Return the PSF that `to_images` described."""
-        return cls(
-            coefficients=next(iter(images.values())),
-            fwhm=header["PSFFWHM"],
-            shape=(header["PSFNY"], header["PSFNX"]),
-            order=header["PSFORDER"],
-            aperture=header["PSFAPER"],
-            n_stars=header["PSFSTARS"],
-            chi2=header["PSFCHI2"],
-            correction=header["PSFCORR"],
-        )
-
-
-def functions(u: np.ndarray, v: np.ndarray, fwhm: float) -> np.ndarray:
-    """Return the smooth functions of offset that make up a PSF of about that FWHM: (functions,) + shape of `u`."""
-    sigma = fwhm / 2.3548
-    square = u**2 + v**2
-    result = []
-    for scale, degree in WIDTHS:
-        s = scale * sigma
-        bell = np.exp(-square / (2 * s**2)) / s**2
-        p, q = u / s, v / s
-        column = bell
-        for i in range(degree + 1):
-            term = column
-            for _ in range(degree + 1 - i):
-                result.append(term)
-                term = term * q
-            column = column * p
-    for beta in MOFFAT_BETAS:
-        core = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
-        result.append((1 + square / core) ** -beta / core)
-    return np.stack(result)
 
 
 @dataclass(frozen=True)
@@ -144,16 +34,20 @@ class _Stars:
     value: np.ndarray
     variance: np.ndarray
     usable: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
 
     def offsets(self):
-        """Offsets of the pixels from the stars' centres, (n, pixels) each."""
-        return self.u + (self.column - self.x)[:, None], self.v + (self.row - self.y)[:, None]
+        """Offsets of the stamps' columns and rows from the stars' centres, (n, side) each."""
+        half = int(np.sqrt(self.value.shape[1])) // 2
+        line = np.arange(-half, half + 1)
+        return line + (self.column - self.x)[:, None], line + (self.row - self.y)[:, None]
+
+    def model(self, psf: Psf, derivatives: int = 0) -> list[np.ndarray]:
+        """Return `Psf.grid` for the stamps, their pixels in one row."""
+        parts = psf.grid(*self.offsets(), self.x, self.y, derivatives)
+        return [part.reshape(self.value.shape) for part in parts]
 
     def __getitem__(self, chosen) -> _Stars:
-        values = {key: value if key in "uv" else value[chosen] for key, value in vars(self).items()}
-        return _Stars(**values)
+        return _Stars(**{key: value[chosen] for key, value in vars(self).items()})
 
 
 def fit_psf(image, noise, bad, stars, fwhm: float, aperture: float, most: int = 120) -> Psf:
@@ -177,60 +71,139 @@ def fit_psf(image, noise, bad, stars, fwhm: float, aperture: float, most: int = 
     Rejected
         If fewer than 3 stars are left.
     """
+    return fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most)[0]
+
+
+def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=MAX_ORDER) -> tuple[Psf, np.ndarray]:
+    """Return what `fit_psf` does, and the rows of the stars that it rests on.
+
+    The order of the variation over the image, at most `max_order`, is the lowest that predicts stars left out of the
+    fit as well as higher ones do.
+    """
     half = int(np.ceil(max(2.0 * fwhm, aperture + 1)))
     chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), image.shape, most)
     sample = _cut(image, noise, bad, stars[chosen], half)
-    sample = sample[sample.usable.mean(axis=1) > 0.9]
+    whole = sample.usable.mean(axis=1) > 0.9
+    sample, chosen = sample[whole], chosen[whole]
     if len(sample.x) < 3:
         raise Rejected(f"the PSF needs 3 clean stars; there are {len(sample.x)}")
+    order = 0
     for attempt in range(4):
-        order = 0 if len(sample.x) < 15 else 1 if len(sample.x) < 50 else 2
-        psf = _solve(sample, fwhm, image.shape, order, aperture)
+        equations = _equations(sample, fwhm, image.shape, max_order)
+        # Outliers would spoil the choice; the first round has found them.
+        order = _order(equations) if attempt < 2 else min(order, equations.order)
+        psf = Psf(equations.solution(order), fwhm, tuple(image.shape), order, aperture)
         sample, chi2 = _recentre(sample, psf)
         spread_chi2 = 1.4826 * np.median(np.abs(chi2 - np.median(chi2)))
         kept = chi2 < np.median(chi2) + 4 * max(spread_chi2, 0.1 * np.median(chi2))
         if attempt > 1 and kept.all():
             break
         if kept.sum() >= 3:
-            sample, chi2 = sample[kept], chi2[kept]
-    return replace(psf, n_stars=len(sample.x), chi2=float(np.median(chi2)))
+            sample, chi2, chosen = sample[kept], chi2[kept], chosen[kept]
+    return replace(psf, n_stars=len(sample.x), chi2=float(np.median(chi2))), chosen
 
 
 def _cut(image, noise, bad, stars, half) -> _Stars:
     x, y = np.array(stars["x"], float), np.array(stars["y"], float)
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    v, u = (line.ravel().astype(float) for line in np.mgrid[-half : half + 1, -half : half + 1])
-    flat = (len(x), -1)
     local = np.array(stars["background"], float)[:, None] if "background" in stars.colnames else 0.0
+    sample = _stars_at(image, noise, bad, x, y, half)
+    return replace(sample, flux=np.array(stars["flux"], float), value=sample.value - local)
+
+
+def _stars_at(image, noise, bad, x, y, half) -> _Stars:
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    flat = (len(x), (2 * half + 1) ** 2)
     return _Stars(
         x=x,
         y=y,
-        flux=np.array(stars["flux"], float),
+        flux=np.zeros(len(x)),
         column=column,
         row=row,
-        value=stamps(image, column, row, half).reshape(flat).astype(float) - local,
-        variance=stamps(noise, column, row, half, 1.0).reshape(flat).astype(float) ** 2,
+        value=stamps(image, column, row, half).reshape(flat).astype(float),
+        variance=np.maximum(stamps(noise, column, row, half, 1.0).reshape(flat).astype(float) ** 2, 1e-30),
         usable=~stamps(bad, column, row, half, True).reshape(flat),
-        u=u,
-        v=v,
     )
 
 
-def _solve(sample: _Stars, fwhm, shape, order, aperture) -> Psf:
-    """Solve the weighted normal equations of all stars together."""
-    basis = np.ascontiguousarray(np.moveaxis(functions(*sample.offsets(), fwhm), 0, -1))
+@dataclass(frozen=True)
+class _Equations:
+    """Weighted normal equations of the stars, all but the first summed by fold of the cross-validation.
+
+    ``gram`` (stars, functions, functions) and ``right`` (stars, functions) are those of each star, ``terms`` the
+    polynomial at their places; ``matrix`` (folds, terms, functions, terms, functions) and ``vector`` what follows for
+    the coefficients, up to `order`.
+    """
+
+    gram: np.ndarray
+    right: np.ndarray
+    terms: np.ndarray
+    fold: np.ndarray
+    matrix: np.ndarray
+    vector: np.ndarray
+    order: int
+
+    def solution(self, order: int, without: int | None = None) -> np.ndarray:
+        """Return the coefficients (terms, functions) of that order, without the stars of one fold."""
+        count = len(powers(order))
+        folds = [i for i in range(len(self.matrix)) if i != without]
+        matrix, vector = self.matrix[folds].sum(axis=0), self.vector[folds].sum(axis=0)
+        solution = np.zeros((count, vector.shape[1]))
+        solved = np.ones(solution.shape, bool)
+        solved[1:] = VARYING
+        kept = np.flatnonzero(solved)
+        matrix = matrix[:count, :, :count].reshape(solution.size, solution.size)[np.ix_(kept, kept)]
+        scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
+        matrix = matrix / scale / scale[:, None] + 1e-7 * np.eye(len(kept))
+        solution[solved] = np.linalg.solve(matrix, vector[:count][solved] / scale) / scale
+        return solution
+
+    def gain(self, order: int) -> np.ndarray:
+        """Return by how much chi2 of each star falls when the fit without its fold describes it, in free strength."""
+        gain = np.zeros(len(self.terms))
+        for fold in range(len(self.matrix)):
+            out = self.fold == fold
+            weights = self.terms[out, : len(powers(order))] @ self.solution(order, without=fold)
+            light = np.einsum("sf,sf->s", weights, self.right[out])
+            square = np.einsum("sf,sfg,sg->s", weights, self.gram[out], weights, optimize=True)
+            gain[out] = light**2 / np.maximum(square, 1e-30)
+        return gain
+
+
+def _equations(sample: _Stars, fwhm, shape, max_order) -> _Equations:
+    u, v = sample.offsets()
+    basis = np.moveaxis(functions(u[:, None, :], v[:, :, None], fwhm), 0, -1).reshape(*sample.value.shape, -1)
     weight = sample.usable / (sample.variance + (FLOOR * np.maximum(sample.value, 0)) ** 2)
     scaled = basis * (weight * sample.flux[:, None])[..., None]
     gram = np.matmul(np.swapaxes(scaled * sample.flux[:, None, None], 1, 2), basis)
-    right = np.einsum("spn,sp->sn", scaled, sample.value)
+    right = np.matmul(sample.value[:, None, :], scaled)[:, 0]
+    enough = [n for n in range(max_order + 1) if len(sample.x) >= STARS_PER_TERM * len(powers(n))]
+    order = max(enough, default=0)
     terms = design(sample.x, sample.y, shape, order)
-    n = terms.shape[1] * basis.shape[2]
-    matrix = np.einsum("sa,sb,snm->anbm", terms, terms, gram, optimize=True).reshape(n, n)
-    vector = np.einsum("sa,sn->an", terms, right).ravel()
-    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
-    matrix = matrix / scale / scale[:, None] + 1e-7 * np.eye(n)
-    solution = np.linalg.solve(matrix, vector / scale) / scale
-    return Psf(solution.reshape(terms.shape[1], -1), fwhm, tuple(shape), order, aperture)
+    # The stars come cell by cell, so that every fold has some of all the image.
+    folds = FOLDS if order else 1
+    fold = np.arange(len(terms)) % folds
+    matrix, vector = [], []
+    for i in range(folds):
+        own = fold == i
+        products = (terms[own, :, None] * terms[own, None, :]).reshape(own.sum(), -1)
+        size, count = terms.shape[1], basis.shape[2]
+        total = (products.T @ gram[own].reshape(own.sum(), -1)).reshape(size, size, count, count)
+        matrix.append(total.transpose(0, 2, 1, 3))
+        vector.append(terms[own].T @ right[own])
+    return _Equations(gram, right, terms, fold, np.array(matrix), np.array(vector), order)
+
+
+def _order(equations: _Equations) -> int:
+    """Order by cross-validation: each higher one has to predict the stars better by more than the error of that."""
+    best, gain = 0, equations.gain(0) if equations.order else None
+    for order in range(1, equations.order + 1):
+        higher = equations.gain(order)
+        better = higher - gain
+        limit = 5 * np.median(np.abs(better))
+        better = np.clip(better, -limit, limit)
+        if better.mean() > better.std() / np.sqrt(len(better)):
+            best, gain = order, higher
+    return best
 
 
 def _recentre(sample: _Stars, psf: Psf) -> tuple[_Stars, np.ndarray]:
@@ -260,16 +233,12 @@ class PsfFit:
 
 def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True, tolerance=FLOOR) -> PsfFit:
     """Linearised least squares of flux, shift and level for every stamp at once."""
-    u, v = sample.offsets()
-    model = psf.at(u, v, sample.x, sample.y)
-    columns = [model]
-    if with_position:
-        step = 0.05
-        columns.append((psf.at(u - step, v, sample.x, sample.y) - psf.at(u + step, v, sample.x, sample.y)) / (2 * step))
-        columns.append((psf.at(u, v - step, sample.x, sample.y) - psf.at(u, v + step, sample.x, sample.y)) / (2 * step))
+    model, *slopes = sample.model(psf, int(with_position))
+    columns = [model, *(-slope for slope in slopes)]
     if with_background:
         columns.append(np.ones_like(model))
-    matrix = np.stack(columns, axis=-1)
+    matrix = np.stack(columns, axis=-1, dtype=float)
+    model = matrix[..., 0]
     floor = FLOOR * np.abs(sample.flux[:, None] * model)
     weight = sample.usable / (sample.variance + floor**2)
     normal = np.matmul(np.swapaxes(matrix * weight[..., None], 1, 2), matrix)
@@ -342,26 +311,11 @@ def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[
 
 def _difference_stamps(image, sigma, bad, psf, x, y, half) -> _Stars:
     x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
-    half = int(np.ceil(1.5 * psf.fwhm)) if half is None else half
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    v, u = (line.ravel().astype(float) for line in np.mgrid[-half : half + 1, -half : half + 1])
-    flat = (len(x), -1)
-    return _Stars(
-        x=x,
-        y=y,
-        flux=np.zeros(len(x)),
-        column=column,
-        row=row,
-        value=stamps(image, column, row, half).reshape(flat).astype(float),
-        variance=np.maximum(stamps(sigma, column, row, half, 1.0).reshape(flat).astype(float) ** 2, 1e-30),
-        usable=~stamps(bad, column, row, half, True).reshape(flat),
-        u=u,
-        v=v,
-    )
+    return _stars_at(image, sigma, bad, x, y, int(np.ceil(1.5 * psf.fwhm)) if half is None else half)
 
 
 def _without_hidden(result: PsfFit, sample: _Stars, psf: Psf) -> PsfFit:
-    model = np.abs(psf.at(*sample.offsets(), sample.x, sample.y))
+    model = np.abs(sample.model(psf)[0])
     share = np.sum(model * sample.usable, axis=1) / np.maximum(model.sum(axis=1), 1e-30)
     hidden = share < MIN_SHARE
     return replace(

@@ -53,6 +53,19 @@ DETECTIONS = (
         "area": Field(int, "pix2", "pixels above the threshold"),
     }
 )
+PSF_PHOTOMETRY = {
+    "psf_flux": Field(float, "adu", "flux fitted with the PSF, on the scale of flux; NaN where there is no PSF"),
+    "psf_fluxerr": Field(float, "adu", "standard deviation of psf_flux"),
+    "psf_chi2": Field(float, None, "reduced chi2 of the PSF fit"),
+    "psf_dx": Field(float, "pix", "fitted less x; NaN where the position was not fitted"),
+    "psf_dy": Field(float, "pix", "fitted less y; NaN where the position was not fitted"),
+    "spread": Field(float, None, "0 for point sources, positive for extended ones (SPREAD_MODEL)"),
+    "spread_err": Field(float, None, "standard deviation of spread"),
+}
+PSF_MAGNITUDE = {
+    "mag_psf": Field(float, "mag", "magnitude of psf_flux, else like mag_calib"),
+    "mag_psf_err": Field(float, "mag", "standard deviation of mag_psf, without the zero point's own"),
+}
 CANDIDATES = (
     POSITION
     | SKY
@@ -81,6 +94,7 @@ CANDIDATES = (
 )
 SCHEMAS = {
     "detections": DETECTIONS,
+    "psf_photometry": PSF_PHOTOMETRY,
     "catalog": SKY,
     "matches": {
         "object": Field(int, None, "row of the object"),
@@ -101,7 +115,12 @@ SCHEMAS = {
         "contamination": Field(float, None, "light of neighbours in the aperture, relative"),
         "used": Field(bool, None, "took part in the fit"),
     },
-    "objects": DETECTIONS | SKY | MAGNITUDE | {"maglim": Field(float, "mag", "limiting magnitude here")},
+    "objects": DETECTIONS
+    | SKY
+    | MAGNITUDE
+    | {"maglim": Field(float, "mag", "limiting magnitude here")}
+    | PSF_PHOTOMETRY
+    | PSF_MAGNITUDE,
     "candidates": CANDIDATES,
     "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES,
     "images": {

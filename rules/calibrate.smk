@@ -54,6 +54,36 @@ rule detect:
         " --state {output.state:q} --detections {output.detections:q} > {log:q} 2>&1"
 
 
+rule psf:
+    input:
+        previous=rules.detect.output.state,
+        exposure=exposure,
+        mask=rules.inspect.output.mask,
+        inspect=rules.inspect.output.state,
+        detections=rules.detect.output.detections,
+    output:
+        state=f"{IMAGE}/psf.json",
+        psf=f"{IMAGE}/image_psf.fits",
+        photometry=f"{IMAGE}/psf_photometry.fits",
+    log:
+        f"{IMAGE}/logs/psf.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("psf"),
+        code=code("psf"),
+    shell:
+        "nightsift psf --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --exposure {input.exposure:q} --mask {input.mask:q}"
+        " --inspect {input.inspect:q} --detect {input.previous:q} --detections {input.detections:q}"
+        " --state {output.state:q} --psf {output.psf:q} --photometry {output.photometry:q} > {log:q} 2>&1"
+
+
 rule catalog:
     input:
         previous=rules.inspect.output.state,
@@ -110,10 +140,11 @@ rule astrometry:
 
 rule photometry:
     input:
-        previous=rules.astrometry.output.state,
+        previous=[rules.astrometry.output.state, rules.psf.output.state],
         inspect=rules.inspect.output.state,
         detect=rules.detect.output.state,
         detections=rules.detect.output.detections,
+        psf=rules.psf.output.photometry,
         wcs=rules.astrometry.output.wcs,
         catalog=rules.catalog.output.catalog,
     output:
@@ -135,5 +166,5 @@ rule photometry:
     shell:
         "nightsift photometry --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
-        " --detections {input.detections:q} --wcs {input.wcs:q} --catalog {input.catalog:q}"
+        " --detections {input.detections:q} --psf {input.psf:q} --wcs {input.wcs:q} --catalog {input.catalog:q}"
         " --state {output.state:q} --objects {output.objects:q} --calibrators {output.calibrators:q} > {log:q} 2>&1"

@@ -15,6 +15,7 @@ STAGE = Stage(
         "inspect": "facts of inspect",
         "detect": "facts of detect",
         "detections": "detections of detect",
+        "psf": "PSF photometry of psf",
         "wcs": "solution of astrometry",
         "catalog": "stars of catalog",
     },
@@ -27,6 +28,7 @@ def work(job):
     inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
     wcs = read_wcs(job.inputs["wcs"])
     objects, stars = job.read_table("detections"), job.read_table("catalog")
+    objects.add_columns(list(job.read_table("psf").columns.values()))
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
     seeing = Seeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]))

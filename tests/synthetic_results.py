@@ -150,7 +150,7 @@ def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, s
     write(folder / "detect.json", start | {"fwhm": FWHM, "noise": NOISE, "n_objects": len(objects)})
     write(folder / "astrometry.json", start | {"rms": [0.05, 0.06], "order": 2, "n_matches": 60})
     write(folder / "photometry.json", start | photometry_facts(shape, zp))
-    for stage in ("catalog", "template", "subtract"):
+    for stage in ("psf", "catalog", "template", "subtract"):
         write(folder / f"{stage}.json", start)
     write(folder / "status.json", start | (status or {}))
     products.write_images(folder / "mask.fits", {"MASK": mask}, header, PROVENANCE)
@@ -206,7 +206,7 @@ def write_stopped(folder, name, status, stage, reason, **facts):
     folder = Path(folder) / name
     state = {"image": name, "status": status, "stage": stage, "reason": reason, "warnings": [], "stopped": stage}
     products.write_json(folder / "inspect.json", state | facts)
-    for later in ("detect", "catalog", "astrometry", "photometry", "template", "subtract", "status"):
+    for later in ("detect", "psf", "catalog", "astrometry", "photometry", "template", "subtract", "status"):
         products.write_json(folder / f"{later}.json", state)
     for image in ("mask", "wcs", "template", "difference", "psf", "cutouts"):
         products.write_images(folder / f"{image}.fits", {}, None, PROVENANCE)

@@ -191,7 +191,13 @@ def test_the_limit_is_where_the_signal_to_noise_says():
     assert flux / np.sqrt(flux / 2 + 100**2) == pytest.approx(5)
     assert result.maglim_snr == pytest.approx(truth, abs=0.01)
     assert result.maglim_noise == pytest.approx(truth, abs=0.01)
+    objects["psf_flux"], objects["psf_fluxerr"] = 1.01 * objects["flux"], 0.8 * objects["fluxerr"]
+    objects["psf_flux"][:2] = np.nan, -5.0
     table = calibrate(objects, result)
+    assert np.isnan(table["mag_psf"][:2]).all()
+    assert np.isnan(table["mag_psf_err"][:2]).all()
+    np.testing.assert_allclose((table["mag_psf"] - table["mag_calib"])[2:], -2.5 * np.log10(1.01), atol=1e-9)
+    np.testing.assert_allclose((table["mag_psf_err"] / table["mag_calib_err"])[2:], 0.8 / 1.01, rtol=1e-9)
     np.testing.assert_allclose(table["maglim"], truth, atol=0.01)
     np.testing.assert_allclose(table["mag_calib_err"], 1.0857362 * objects["fluxerr"] / objects["flux"], rtol=1e-6)
     np.testing.assert_allclose(table["mag_calib"], ZP - 2.5 * np.log10(objects["flux"]), atol=0.01)

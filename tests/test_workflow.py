@@ -10,7 +10,7 @@ import pytest
 from astropy.table import Table
 from conftest import ROOT, command, digests, snakemake
 
-BEFORE_PHOTOMETRY = {"inspect", "detect", "catalog", "astrometry", "template"}
+BEFORE_PHOTOMETRY = {"inspect", "detect", "psf", "catalog", "astrometry", "template"}
 PER_IMAGE = BEFORE_PHOTOMETRY | {"photometry", "subtract", "transients", "plots"}
 OF_CAMPAIGN = {"sources", "report"}
 

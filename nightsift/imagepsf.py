@@ -1,0 +1,231 @@
+"""Stage `psf`: the PSF of an image, and PSF photometry of its objects beside that in the aperture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from astropy.table import Table
+from scipy.spatial import cKDTree
+
+from nightsift import parameters
+from nightsift.background import background
+from nightsift.detect import HIDDEN
+from nightsift.errors import Rejected
+from nightsift.planes import Flag
+from nightsift.psf import fit_psf_stars
+from nightsift.psfmodel import Psf
+from nightsift.scene import Layers, Scene, photometer, render
+from nightsift.seeing import Seeing
+from nightsift.stamps import crowded, stamps
+from nightsift.tables import PSF_PHOTOMETRY
+
+SPOILT = (
+    Flag.SATURATED
+    | Flag.TRUNCATED
+    | Flag.APERTURE_INCOMPLETE
+    | Flag.FOOTPRINT_MASKED
+    | Flag.APERTURE_MASKED
+    | Flag.OUTLIER
+    | Flag.COSMIC
+)
+MESH = 64
+WIDTH = 0.15  # relative to the stars' width at the same place
+ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within FWHM
+ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
+EXTENDED = 3.0  # standard deviations of `spread` beyond which a star is none
+TIE_SNR, MIN_TIE = 50.0, 5  # S/N of the stars that tie PSF to aperture fluxes, and how many it takes
+
+
+@dataclass(frozen=True)
+class PsfPhotometry:
+    """The PSF of an image and what it says of the objects.
+
+    Attributes
+    ----------
+    psf : Psf or None
+        None where there are too few stars.
+    table : Table
+        Schema ``psf_photometry``, the rows being those of the objects.
+    facts : dict
+        ``n_stars, n_rejected, chi2, order``; ``fwhm, ellipticity`` at the centre and ``fwhm_range, ellipticity_range``
+        over the image; ``aperture_light`` (share of the PSF's light within 2 FWHM that is in the aperture),
+        ``aperture_ratio`` (aperture over PSF flux of the stars, divided out) and ``aperture_scatter`` of it;
+        ``residual`` (rms of the stars' mean residual, relative to the peak).
+    warnings : tuple of str
+    """
+
+    psf: Psf | None
+    table: Table
+    facts: dict
+    warnings: tuple[str, ...] = ()
+
+
+def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float, params: parameters.Psf):
+    """Fit the PSF of an image to its clean stars, and all objects with it.
+
+    Parameters
+    ----------
+    data : 2-D float32 array
+        Image, ADU.
+    mask : 2-D integer array
+        `nightsift.planes.Mask` bits.
+    gain : float or None
+        e-/ADU.
+    objects : Table
+        Schema ``detections``.
+    seeing : Seeing
+    aperture : float
+        Radius of the calibration aperture, pixels.
+    params : parameters.Psf
+
+    Returns
+    -------
+    PsfPhotometry
+        NaN throughout where the PSF could not be fitted.
+    """
+    sky = background(data, mask != 0, MESH)
+    image = np.where((mask & int(HIDDEN)) != 0, 0, data - sky.level).astype(np.float32)
+    layers = Layers(image, sky.noise, mask != 0, gain)
+    objects = objects.copy()
+    objects["level_err"] = _level_error(objects, sky.noise, aperture)
+    try:
+        psf, used, tried, clean = _psf(layers, objects, seeing, aperture, params)
+    except Rejected as reason:
+        table = Table({name: np.full(len(objects), np.nan) for name in PSF_PHOTOMETRY})
+        return PsfPhotometry(None, table, {"n_stars": 0}, (f"no PSF photometry: {reason}",))
+    scene = photometer(layers, psf, objects)
+    residual = _residual(clean, layers.noise, psf, scene, used)
+    spread_err = np.hypot(scene.spread_err, _excess(scene.spread[used], scene.spread_err[used]))
+    psf, scene, tie = _tied(psf, scene, objects, spread_err)
+    table = Table(
+        {
+            "psf_flux": scene.flux,
+            "psf_fluxerr": scene.fluxerr,
+            "psf_chi2": scene.chi2,
+            "psf_dx": np.where(scene.free, scene.x - objects["x"], np.nan),
+            "psf_dy": np.where(scene.free, scene.y - objects["y"], np.nan),
+            "spread": scene.spread,
+            "spread_err": spread_err,
+        }
+    )
+    facts = {"n_stars": psf.n_stars, "n_rejected": tried - psf.n_stars, "chi2": psf.chi2, "order": psf.order}
+    return PsfPhotometry(psf, table, facts | _shape(psf) | tie | {"residual": residual})
+
+
+def _level_error(objects: Table, noise, aperture: float) -> np.ndarray:
+    """Error of the background beneath each object: what its aperture's error holds beside the noise of the pixels."""
+    area = np.pi * aperture**2
+    at = noise[_pixels(objects["y"], noise.shape[0]), _pixels(objects["x"], noise.shape[1])]
+    return np.sqrt(np.maximum(np.asarray(objects["bgerr"]) ** 2 - area * at.astype(float) ** 2, 0)) / area
+
+
+def _pixels(position, side: int) -> np.ndarray:
+    return np.clip(np.rint(position).astype(int), 0, side - 1)
+
+
+def _psf(layers: Layers, objects: Table, seeing: Seeing, aperture: float, params):
+    """Return the PSF, the rows of its stars, how many were tried, and the image without the stars' neighbours.
+
+    Fitted twice: first to stars as they are, then to those that look like it, without the light of their neighbours.
+    """
+    rows = _candidates(objects, seeing, params.min_snr)
+    limits = (seeing.fwhm, aperture, params.max_stars, params.max_order)
+    psf, used = fit_psf_stars(layers.image, layers.noise, layers.bad, objects[rows], *limits)
+    tried, used = min(len(rows), params.max_stars), rows[used]
+    if psf.n_stars >= params.min_stars:
+        near = _near(objects, used, 6 * seeing.fwhm)
+        scene = photometer(layers, psf, objects[near])
+        star = np.isin(near, used)
+        pull = scene.spread / np.hypot(scene.spread_err, _excess(scene.spread[star], scene.spread_err[star]))
+        others = ~star & np.isfinite(scene.flux)
+        light = render(psf, scene.x[others], scene.y[others], scene.flux[others], layers.image.shape)
+        clean = layers.image - light
+        like = near[star & (np.abs(pull) < EXTENDED)]
+        psf, again = fit_psf_stars(clean, layers.noise, layers.bad, objects[like], *limits)
+        used = like[again]
+    if psf.n_stars < params.min_stars:
+        raise Rejected(f"{psf.n_stars} clean stars, fewer than {params.min_stars}")
+    return psf, used, tried, clean
+
+
+def _candidates(objects: Table, seeing: Seeing, min_snr: float) -> np.ndarray:
+    """Rows of the objects as wide as stars, unharmed; those with neighbours only where there are not enough others."""
+    x, y, flux = (np.asarray(objects[name], float) for name in ("x", "y", "flux"))
+    flags = np.asarray(objects["flags"])
+    width = np.asarray(objects["fwhm"], float) / seeing.at(x, y)
+    good = ((flags & int(SPOILT)) == 0) & (np.abs(width - 1) < WIDTH) & (np.asarray(objects["snr"]) > min_snr)
+    alone = good & ((flags & int(Flag.CROWDED | Flag.DEBLENDED)) == 0)
+    alone &= ~crowded(x, y, flux, ALONE[0] * seeing.fwhm, ALONE[1])
+    return np.flatnonzero(alone if alone.sum() >= ENOUGH else good)
+
+
+def _near(objects: Table, rows, radius: float) -> np.ndarray:
+    """Rows of the objects within a radius of some, these included."""
+    places = np.column_stack([objects["x"], objects["y"]])
+    distance, _ = cKDTree(places[rows]).query(places, distance_upper_bound=radius)
+    return np.flatnonzero(np.isfinite(distance))
+
+
+def _excess(values, errors) -> float:
+    """Scatter of values about 0 beyond what their errors make, robustly."""
+    values, errors = values[np.isfinite(values)], errors[np.isfinite(values)]
+    if not len(values):
+        return 0.0
+    return float(np.sqrt(max((1.4826 * np.median(np.abs(values))) ** 2 - np.median(errors**2), 0)))
+
+
+def _tied(psf: Psf, scene: Scene, objects: Table, spread_err) -> tuple[Psf, Scene, dict]:
+    """Put the fluxes on the scale of the aperture's as stars without neighbours have it, where these are enough."""
+    flux, snr = np.asarray(objects["flux"], float), np.asarray(objects["snr"], float)
+    quiet = (np.asarray(objects["flags"]) == 0) & (np.abs(scene.spread) < EXTENDED * spread_err) & (flux > 0)
+    bright = quiet & (snr > TIE_SNR)
+    chosen = bright if bright.sum() >= MIN_TIE else quiet
+    ratio = flux[chosen] / scene.flux[chosen]
+    center = np.median(ratio) if len(ratio) else np.nan
+    scatter = 1.4826 * np.median(np.abs(ratio - center)) if len(ratio) else np.nan
+    facts = {"aperture_ratio": float(center), "aperture_scatter": float(scatter)}
+    factor = center if len(ratio) >= MIN_TIE and 0.8 < center < 1.25 else 1.0
+    scaled = replace(scene, flux=scene.flux * factor, fluxerr=scene.fluxerr * factor)
+    return replace(psf, correction=psf.correction / factor), scaled, facts
+
+
+def _residual(clean, noise, psf: Psf, scene: Scene, used) -> float:
+    """Rms, relative to the peak, of what the mean star has left within 1.5 FWHM."""
+    half = int(np.ceil(1.5 * psf.fwhm))
+    x, y, flux = scene.x[used], scene.y[used], scene.flux[used]
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    line = np.arange(-half, half + 1)
+    model = psf.grid(line + (column - x)[:, None], line + (row - y)[:, None], x, y)[0]
+    weight = (flux / stamps(noise, column, row, 0, 1.0)[:, 0, 0]) ** 2
+    left = stamps(clean, column, row, half) / flux[:, None, None] - model
+    left = left - np.median(left, axis=(1, 2), keepdims=True)
+    mean = np.average(left, axis=0, weights=np.minimum(weight, 10 * np.median(weight)))
+    return float(np.sqrt(np.mean(mean**2)) / np.mean(model.max(axis=(1, 2))))
+
+
+def _shape(psf: Psf) -> dict:
+    """FWHM and ellipticity at the centre and their range over the image, and the light in the aperture."""
+    rows, columns = psf.shape
+    across, down = np.linspace(0, columns - 1, 5), np.linspace(0, rows - 1, 5)
+    x, y = (part.ravel() for part in np.meshgrid(across, down))
+    step = psf.fwhm / 20
+    line = np.broadcast_to(np.arange(-25, 26) * step, (len(x), 51))
+    values = psf.grid(line, line, x, y)[0]
+    above = values > values.max(axis=(1, 2), keepdims=True) / 2
+    fwhm = 2 * np.sqrt(above.sum(axis=(1, 2)) / np.pi) * step
+    u, v = np.meshgrid(line[0], line[0])
+    count = above.sum(axis=(1, 2))
+    moments = [np.sum(above * part, axis=(1, 2)) / count for part in (u, v, u * u, v * v, u * v)]
+    xx, yy, xy = moments[2] - moments[0] ** 2, moments[3] - moments[1] ** 2, moments[4] - moments[0] * moments[1]
+    root = np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    ellipticity = 1 - np.sqrt(((xx + yy) / 2 - root) / ((xx + yy) / 2 + root))
+    half = int(np.ceil(2 * psf.fwhm))
+    middle, light = len(x) // 2, psf.stamp(columns / 2, rows / 2, half).sum()
+    return {
+        "fwhm": float(fwhm[middle]),
+        "fwhm_range": (float(fwhm.min()), float(fwhm.max())),
+        "ellipticity": float(ellipticity[middle]),
+        "ellipticity_range": (float(ellipticity.min()), float(ellipticity.max())),
+        "aperture_light": float(psf.correction / light),
+    }

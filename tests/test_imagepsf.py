@@ -1,0 +1,153 @@
+"""The stage from pixels to PSF fluxes, on rendered fields with detections of their own."""
+
+import numpy as np
+import pytest
+from photutils.aperture import CircularAperture
+
+from nightsift import parameters
+from nightsift.detect import detect
+from nightsift.imagepsf import image_psf
+from nightsift.planes import Mask
+from nightsift.simulate_pixels import Psf as Truth
+from nightsift.simulate_pixels import render_points
+from nightsift.tables import checked
+
+SIZE, GAIN, SKY, READ = 500, 2.0, 400.0, 4.0
+NOISE = np.hypot(np.sqrt(SKY / GAIN), READ)
+PARAMS = parameters.Psf()
+
+
+def truth(vary=0.0):
+    return Truth(3.2, 3.0, 0.06, -0.04, (vary, -0.5 * vary, 0.0), (vary, vary))
+
+
+def picture(seed, count=250, vary=0.0, spoil=None):
+    """Return an image, its mask, the detections, and what was put in."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0, SIZE, (2, count))
+    flux = 15 * NOISE * 7 * np.minimum((1 - rng.random(count)) ** -1.0, 100)
+    light = np.zeros((SIZE, SIZE), np.float32)
+    render_points(light, x, y, flux, truth(vary), 0.01)
+    if spoil:
+        spoil(rng, light, x, y, flux)
+    image = rng.poisson((light + SKY) * GAIN) / GAIN + rng.normal(0, READ, light.shape)
+    mask = np.zeros(light.shape, np.int32)
+    mask[100:103, 200:260] = int(Mask.BADLINE)
+    image = image.astype(np.float32)
+    return image, mask, detect(image, mask, GAIN, parameters.Detect()), (x, y, flux)
+
+
+def stage(image, mask, found, gain=GAIN, params=PARAMS):
+    return image_psf(image, mask, gain, found.objects, found.seeing, found.aperture, params)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    made = picture(1)
+    return *made, stage(*made[:3])
+
+
+def test_stars_have_the_same_flux_in_the_psf_and_in_the_aperture(plain):
+    objects, result = plain[2].objects, plain[4]
+    quiet = (objects["flags"] == 0) & (objects["snr"] > 50)
+    assert quiet.sum() > 20
+    ratio = np.asarray(result.table["psf_flux"] / objects["flux"])[quiet]
+    assert np.median(ratio) == pytest.approx(1, abs=0.002)
+    assert result.facts["aperture_ratio"] == pytest.approx(1, abs=0.01)
+    assert result.facts["aperture_scatter"] < 0.02
+    faint = (objects["flags"] == 0) & (objects["snr"] < 20)
+    assert np.median(result.table["psf_fluxerr"][faint] / objects["fluxerr"][faint]) < 0.9
+
+
+def test_rows_are_those_of_the_detections(plain):
+    objects, result = plain[2].objects, plain[4]
+    assert len(checked(result.table, "psf_photometry")) == len(objects)
+    assert np.nanmedian(np.abs(result.table["psf_flux"] / objects["flux"] - 1)) < 0.1
+    assert np.isfinite(result.table["psf_flux"]).mean() > 0.98
+    assert np.nanmedian(np.hypot(result.table["psf_dx"], result.table["psf_dy"])) < 0.1
+
+
+def test_fluxes_of_detected_stars_have_honest_errors(plain):
+    (x, y, flux), result, objects = plain[3], plain[4], plain[2].objects
+    distance = np.hypot(objects["x"][:, None] - x, objects["y"][:, None] - y)
+    star = distance.argmin(axis=1)
+    alone = (np.sort(distance, axis=1)[:, 1] > 12) & (distance.min(axis=1) < 1) & (objects["flags"] == 0)
+    psf = result.psf
+    stamp = np.zeros((SIZE, SIZE), np.float32)
+    render_points(stamp, np.array([250.2]), np.array([250.4]), np.array([1.0]), truth(), 1e-7)
+    light = CircularAperture((250.2, 250.4), psf.aperture).do_photometry(stamp)[0][0]
+    pull = (np.asarray(result.table["psf_flux"]) - flux[star] * light) / np.asarray(result.table["psf_fluxerr"])
+    assert alone.sum() > 60
+    assert abs(np.median(pull[alone])) < 0.4
+    assert 1.4826 * np.median(np.abs(pull[alone] - np.median(pull[alone]))) == pytest.approx(1, abs=0.25)
+    pull = np.asarray(result.table["spread"] / result.table["spread_err"])[alone]
+    assert abs(np.median(pull)) < 0.4
+    assert 1.4826 * np.median(np.abs(pull)) == pytest.approx(1, abs=0.3)
+
+
+def test_facts_describe_the_psf(plain):
+    facts, psf = plain[4].facts, plain[4].psf
+    assert facts["order"] == psf.order == 0
+    assert facts["n_stars"] == psf.n_stars > 25
+    assert facts["n_rejected"] >= 0
+    assert facts["chi2"] == pytest.approx(1, abs=0.2)
+    assert facts["fwhm"] == pytest.approx(3.28, abs=0.06)  # with the pixel, which adds 0.08
+    assert facts["ellipticity"] == pytest.approx(0.07, abs=0.02)
+    assert facts["residual"] < 0.01
+    assert 0.7 < facts["aperture_light"] < 0.9
+
+
+def test_the_order_follows_the_evidence():
+    image, mask, found, _ = picture(2, vary=0.1)
+    result = stage(image, mask, found)
+    assert result.psf.order >= 1
+    low, high = result.facts["fwhm_range"]
+    assert high - low == pytest.approx(0.3 * 3.2, rel=0.25)
+    objects = found.objects
+    quiet = np.flatnonzero((objects["flags"] == 0) & (objects["snr"] > 40))
+    ratio = np.asarray(result.table["psf_flux"] / objects["flux"])[quiet]
+    left = np.asarray(objects["x"])[quiet] < SIZE / 2
+    assert np.median(ratio[left]) == pytest.approx(np.median(ratio[~left]), abs=0.006)
+    rigid = stage(image, mask, found, params=parameters.Psf(max_order=0))
+    assert rigid.psf.order == 0
+    assert rigid.facts["aperture_scatter"] > 1.5 * result.facts["aperture_scatter"]
+    orders = [stage(*picture(seed)[:3]).psf.order for seed in (3, 4, 5)]
+    assert sum(orders) <= 1
+
+
+def test_blends_galaxies_and_hot_pixels_do_not_shape_it(plain):
+    def spoil(rng, light, x, y, flux):
+        wide = Truth(3.9, 3.0, 0.3, 0.1, (0.0, 0.0, 0.0), (0.0, 0.0))
+        render_points(light, *rng.uniform(0, SIZE, (2, 60)), rng.uniform(5e3, 4e4, 60), wide, 0.01)
+        bright = np.argsort(-flux)[:40:2]
+        render_points(light, x[bright] + 3.0, y[bright] + 2.0, 0.4 * flux[bright], truth(), 0.01)
+        column, row = rng.integers(20, SIZE - 20, (2, 8))
+        light[row, column] += 5e3
+
+    image, mask, found, _ = picture(6, spoil=spoil)
+    result = stage(image, mask, found)
+    clean = plain[4].facts
+    assert result.facts["fwhm"] == pytest.approx(clean["fwhm"], rel=0.02)
+    assert result.facts["ellipticity"] == pytest.approx(clean["ellipticity"], abs=0.03)
+    assert result.facts["residual"] < 0.012
+
+
+def test_too_few_stars_leave_the_image_in_peace(plain):
+    image, mask, found, *_ = plain
+    result = stage(image, mask, found, params=parameters.Psf(min_snr=1e5))
+    assert result.psf is None
+    assert result.facts == {"n_stars": 0}
+    assert "no PSF photometry: the PSF needs 3 clean stars; there are 0" in result.warnings[0]
+    assert len(checked(result.table, "psf_photometry")) == len(found.objects)
+    assert all(np.isnan(result.table[name]).all() for name in result.table.colnames)
+    many = stage(image, mask, found, params=parameters.Psf(min_stars=1000))
+    assert many.psf is None
+    assert "fewer than 1000" in many.warnings[0]
+
+
+def test_an_unknown_gain_is_no_obstacle(plain):
+    image, mask, found, *_ = plain
+    result = stage(image, mask, found, gain=None)
+    ratio = result.table["psf_fluxerr"] / plain[4].table["psf_fluxerr"]
+    assert np.nanmax(ratio) < 1.05
+    assert np.nanmin(ratio) < 0.9
