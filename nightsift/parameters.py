@@ -139,17 +139,27 @@ class Subtract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transients:
-    """Find, measure and vet what the difference holds."""
+class Fakes:
+    """Put fakes into the image and find them again: how complete it is, and what real and bogus look like in it."""
 
-    threshold: float = option(5.0, "S/N above which the difference is searched", exclusiveMinimum=0)
+    density: float = option(150.0, "fakes a megapixel; 0 for none", minimum=0)
+    most: int = option(600, "fakes in an image, at most", minimum=1)
+    seed: int = option(0, "of all that is random here, together with the image's name", minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transients:
+    """Find and measure what the difference holds, and tell real from bogus."""
+
+    threshold: float | None = option(
+        None, "S/N from which on there are candidates; by default what false_alarms asks for", exclusiveMinimum=0
+    )
+    false_alarms: float = option(0.05, "peaks of one sign that noise alone may make in a megapixel", exclusiveMinimum=0)
+    min_score: float = option(0.5, "score from which on a candidate is real", minimum=0, maximum=1)
     negative: bool = option(True, "search for what has faded, too")
     max_masked: float = option(0.5, "largest masked fraction of a candidate's PSF", minimum=0, maximum=1)
-    max_chi2: float = option(
-        6.0, "largest reduced chi2 of the PSF fit, an error of the PSF of 8 per cent allowed", exclusiveMinimum=0
-    )
     residual: float = option(
-        0.05, "residual of a template star, relative to it, that passes for a subtraction error", minimum=0
+        0.03, "change of a template star, relative to it, that passes for a subtraction error", minimum=0
     )
     cutout: int = option(41, "side of the cutouts, in pixels", minimum=11)
 
@@ -180,6 +190,7 @@ STAGES = {
     "photometry": Photometry,
     "template": Template,
     "subtract": Subtract,
+    "fakes": Fakes,
     "transients": Transients,
     "sources": Sources,
     "report": Report,

@@ -14,6 +14,7 @@ from nightsift.background import background
 from nightsift.convolve import Bank
 from nightsift.delta import delta
 from nightsift.errors import Rejected
+from nightsift.halo import Halo, remove_halos
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matchedfilter import MatchedFilter, Noise
 from nightsift.matching import MIN_STAMPS, alard_lupton
@@ -334,11 +335,20 @@ class _Planes:
     correlation: float
 
 
-def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, scatter: float, fwhm: float) -> _Planes:
+@dataclass(frozen=True)
+class _Left:
+    """What the subtraction may leave: of a star's core relative to its light, and around it."""
+
+    scatter: float
+    halo: Halo
+    fwhm: float
+
+
+def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, left: _Left) -> _Planes:
     """Work out noise and S/N, a tile at a time."""
     shape = raw.data.shape
     # Rings and dipoles of a star reach as far as its own core is wide.
-    wide = 2 * int(np.rint(0.4 * fwhm)) + 1
+    wide = 2 * int(np.rint(0.4 * left.fwhm)) + 1
     half = raw.kernel.shape[0] // 2
     margin = 2 * half + stamp.shape[0] // 2 + max(wide // 2, 1)
     most = largest(shape, margin)
@@ -360,7 +370,7 @@ def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, scatt
         variance = next(smear(smoothed))
         variance += white
         light = ndimage.maximum_filter(np.maximum(model, 0), wide)
-        light *= scatter
+        light = np.hypot(left.scatter * light, left.halo.left(*around))
         found = point(raw.data[around], usable[around], variance, Noise(white, smoothed, raw.kernel, light))
         np.sqrt(variance[inside], out=sigma[own])
         snr[own] = found.snr[inside]
@@ -378,8 +388,11 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     data, model = raw.data, raw.model
     data -= background(data, ~usable, MESH).level
     data[~np.isfinite(data)] = 0
+    few = (slice(None, None, 8), slice(None, None, 8))
+    noise = float(np.median(np.hypot(raw.white[few], raw.smoothed[few] * raw.kernel.sum()) * raw.factor(*few)))
+    halo = remove_halos(data, model, noise, usable, psf.fwhm)
     stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
-    found = _significance(raw, usable, exposure.gain, stamp, ratio.scatter, psf.fwhm)
+    found = _significance(raw, usable, exposure.gain, stamp, _Left(ratio.scatter, halo, psf.fwhm))
     sigma, snr = found.sigma, found.snr
     quiet = _quiet(usable, model, sigma, snr, psf.fwhm)
     # What is left of the background is taken out of the difference and of its S/N alike.
@@ -413,6 +426,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
         "psf_chi2": psf.chi2,
         "psf_stars": psf.n_stars,
         "coverage": float(usable.mean()),
+        "halos": len(halo.x),
     }
     return Difference(data, sigma, snr, mask, model, psf, facts, warnings)
 

@@ -66,6 +66,28 @@ PSF_MAGNITUDE = {
     "mag_psf": Field(float, "mag", "magnitude of psf_flux, else like mag_calib"),
     "mag_psf_err": Field(float, "mag", "standard deviation of mag_psf, without the zero point's own"),
 }
+MEASURES = {
+    "bgerr": Field(float, "adu", "part of fluxerr that is there without the source"),
+    "chi2": Field(float, None, "reduced chi2 of the PSF fit"),
+    "masked": Field(float, None, "share of the PSF that falls on masked pixels"),
+    "sharpness": Field(float, None, "contrast of the core over that of the PSF; 1 = like the PSF"),
+    "sharpness_err": Field(float, None, "standard deviation of sharpness"),
+    "cosmic": Field(float, None, "S/N of the brightest pixel over that of a point source; large for cosmic rays"),
+    "trail": Field(float, None, "light along the best straight line away from it, relative to its own"),
+    "pedestal": Field(float, None, "share of the flux that the level of the surroundings makes up"),
+    "around": Field(float, None, "rms of the S/N map from 2 to 4 FWHM"),
+    "negative": Field(float, None, "share of the light within 1.5 FWHM that has the other sign"),
+    "dipole": Field(float, None, "S/N of the strongest opposite extreme within 2 FWHM over its own"),
+    "dipole_ratio": Field(float, None, "flux ratio of two opposite PSFs fitted together"),
+    "dipole_separation": Field(float, "pix", "distance of that extreme"),
+    "dipole_angle": Field(float, "deg", "direction of that extreme, from x towards y"),
+    "shifted": Field(float, None, "share of the signal that a small shift of the template explains"),
+    "template_flux": Field(float, "adu", "flux of the template at this position, on the image's scale"),
+    "template_distance": Field(float, "pix", "distance to the nearest template source"),
+    "expected": Field(float, "adu", "residual that the subtraction may leave of the template here"),
+    "neighbour": Field(float, "adu", "flux of the brightest template light within 6 FWHM, taken for a point source"),
+    "beside": Field(float, "adu", "flux of the brightest saturated object within 5 FWHM"),
+}
 CANDIDATES = (
     POSITION
     | SKY
@@ -75,20 +97,11 @@ CANDIDATES = (
         "image": Field(str, None, "image in which it was found"),
         "mjd": Field(float, "d", "mid-exposure, UTC"),
         "filter": Field(str, None, "filter of the image"),
-        "score": Field(float, None, "0 (bogus) to 1 (real)"),
-        "is_real": Field(bool, None, "nothing speaks against it"),
+        "score": Field(float, None, "probability of being real"),
+        "is_real": Field(bool, None, "the score is high and no fact speaks against it"),
         "reasons": Field(str, None, "why it was set aside, comma separated"),
         "label": Field(str, None, "what it is: new, variable, faded, ..."),
-        "chi2": Field(float, None, "reduced chi2 of the PSF fit"),
-        "sharpness": Field(float, None, "flux in the core over that of the PSF; 1 = like the PSF"),
-        "sharpness_err": Field(float, None, "standard deviation of sharpness"),
-        "trail": Field(float, None, "S/N along the best straight line away from it, relative to its own"),
-        "pedestal": Field(float, None, "share of the flux that the level of the surroundings makes up"),
-        "negative": Field(float, None, "share of the light within 1.5 FWHM that is negative"),
-        "dipole": Field(float, None, "S/N of the best dipole over that of the point source"),
-        "masked": Field(float, None, "share of the PSF that falls on masked pixels"),
-        "template_flux": Field(float, "adu", "flux of the template at this position, on the image's scale"),
-        "template_distance": Field(float, "pix", "distance to the nearest template source"),
+        **MEASURES,
         "maglim": Field(float, "mag", "limiting magnitude here"),
     }
 )
@@ -122,6 +135,18 @@ SCHEMAS = {
     | PSF_PHOTOMETRY
     | PSF_MAGNITUDE,
     "candidates": CANDIDATES,
+    "fakes": {
+        "kind": Field(str, None, "sky, host or star (beside one): a fake; hit, shift, negative: bogus"),
+        "true_x": Field(float, "pix", "column where it was put"),
+        "true_y": Field(float, "pix", "row where it was put"),
+        "true_flux": Field(float, "adu", "flux that was put in"),
+        "true_snr": Field(float, None, "that flux over its error in the difference, without its own photons"),
+        "found": Field(bool, None, "there is a peak above the threshold"),
+        "facts": Field(str, None, "what speaks against it whatever it looks like, comma separated"),
+        **POSITION,
+        **{name: field for name, field in FLUX.items() if name != "flags"},
+        **MEASURES,
+    },
     "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES,
     "images": {
         "image": Field(str, None, "name of the image"),

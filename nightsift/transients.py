@@ -1,4 +1,4 @@
-"""Stage `transients`: find point sources in a difference, measure them, and say what speaks against each."""
+"""Stage `transients`: find point sources in a difference, measure them, and say which are real."""
 
 from __future__ import annotations
 
@@ -7,49 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table, vstack
 from scipy import ndimage
+from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
+from nightsift.measure import Search, measure
 from nightsift.planes import Flag, Mask
-from nightsift.psf import Psf, fitted, forced
+from nightsift.realbogus import Model, features
 from nightsift.stamps import stamps
+from nightsift.trails import Trail, find_trails
 
 BESIDE = 0.02  # of the light of a saturated star: what its wings and spikes may leave around it
 SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no proof of new light
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched.
-
-    Attributes
-    ----------
-    difference, sigma, snr : 2-D float32 arrays
-        Difference, standard deviation of its pixels (ADU), S/N map.
-    mask : 2-D integer array
-        `nightsift.planes.Mask` bits.
-    model : 2-D float32 array
-        The template as it was subtracted, ADU of the image.
-    saturated : 2-D bool array
-        Pixels of the image at or above saturation, without the margin that the mask keeps around them.
-    psf : Psf
-        Of the difference.
-    noise : float
-        Factor from the error of a PSF fit with white noise to the true one.
-    residual, mismatch : float
-        What the subtraction leaves of a star relative to its light: in all, and pixel by pixel in the core.
-    """
-
-    difference: np.ndarray
-    sigma: np.ndarray
-    snr: np.ndarray
-    mask: np.ndarray
-    model: np.ndarray
-    saturated: np.ndarray
-    psf: Psf
-    noise: float
-    residual: float
-    mismatch: float
+UNTRIED = 0.5  # score of what the model has never seen
+GROWN = 0.3  # of its light in the template: what a saturated core must have gained, measured as it is by its wings
+STANDS_OUT = 4.0  # times the S/N of a trail: a source that is not a piece of it
+PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
 
 @dataclass(frozen=True)
@@ -60,41 +33,106 @@ class Transients:
     ----------
     candidates : Table
         Measurements by pixel position (schema ``candidates`` without the sky, magnitudes and image).
+    threshold : float
+        S/N from which on there are candidates.
+    trails : tuple of Trail
     warnings : tuple of str
     """
 
     candidates: Table
+    threshold: float
+    trails: tuple[Trail, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def transients(search: Search, objects: Table, params: parameters.Transients) -> Transients:
-    """Find, measure and vet.
+def transients(search: Search, objects: Table, model: Model, params: parameters.Transients) -> Transients:
+    """Find, measure, score and vet.
 
     Parameters
     ----------
     search : Search
     objects : Table
         Objects of the image (schema ``objects``), for their flags and the brightness of neighbours.
+    model : Model
+        Tells real from bogus.
     params : parameters.Transients
     """
-    x, y, sign = peaks(search.snr, params.threshold, search.psf.fwhm)
+    threshold = params.threshold or noise_threshold(search.psf.fwhm, params.false_alarms)
+    table, trails = find(search, objects, threshold, params)
+    score = model.score(features(table, search.psf.fwhm))
+    burnt = np.asarray(table["burnt"], bool)
+    table["score"] = np.where(burnt, UNTRIED, score)
+    table.remove_column("burnt")
+    vetted(table, search.psf.fwhm, params.min_score)
+    order = np.lexsort((-np.abs(table["snr"]), ~np.asarray(table["is_real"], bool)))
+    warnings = tuple(f"a trail crosses the image at {np.degrees(trail.angle) - 90:.0f} degrees" for trail in trails)
+    return Transients(table[order], threshold, tuple(trails), warnings)
+
+
+def noise_threshold(fwhm: float, false_alarms: float) -> float:
+    """Return the S/N above which noise makes so many peaks a megapixel, of one sign.
+
+    Maxima of a Gaussian field of correlation length sigma sqrt(2) (a matched filter's), at high S/N: the density is
+    gamma^2 S exp(-S^2/2) / (2 pi)^(3/2) with gamma^2 = 1 / (2 sigma^2) (Bardeen et al. 1986, ApJ 304, 15, in two
+    dimensions; Adler 1981). Not below 4.
+    """
+    gamma = 2.3548**2 / (2 * max(fwhm, 1.0) ** 2)
+
+    def excess(s):
+        return np.log(1e6 * gamma * s / (2 * np.pi) ** 1.5 / false_alarms) - s**2 / 2
+
+    return max(4.0, brentq(excess, 1.0, 12.0)) if excess(1.0) > 0 else 4.0
+
+
+def find(
+    search: Search, objects: Table, threshold: float, params: parameters.Transients, depth: float = 1.0
+) -> tuple[Table, list[Trail]]:
+    """Find and measure everything above a threshold, and say what is known to be wrong with each.
+
+    Parameters
+    ----------
+    search : Search
+    objects : Table
+    threshold : float
+        S/N.
+    params : parameters.Transients
+    depth : float
+        What lies between this share of the threshold and the threshold is kept, too, as "faint".
+
+    Returns
+    -------
+    Table
+        Measures of `nightsift.measure.measure`, `nightsift.planes.Flag` bits, ``facts`` (reasons to set it aside
+        whatever it looks like, comma separated), ``burnt`` (its core saturates), ``label``.
+    list of Trail
+    """
+    x, y, sign = peaks(search.snr, PEAK_LOSS * depth * threshold, search.psf.fwhm)
     if not params.negative:
         x, y, sign = x[sign > 0], y[sign > 0], sign[sign > 0]
     burnt_x, burnt_y, taken = burnt_cores(search, x, y)
     bad = search.mask != 0
     # The margin of a saturated core is good enough to tell how bright the source must be.
     core = bad & ~((search.mask == int(Mask.SATURATED)) & ~search.saturated)
-    table = vstack([measure(search, x[~taken], y[~taken], bad), measure(search, burnt_x, burnt_y, core)])
+    burnt = objects[(np.asarray(objects["flags"]) & int(Flag.SATURATED)) != 0] if len(objects) else None
+    parts = [measure(search, x[~taken], y[~taken], bad, burnt), measure(search, burnt_x, burnt_y, core, burnt)]
+    table = vstack(parts)
+    table["burnt"] = np.arange(len(table)) >= len(parts[0])
     if len(table):
+        column, row = _pixel(table, search.mask.shape)
+        highest = np.abs(stamps(search.snr, column, row, 1)).max(axis=(1, 2))
+        significance = np.abs(np.nan_to_num(table["flux"] / table["bgerr"], nan=0.0))
+        table = table[(np.maximum(highest, significance) >= depth * threshold) | table["burnt"]]
         table = _without_twins(table, search.psf.fwhm)
-    reasons = vet(table, search, objects, params)
+    trails = find_trails(search.snr, ~bad, search.psf.fwhm)
     table["flags"] |= _flags(table, objects, search)
-    table["is_real"] = [not reason for reason in reasons]
-    table["reasons"] = [", ".join(reason) for reason in reasons] if reasons else np.zeros(0, "U1")
     table["label"] = _labels(table)
-    table["score"] = _score(table, params)
-    order = np.lexsort((-np.abs(table["snr"]), ~np.asarray(table["is_real"], bool)))
-    return Transients(table[order])
+    table["facts"] = _facts(table, search, trails, threshold, params)
+    return table, trails
+
+
+def _pixel(table: Table, shape):
+    column = np.clip(np.rint(table["x"]).astype(int), 0, shape[1] - 1)
+    return column, np.clip(np.rint(table["y"]).astype(int), 0, shape[0] - 1)
 
 
 def peaks(snr: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -150,144 +188,6 @@ def burnt_cores(search: Search, x, y) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.array(centre_x), np.array(centre_y), taken
 
 
-def measure(search: Search, x, y, bad: np.ndarray) -> Table:
-    """Measure point sources at peaks of a difference, without its `bad` pixels (2-D bool array).
-
-    Returns
-    -------
-    Table
-        ``x, y, flux, fluxerr, snr, fwhm, flags, chi2, sharpness, negative, dipole, masked, template_flux,
-        template_distance``.
-    """
-    psf = search.psf
-    if not len(x):
-        names = ("x", "y", "flux", "fluxerr", "snr", "fwhm", "chi2", "sharpness", "negative", "dipole", "masked")
-        more = ("template_flux", "template_distance", "sharpness_err", "pedestal", "trail")
-        table = Table({name: np.zeros(0) for name in (*names, *more)})
-        table["flags"] = np.zeros(0, int)
-        return table
-    sigma = np.hypot(search.sigma, search.mismatch * np.maximum(search.model, 0))
-    fit, px, py = fitted(search.difference, sigma, bad, psf, x, y)
-    plain = forced(search.difference, search.sigma, bad, psf, px, py)
-    template = forced(search.model, search.sigma, np.zeros_like(bad), psf, px, py)
-    half = int(np.ceil(1.5 * psf.fwhm))
-    column, row = np.rint(px).astype(int), np.rint(py).astype(int)
-    values = stamps(search.difference, column, row, half)
-    sigma = stamps(sigma, column, row, half, 1.0)
-    hidden = stamps(bad, column, row, half, True)
-    v, u = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
-    du, dv = u + (column - px)[:, None, None], v + (row - py)[:, None, None]
-    flat = (len(px), -1)
-    model = psf.at(du.reshape(flat), dv.reshape(flat), px, py).reshape(values.shape)
-    fluxerr = plain.fluxerr * search.noise
-    table = Table({"x": px, "y": py, "flux": plain.flux, "fluxerr": fluxerr, "snr": plain.flux / fluxerr})
-    table["chi2"] = fit.chi2
-    table["masked"] = np.sum(model * hidden, axis=(1, 2)) / np.sum(model, axis=(1, 2))
-    signed = values * np.sign(fit.flux)[:, None, None]
-    table["sharpness"], table["sharpness_err"] = _sharpness(signed, sigma, hidden, model, fit.flux)
-    smooth = ndimage.gaussian_filter(np.where(search.mask != 0, 0, search.difference), psf.fwhm / 2.3548)
-    table["trail"] = _trail(smooth, px, py, fit.flux, psf.fwhm, model.max(axis=(1, 2)))
-    table["pedestal"] = _pedestal(search, px, py, fit.flux)
-    table["negative"] = _negative(signed, sigma, hidden, np.hypot(du, dv) <= 1.5 * psf.fwhm)
-    table["dipole"] = _dipole(search.snr, px, py, fit.flux, psf.fwhm)
-    table["fwhm"] = _moment_width(signed, hidden, du, dv, psf.fwhm)
-    table["template_flux"] = template.flux
-    table["template_distance"] = _template_distance(search, px, py)
-    table["flags"] = np.where(np.isfinite(fit.flux), 0, int(Flag.PSF_FAILED))
-    return table
-
-
-def _sharpness(signed, sigma, hidden, model, flux):
-    """Light of the central 3 x 3 pixels above that of the ring around it, relative to the PSF's; and its error."""
-    middle = signed.shape[1] // 2
-    square = np.zeros(signed.shape[1:], bool)
-    square[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
-    ring = np.zeros_like(square)
-    ring[middle - 2 : middle + 3, middle - 2 : middle + 3] = True
-    ring &= ~square
-
-    def contrast(image):
-        inner = np.sum(image * (square & ~hidden), axis=(1, 2)) / np.maximum(np.sum(square & ~hidden, axis=(1, 2)), 1)
-        outer = np.sum(image * (ring & ~hidden), axis=(1, 2)) / np.maximum(np.sum(ring & ~hidden, axis=(1, 2)), 1)
-        return inner - outer
-
-    expected = contrast(model * np.abs(flux)[:, None, None])
-    expected = np.where(np.abs(expected) > 0, expected, np.nan)
-    error = sigma[:, middle, middle] * np.sqrt(1 / square.sum() + 1 / ring.sum())
-    return contrast(signed) / expected, error / np.abs(expected)
-
-
-def _pedestal(search: Search, x, y, flux):
-    """Share of the flux that the level of the surroundings (2 to 4 FWHM) makes up: large on halos and ramps."""
-    fwhm = search.psf.fwhm
-    half = int(np.ceil(4 * fwhm))
-    v, u = np.mgrid[-half : half + 1, -half : half + 1]
-    ring = (np.hypot(u, v) >= 2 * fwhm) & (np.hypot(u, v) <= 4 * fwhm)
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    value = stamps(search.difference, column, row, half)[:, ring]
-    hidden = stamps(search.mask != 0, column, row, half, True)[:, ring]
-    level = np.array([np.median(v[~h]) if (~h).sum() > 20 else 0.0 for v, h in zip(value, hidden, strict=True)])
-    model = search.psf.stamp(search.psf.shape[1] / 2, search.psf.shape[0] / 2, int(np.ceil(1.5 * fwhm)))
-    return np.abs(level) * model.sum() / np.sum(model**2) / np.maximum(np.abs(flux), 1e-30)
-
-
-def _negative(signed, sigma, hidden, near):
-    """Share of the significant light around the position that has the other sign."""
-    counted = near & ~hidden & (np.abs(signed) > 1.5 * sigma)
-    light = np.sum(np.abs(signed), axis=(1, 2), where=counted)
-    other = np.sum(-signed, axis=(1, 2), where=counted & (signed < 0))
-    return other / np.maximum(light, 1e-30)
-
-
-def _dipole(snr, x, y, flux, fwhm):
-    """Highest S/N of the other sign within 2 FWHM, relative to that of the source."""
-    half = int(np.ceil(2 * fwhm))
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    around = stamps(snr, column, row, half) * np.sign(flux)[:, None, None]
-    v, u = np.mgrid[-half : half + 1, -half : half + 1]
-    near = np.hypot(u, v) <= 2 * fwhm
-    return np.maximum(-around[:, near].min(axis=1), 0) / np.maximum(around[:, near].max(axis=1), 1e-3)
-
-
-def _trail(smooth, x, y, flux, fwhm, peak):
-    """Light along the best straight line away from the source, relative to its own: 1 on a trail, 0 on the sky."""
-    reach = np.array([1.75, 2.5, 3.25]) * fwhm
-    angle = np.arange(32) * (2 * np.pi / 32)
-    columns = np.rint(np.asarray(x)[:, None, None] + np.cos(angle)[:, None] * reach).astype(int)
-    rows = np.rint(np.asarray(y)[:, None, None] + np.sin(angle)[:, None] * reach).astype(int)
-    inside = (columns >= 0) & (rows >= 0) & (columns < smooth.shape[1]) & (rows < smooth.shape[0])
-    value = smooth[np.where(inside, rows, 0), np.where(inside, columns, 0)] * np.sign(flux)[:, None, None]
-    value = np.where(inside, value, -np.inf).min(axis=2)
-    own = stamps(smooth, np.rint(x), np.rint(y), 1) * np.sign(flux)[:, None, None]
-    # A masked core has no light of its own; its wings tell how much it is. Smoothing halves the peak.
-    own = np.fmax(own.max(axis=(1, 2)), 0.5 * np.abs(flux) * peak)
-    return np.maximum(value.max(axis=1), 0) / np.maximum(own, 1e-30)
-
-
-def _moment_width(signed, hidden, du, dv, fwhm):
-    """FWHM by the adaptive moments of `nightsift.seeing.widths`, on the difference."""
-    square = du**2 + dv**2
-    value = np.where(hidden, 0, signed)
-    variance = np.full(len(signed), (fwhm / 2.3548) ** 2)
-    with np.errstate(all="ignore"):
-        for _ in range(10):
-            weighted = value * np.exp(-square / (2 * variance[:, None, None]))
-            moment = np.sum(weighted * square, axis=(1, 2)) / np.sum(weighted, axis=(1, 2))
-            variance = np.clip(np.where(moment > 0, moment, np.nan), 0.05, fwhm**2 * 4)
-    return 2.3548 * np.sqrt(variance)
-
-
-def _template_distance(search: Search, x, y):
-    """Distance to the nearest peak of the template that stands 5 sigma above its surroundings; NaN beyond 5 FWHM."""
-    reach = int(np.ceil(5 * search.psf.fwhm))
-    top = (search.model == ndimage.maximum_filter(search.model, 3)) & (search.model > 5 * search.sigma)
-    row, column = np.nonzero(top)
-    if not len(row):
-        return np.full(len(x), np.nan)
-    distance, _ = cKDTree(np.column_stack([column, row])).query(np.column_stack([x, y]), distance_upper_bound=reach)
-    return np.where(np.isfinite(distance), distance, np.nan)
-
-
 def _without_twins(table: Table, fwhm: float) -> Table:
     """Drop the fainter of two positions that the fit has moved together."""
     strength = np.abs(np.nan_to_num(table["snr"], nan=0.0))
@@ -303,46 +203,72 @@ def _without_twins(table: Table, fwhm: float) -> Table:
     return table[keep]
 
 
-def vet(table: Table, search: Search, objects: Table, params: parameters.Transients) -> list[list[str]]:
-    """Return for each candidate what speaks against it."""
+def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, params: parameters.Transients):
+    """Return for each candidate what speaks against it whatever it looks like."""
     if not len(table):
-        return []
-    column = np.clip(np.rint(table["x"]).astype(int), 0, search.mask.shape[1] - 1)
-    row = np.clip(np.rint(table["y"]).astype(int), 0, search.mask.shape[0] - 1)
-    snr = np.abs(np.asarray(table["snr"]))
+        return np.zeros(0, "U1")
+    column, row = _pixel(table, search.mask.shape)
+    significance = np.abs(np.asarray(table["flux"] / table["bgerr"]))
     centre = search.mask[row, column]
     # Light that saturates here and did not in the template has grown: its wings are measured, its core is not.
-    burnt = (centre == int(Mask.SATURATED)) & (snr > SATURATED_SNR)
-    star = np.abs(np.asarray(table["template_flux"]))
-    flux = np.abs(np.asarray(table["flux"]))
+    table["burnt"] = (centre == int(Mask.SATURATED)) & (significance > SATURATED_SNR)
+    burnt = np.asarray(table["burnt"])
+    star, flux = np.asarray(table["template_flux"]), np.asarray(table["flux"])
+    crossed = np.zeros(len(table), bool)
+    for trail in trails:
+        near = trail.distance(table["x"], table["y"]) < trail.width + 0.5 * search.psf.fwhm
+        crossed |= near & (np.sign(flux) == trail.sign) & (significance < STANDS_OUT * trail.height)
     tests = {
-        "faint": ~(snr >= 0.8 * params.threshold),
+        "faint": ~(significance >= threshold),
         "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
         "masked": (np.asarray(table["masked"]) > params.max_masked) & ~burnt,
-        "unlike the PSF": ~(np.asarray(table["chi2"]) < params.max_chi2),
-        "too sharp": np.asarray(table["sharpness"]) > 1.35 + 3 * np.asarray(table["sharpness_err"]),
-        "too flat": np.asarray(table["sharpness"]) < 0.65 - 3 * np.asarray(table["sharpness_err"]),
-        "on a trail": np.asarray(table["trail"]) > 0.4,
-        "on a slope": np.asarray(table["pedestal"]) > 0.4,
-        "dipole": (np.asarray(table["dipole"]) > 0.4) | (np.asarray(table["negative"]) > 0.35),
-        "too wide": (np.asarray(table["fwhm"]) > (1.5 + 4.5 / snr) * search.psf.fwhm) & ~burnt,
-        "too narrow": np.asarray(table["fwhm"]) < (0.6 - 1 / snr) * search.psf.fwhm,
-        "residual of a star": flux < params.residual * star,
-        "beside a saturated star": (flux < BESIDE * _saturated_light(table, objects, search)) & ~burnt,
+        "on a trail": crossed,
+        "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
+        "residual of a star": np.abs(flux) < params.residual * np.abs(star),
+        "beside a saturated star": (np.abs(flux) < BESIDE * np.asarray(table["beside"])) & ~burnt,
+        "saturated": burnt & (flux < GROWN * np.abs(star)),
     }
-    return [[name for name, hit in tests.items() if hit[i]] for i in range(len(table))]
+    return _joined(tests, len(table))
 
 
-def _saturated_light(table: Table, objects: Table, search: Search) -> np.ndarray:
-    """Flux of the brightest saturated object within 5 FWHM of each candidate; 0 where there is none."""
-    result = np.zeros(len(table))
-    bright = objects[(np.asarray(objects["flags"]) & int(Flag.SATURATED)) != 0]
-    if len(bright):
-        tree = cKDTree(np.column_stack([bright["x"], bright["y"]]))
-        near = tree.query_ball_point(np.column_stack([table["x"], table["y"]]), 5 * search.psf.fwhm)
-        flux = np.asarray(bright["flux"])
-        result = np.array([flux[found].max() if found else 0.0 for found in near])
-    return result
+def _joined(tests: dict[str, np.ndarray], number: int) -> np.ndarray:
+    texts = [", ".join(name for name, hit in tests.items() if hit[i]) for i in range(number)]
+    return np.array(texts if texts else [], dtype=str) if texts else np.zeros(0, "U1")
+
+
+def vetted(table: Table, fwhm: float, min_score: float) -> None:
+    """Set ``is_real`` and ``reasons`` of a table with ``facts`` and ``score``, in place; ``facts`` goes.
+
+    The score decides, and what stands out among the measures explains a low one.
+    """
+    facts = np.asarray(table["facts"], str)
+    low = ~(np.asarray(table["score"]) >= min_score)
+    hints = _hints(table, fwhm)
+    table["is_real"] = (facts == "") & ~low
+    why = np.where(hints == "", "unlike a point source", hints)
+    both = [
+        ", ".join(filter(None, (fact, text if bad else ""))) for fact, text, bad in zip(facts, why, low, strict=True)
+    ]
+    table["reasons"] = np.array(both, str) if both else np.zeros(0, "U1")
+    table.remove_column("facts")
+
+
+def _hints(table: Table, fwhm: float) -> np.ndarray:
+    snr = np.maximum(np.abs(np.nan_to_num(table["snr"], nan=1.0)), 1.0)
+    value = {name: np.asarray(table[name], float) for name in table.colnames if table[name].dtype.kind == "f"}
+    tests = {
+        "unlike the PSF": ~(value["chi2"] < 3),
+        "too sharp": (value["sharpness"] > 1.25 + 2 * value["sharpness_err"]) | (value["cosmic"] > 1.7),
+        "too flat": value["sharpness"] < 0.75 - 2 * value["sharpness_err"],
+        "elongated": value["trail"] > 0.4,
+        "on a slope": value["pedestal"] > 0.3,
+        "dipole": (value["dipole"] > 0.4 + 1 / snr) | (value["negative"] > 0.35),
+        "shifted": value["shifted"] > 0.5,
+        "noisy surroundings": value["around"] > 1.6,
+        "too wide": value["fwhm"] > (1.4 + 3 / snr) * fwhm,
+        "too narrow": value["fwhm"] < (0.7 - 1 / snr) * fwhm,
+    }
+    return _joined(tests, len(table))
 
 
 def _flags(table: Table, objects: Table, search: Search):
@@ -368,17 +294,6 @@ def _labels(table: Table) -> np.ndarray:
     known = np.nan_to_num(table["template_distance"], nan=np.inf) < 0.5 * np.nan_to_num(table["fwhm"], nan=3.0)
     brighter = np.asarray(table["flux"]) > 0
     return np.where(~brighter, np.where(known, "faded", "negative"), np.where(known, "variable", "new")).astype("U8")
-
-
-def _score(table: Table, params: parameters.Transients) -> np.ndarray:
-    """Return a rule-based rank between 0 and 1: significance, and likeness to the PSF. It is no probability."""
-    snr = np.abs(np.asarray(table["snr"], float))
-    strength = 1 - np.exp(-((snr / params.threshold) ** 2) / 2)
-    shape = np.exp(-np.maximum(np.asarray(table["chi2"]) - 1, 0) / 4)
-    sharp = np.exp(-((np.asarray(table["sharpness"]) - 1) ** 2) / (2 * (0.3 + 2 / np.maximum(snr, 1)) ** 2))
-    pair = 1 - np.clip(np.asarray(table["dipole"]), 0, 1) / 2
-    score = strength * shape * sharp * pair * (1 - np.clip(np.asarray(table["masked"]), 0, 1))
-    return np.nan_to_num(score, nan=0.0)
 
 
 def cutouts(layers: list[np.ndarray], x, y, side: int) -> np.ndarray:

@@ -48,6 +48,11 @@ def section(stage):
     return json.dumps(CAMPAIGN.config[stage], sort_keys=True)
 
 
+def sections(*stages):
+    """The slices of other stages, as JSON."""
+    return json.dumps({stage: CAMPAIGN.config[stage] for stage in stages}, sort_keys=True)
+
+
 def code(stage):
     """The version of the code that a stage uses."""
     return code_version(BASE / "scripts" / f"{stage}.py")

@@ -1,4 +1,4 @@
-"""From calibrated objects to candidates: template, subtract, transients."""
+"""From calibrated objects to candidates: template, subtract, fakes, transients."""
 
 
 rule template:
@@ -64,9 +64,47 @@ rule subtract:
         " --state {output.state:q} --difference {output.difference:q} --psf {output.psf:q} > {log:q} 2>&1"
 
 
-rule transients:
+rule fakes:
     input:
         previous=rules.subtract.output.state,
+        exposure=exposure,
+        inspect=rules.inspect.output.state,
+        detect=rules.detect.output.state,
+        mask=rules.inspect.output.mask,
+        objects=rules.photometry.output.objects,
+        template=rules.template.output.template,
+        difference=rules.subtract.output.difference,
+        psf=rules.subtract.output.psf,
+        image_psf=rules.psf.output.psf,
+    output:
+        state=f"{IMAGE}/fakes.json",
+        fakes=f"{IMAGE}/fakes.fits",
+    log:
+        f"{IMAGE}/logs/fakes.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("fakes"),
+        extra=sections("inspect", "subtract", "transients"),
+        code=code("fakes"),
+    shell:
+        "nightsift fakes --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --extra {params.extra:q} --previous {input.previous:q} --exposure {input.exposure:q}"
+        " --inspect {input.inspect:q} --detect {input.detect:q} --mask {input.mask:q} --objects {input.objects:q}"
+        " --template {input.template:q} --difference {input.difference:q} --subtract {input.previous:q}"
+        " --psf {input.psf:q} --image_psf {input.image_psf:q}"
+        " --state {output.state:q} --fakes {output.fakes:q} > {log:q} 2>&1"
+
+
+rule transients:
+    input:
+        previous=rules.fakes.output.state,
+        subtract=rules.subtract.output.state,
         exposure=exposure,
         inspect=rules.inspect.output.state,
         photometry=rules.photometry.output.state,
@@ -75,6 +113,7 @@ rule transients:
         psf=rules.subtract.output.psf,
         template=rules.template.output.template,
         wcs=rules.astrometry.output.wcs,
+        fakes=rules.fakes.output.fakes,
     output:
         state=f"{IMAGE}/status.json",
         candidates=f"{IMAGE}/candidates.fits",
@@ -96,6 +135,7 @@ rule transients:
         "nightsift transients --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
         " --photometry {input.photometry:q} --objects {input.objects:q} --difference {input.difference:q}"
-        " --subtract {input.previous:q} --psf {input.psf:q} --template {input.template:q} --wcs {input.wcs:q}"
+        " --subtract {input.subtract:q} --psf {input.psf:q} --template {input.template:q} --wcs {input.wcs:q}"
+        " --fakes {input.fakes:q}"
         " --state {output.state:q} --candidates {output.candidates:q} --everything {output.everything:q}"
         " --cutouts {output.cutouts:q} > {log:q} 2>&1"

@@ -1,15 +1,17 @@
-"""Find, measure and vet what the difference holds."""
+"""Find and measure what the difference holds, and tell real from bogus."""
 
 import numpy as np
 
 from nightsift.background import background
+from nightsift.completeness import completeness
+from nightsift.io.differences import read_search
 from nightsift.io.fits import read_image
 from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.photometry import Photometry
-from nightsift.psf import Psf
+from nightsift.realbogus import Examples, features, train
 from nightsift.template import PAD
-from nightsift.transients import Search, cutouts, transients
+from nightsift.transients import cutouts, transients
 
 STAGE = Stage(
     "transients",
@@ -24,30 +26,23 @@ STAGE = Stage(
         "psf": "PSF of subtract",
         "template": "template on the image's pixels",
         "wcs": "solution of astrometry",
+        "fakes": "fakes of fakes",
     },
     outputs={"candidates": "table:candidates", "everything": "table:candidates", "cutouts": "images"},
 )
+FAKES = ("sky", "host", "star")
+SNR_EDGES = (3, 4, 5, 5.5, 6, 7, 8, 10, 20, 50, 100)
 
 
 def work(job):
     inspected, subtracted = job.facts_of("inspect"), job.facts_of("subtract")
-    layers = job.read_images("difference")[0]
     image = read_image(job.inputs["exposure"], inspected["hdu"]).data
-    saturation = inspected["saturation"]
-    search = Search(
-        difference=layers["DIFFERENCE"],
-        sigma=layers["SIGMA"],
-        snr=layers["SNR"],
-        mask=layers["MASK"],
-        model=layers["MODEL"],
-        saturated=image >= saturation if saturation else np.zeros(image.shape, bool),
-        psf=Psf.from_images(*job.read_images("psf")),
-        noise=subtracted["noise_correlation"],
-        residual=subtracted["residual"],
-        mismatch=subtracted["mismatch"],
-    )
-    result = job.call(transients, search, job.read_table("objects"), job.params)
-    table = calibrated(result.candidates, Photometry.from_dict(job.facts_of("photometry")))
+    search, fakes = read_search(job, image), job.read_table("fakes")
+    solution = Photometry.from_dict(job.facts_of("photometry"))
+    found = fakes[np.asarray(fakes["found"], bool)]
+    model = job.call(train, own_examples(found, search.psf.fwhm))
+    result = job.call(transients, search, job.read_table("objects"), model, job.params)
+    table = calibrated(result.candidates, solution)
     table["ra"], table["dec"] = read_wcs(job.inputs["wcs"]).all_pix2world(table["x"], table["y"], 0)
     table["image"] = np.full(len(table), job.image)
     table["mjd"] = np.full(len(table), np.nan if inspected["mjd"] is None else inspected["mjd"])
@@ -59,7 +54,42 @@ def work(job):
     stack = [image - background(image, search.mask != 0, 64).level, template, search.difference, search.snr]
     stamps = cutouts(stack, real["x"], real["y"], job.params.cutout)
     job.write_images("cutouts", {"CUTOUTS": stamps} if len(stamps) else {})
-    job.facts |= {"n_candidates": len(real), "n_set_aside": len(table) - len(real), "coverage": subtracted["coverage"]}
+    job.facts |= {
+        "n_candidates": len(real),
+        "n_set_aside": len(table) - len(real),
+        "coverage": subtracted["coverage"],
+        "threshold": result.threshold,
+        "model": model.card,
+        "completeness": curves(fakes, model.held_out, solution, job.params.min_score),
+    }
+
+
+def own_examples(found, fwhm):
+    """Examples of the image itself; places near each other are held out together."""
+    real = np.isin(np.asarray(found["kind"], str), FAKES)
+    cell = (np.asarray(found["x"], float) // 128 + 7 * (np.asarray(found["y"], float) // 128)).astype(int)
+    return Examples(features(found, fwhm), real, cell)
+
+
+def curves(fakes, score, solution, min_score):
+    """Completeness of what is put on the sky and on galaxies, by S/N and by magnitude."""
+    passed = np.zeros(len(fakes), bool)
+    passed[np.asarray(fakes["found"], bool)] = score >= min_score
+    passed &= np.asarray(fakes["facts"], str) == ""
+    kind = np.asarray(fakes["kind"], str)
+    own = np.isin(kind, FAKES)
+    mag = solution.zero_point(np.asarray(fakes["true_x"]), np.asarray(fakes["true_y"]))
+    mag = mag - 2.5 * np.log10(np.where(own, fakes["true_flux"], np.nan))
+    groups = {"all": own, "off_hosts": kind == "sky", "on_hosts": kind == "host", "beside_stars": kind == "star"}
+    result = {}
+    for name, chosen in groups.items():
+        snr = completeness(fakes["true_snr"][chosen], passed[chosen], SNR_EDGES)
+        bright = completeness(-mag[chosen], passed[chosen], ())
+        if snr is not None and bright is not None:
+            limits = {key: -getattr(bright, key) for key in ("half", "ninety")}
+            errors = {f"{key}_err": getattr(bright, f"{key}_err") for key in limits}
+            result[name] = {"snr": snr.to_dict(), "mag": limits | errors}
+    return result
 
 
 def calibrated(table, solution):
@@ -68,7 +98,7 @@ def calibrated(table, solution):
     with np.errstate(invalid="ignore", divide="ignore"):
         table["mag_calib"] = np.where(flux > 0, zero - 2.5 * np.log10(flux), np.nan)
         table["mag_calib_err"] = np.where(flux > 0, 2.5 / np.log(10) * fluxerr / flux, np.nan)
-        table["maglim"] = zero - 2.5 * np.log10(5 * fluxerr)
+        table["maglim"] = zero - 2.5 * np.log10(5 * np.asarray(table["bgerr"]))
     return table
 
 

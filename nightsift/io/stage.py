@@ -29,7 +29,7 @@ from nightsift import parameters, tables
 from nightsift.errors import NotAsked, Stopped
 from nightsift.io import products
 
-KEEPS_RESULTS = ("template", "subtract", "transients")  # what came before these stands without them
+KEEPS_RESULTS = ("template", "subtract", "fakes", "transients")  # what came before these stands without them
 START = {"image": "", "status": "ok", "stage": None, "reason": "", "warnings": [], "stopped": None}
 
 

@@ -1,0 +1,87 @@
+"""Make the examples of real and bogus that come with the package, from results of campaigns.
+
+    python benchmarks/examples.py WORKDIR [WORKDIR ...]
+
+Takes the fakes and known bogus of each image (fakes.fits) and, of simulated campaigns, every candidate that the truth
+explains, or does not. Which examples an image gives is the group that is held out together; prints how well models do
+on images that they were not trained on, and writes nightsift/data/examples.npz.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from scipy.spatial import cKDTree
+
+from nightsift.realbogus import Examples, _fitted, features, quality
+from nightsift.score import REAL
+
+FAKES = ("sky", "host", "star")
+NEAR = 2.0  # pixels
+
+
+def of_image(folder: Path, truth: Path):
+    """Return features and truth of an image's examples."""
+    fakes = Table.read(folder / "fakes.fits")
+    if not len(fakes):
+        return np.zeros((0, 1)), np.zeros(0, bool), np.zeros(0)
+    fwhm = fits.getheader(folder / "psf.fits")["PSFFWHM"]
+    found = fakes[np.asarray(fakes["found"], bool)]
+    kind = np.asarray(found["kind"], str)
+    values, real = features(found, fwhm), np.isin(kind, FAKES)
+    snr = np.abs(np.asarray(found["flux"] / found["bgerr"]))
+    if truth.exists() and (folder / "candidates_all.fits").exists():
+        table = Table.read(folder / "candidates_all.fits")
+        there = Table.read(truth)
+        movers = np.asarray(there["kind"], str) == "hpm"
+        moving = np.column_stack([there["x"], there["y"]])[movers]
+        there = there[~movers & np.isin(np.asarray(there["kind"], str), REAL)]
+        hard = [
+            any(text in row for text in ("masked", "trail", "saturated")) for row in np.asarray(table["reasons"], str)
+        ]
+        table = table[~np.array(hard, bool)]
+        away = cKDTree(np.column_stack([there["x"], there["y"]])).query(np.column_stack([table["x"], table["y"]]))[0]
+        # Between near and far nothing is certain.
+        sure = (away < NEAR) | (away > 4 * NEAR)
+        # Stars that move are no transients, but what they leave is no artefact.
+        sure &= cKDTree(moving).query(np.column_stack([table["x"], table["y"]]))[0] > 8 * NEAR if len(moving) else True
+        values = np.concatenate([values, features(table[sure], fwhm)])
+        real = np.concatenate([real, away[sure] < NEAR])
+        snr = np.concatenate([snr, np.abs(np.asarray(table["flux"] / table["bgerr"])[sure])])
+    return values, real, snr
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workdirs", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "nightsift" / "data" / "examples.npz")
+    parser.add_argument("--check", action="store_true", help="print the figures only")
+    options = parser.parse_args()
+    parts, group = [], 0
+    for workdir in options.workdirs:
+        for folder in sorted((workdir / "results" / "images").iterdir()):
+            if (folder / "psf.fits").exists() and (folder / "fakes.fits").exists():
+                values, real, snr = of_image(folder, workdir / "truth" / f"{folder.name}.ecsv")
+                if len(real):
+                    parts.append((values, real, np.full(len(real), group), snr))
+                    group += 1
+    values, real, groups, snr = (np.concatenate(column) for column in zip(*parts, strict=True))
+    everything = Examples(values, real, groups)
+    held_out = np.full(len(real), np.nan)
+    for fold in range(5):
+        out = groups % 5 == fold
+        if out.any():
+            held_out[out] = _fitted(everything[~out], None).predict_proba(values[out])[:, 1]
+    print(f"{group} images, {real.sum()} real, {(~real).sum()} bogus")
+    for low in (0, 5, 7, 10):
+        print(f"S/N > {low}: {json.dumps(quality(held_out[snr > low], real[snr > low]))}")
+    if not options.check:
+        np.savez_compressed(options.out, values=values.astype(np.float32), real=real, group=groups.astype(np.int32))
+        print(f"wrote {options.out}: {options.out.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""How much of what is there an image's search finds: the efficiency of fakes as a function of S/N or magnitude."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import erf, erfinv
+
+FEWEST = 12  # fakes that a curve needs
+NARROWEST = 0.02  # width of the fall, relative to its place
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Efficiency top x (1 + erf((s - middle) / (width sqrt 2))) / 2.
+
+    Attributes
+    ----------
+    top, middle, width : float
+        Plateau, place and width of the rise.
+    half, half_err, ninety, ninety_err : float
+        Where the efficiency is 50 and 90 per cent, with standard deviations; NaN where it never is.
+    number, found : int
+        Fakes, and how many of them were found.
+    bins : tuple
+        (lower edge, upper edge, fakes, found) of each bin.
+    """
+
+    top: float
+    middle: float
+    width: float
+    half: float
+    half_err: float
+    ninety: float
+    ninety_err: float
+    number: int
+    found: int
+    bins: tuple
+
+    def to_dict(self) -> dict:
+        """Return it as plain types."""
+        return asdict(self)
+
+
+def completeness(value, found, edges) -> Curve | None:
+    """Fit the efficiency curve by maximum likelihood.
+
+    Parameters
+    ----------
+    value : 1-D array
+        S/N of each fake; for magnitudes, their negatives, so that larger is brighter.
+    found : 1-D bool array
+    edges : sequence of float
+        Edges of the bins that are counted beside the fit.
+
+    Returns
+    -------
+    Curve or None
+        None with fewer than `FEWEST` fakes, or if none or all were found.
+    """
+    value, found = np.asarray(value, float), np.asarray(found, bool)
+    good = np.isfinite(value)
+    value, found = value[good], found[good]
+    if len(value) < FEWEST or found.all() or not found.any():
+        return None
+    start = _start(value, found)
+    scale = np.array([1.0, max(np.std(value), 1e-3), 1.0])
+
+    def cost(parameters):
+        efficiency = _efficiency(value, *_natural(parameters * scale))
+        efficiency = np.clip(efficiency, 1e-6, 1 - 1e-6)
+        # A weak prior for a full plateau keeps it there where no bright fake says otherwise.
+        prior = np.square((_natural(parameters * scale)[0] - 1) / 0.3) / 2
+        return prior - np.sum(np.log(np.where(found, efficiency, 1 - efficiency)))
+
+    result = minimize(
+        cost, start / scale, method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000}
+    )
+    covariance = _covariance(cost, result.x) * np.outer(scale, scale)
+    raw = result.x * scale
+    half, half_err = _limit(raw, covariance, 0.5)
+    ninety, ninety_err = _limit(raw, covariance, 0.9)
+    top, middle, width = _natural(raw)
+    bins = []
+    for low, high in pairwise(edges):
+        inside = (value >= low) & (value < high)
+        bins.append((float(low), float(high), int(inside.sum()), int(found[inside].sum())))
+    return Curve(
+        float(top),
+        float(middle),
+        float(width),
+        half,
+        half_err,
+        ninety,
+        ninety_err,
+        len(value),
+        int(found.sum()),
+        tuple(bins),
+    )
+
+
+def _start(value, found):
+    """Begin where as many are missed above as are found below."""
+    order = np.argsort(value)
+    missed = np.cumsum((~found[order])[::-1])[::-1]
+    gained = np.cumsum(found[order])
+    middle = value[order][np.argmin(np.abs(missed - gained))]
+    return np.array([3.0, middle, np.log(max(0.1 * np.ptp(value), 1e-3))])
+
+
+def _natural(raw):
+    return 1 / (1 + np.exp(-raw[0])), raw[1], np.exp(np.clip(raw[2], -6, 6))
+
+
+def _efficiency(value, top, middle, width):
+    return top * (1 + erf((value - middle) / (width * np.sqrt(2)))) / 2
+
+
+def _limit(raw, covariance, level):
+    def place(parameters):
+        top, middle, width = _natural(parameters)
+        return middle + width * np.sqrt(2) * erfinv(2 * level / top - 1) if top > level else np.nan
+
+    value = place(raw)
+    step = np.array([1e-3, 1e-3, 1e-3])
+    gradient = np.array([(place(raw + d) - place(raw - d)) / (2e-3) for d in np.diag(step)])
+    error = np.sqrt(max(gradient @ covariance @ gradient, 0)) if np.isfinite(gradient).all() else np.nan
+    return float(value), float(error)
+
+
+def _covariance(cost, best):
+    """Inverse of the Hessian of the negative logarithm of the likelihood, by differences."""
+    size, step = len(best), 1e-2
+    hessian = np.zeros((size, size))
+    unit = np.eye(size) * step
+    for i in range(size):
+        for j in range(i, size):
+            total = cost(best + unit[i] + unit[j]) - cost(best + unit[i] - unit[j])
+            total += cost(best - unit[i] - unit[j]) - cost(best - unit[i] + unit[j])
+            hessian[i, j] = hessian[j, i] = total / (4 * step**2)
+    return np.linalg.pinv(hessian + 1e-9 * np.eye(size))

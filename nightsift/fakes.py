@@ -1,0 +1,293 @@
+"""Stage `fakes`: sources put into an image, which go through subtraction and search as the image's own do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table, vstack
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from nightsift import parameters
+from nightsift.errors import NotAsked
+from nightsift.measure import Search
+from nightsift.planes import Flag, Mask
+from nightsift.psf import Psf, forced
+from nightsift.stamps import stamps
+
+FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 100.0  # S/N
+FAINT_SHARE = 0.6  # of the fakes lies between the first two, where completeness falls
+HOSTED, BESIDE_STARS = 0.3, 0.15  # shares of fakes on galaxies and beside stars
+APART = 7.0  # FWHM between fakes, and of fakes from what the difference shows already
+HITS = 0.15  # copies of cosmic-ray hits, relative to the number of fakes
+SHIFTED = 0.2  # stars that are moved, relative to the number of fakes; never more than MOST_SHIFTED of the stars
+MOST_SHIFTED = 0.15
+SHIFTS = (0.03, 0.6)  # pixels
+LARGEST_HIT = 60  # pixels
+HALF = 3.5  # FWHM: half side of an injected source
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is put where.
+
+    Attributes
+    ----------
+    fakes : Table
+        ``x, y, flux, snr, kind``: position (pixels), flux (ADU), S/N of that flux in the difference (without its own
+        photons), and "sky", "host" or "star" (beside one).
+    bogus : Table
+        ``x, y, kind`` of copies of cosmic-ray hits ("hit") and of stars that were moved a little ("shift").
+    objects : Table
+        The image's objects without the moved ones.
+    data : 2-D float32 array
+        The image with all of them.
+    """
+
+    fakes: Table
+    bogus: Table
+    objects: Table
+    data: np.ndarray
+
+
+def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int, params: parameters.Fakes) -> Plan:
+    """Choose places and fluxes, and put the sources into the image.
+
+    Parameters
+    ----------
+    image : 2-D float32 array
+        The science image, ADU.
+    search : Search
+        Its difference.
+    objects : Table
+        Schema ``objects`` of the image.
+    psf : Psf
+        Of the image.
+    seed : int
+        Of all that is random here.
+    params : parameters.Fakes
+
+    Raises
+    ------
+    NotAsked
+        If the configuration wants none.
+    """
+    if not params.density:
+        raise NotAsked("no fakes are configured")
+    rng = np.random.default_rng(seed)
+    number = int(np.clip(params.density * image.size / 1e6, min(params.density, 30), params.most))
+    moved = _moved(rng, search, objects, round(SHIFTED * number))
+    x, y, kind = _places(rng, search, objects, number)
+    hits = _hits(rng, image, search, round(HITS * number))
+    x, y, kind, hits = _apart(x, y, kind, hits, search, objects[moved])
+    error = forced(search.difference, search.sigma, search.mask != 0, search.psf, x, y).fluxerr * search.noise
+    good = np.isfinite(error)
+    x, y, kind, error = (values[good][:number] for values in (x, y, kind, error))
+    low = rng.random(len(x)) < FAINT_SHARE
+    snr = np.where(
+        low,
+        rng.uniform(FAINTEST, MIDDLE, len(x)),
+        np.exp(rng.uniform(np.log(MIDDLE), np.log(BRIGHTEST), len(x))),
+    )
+    fakes = Table({"x": x, "y": y, "flux": snr * error, "snr": snr, "kind": kind})
+    data = np.array(image, np.float32)
+    _add_points(rng, data, fakes, psf, search.gain)
+    _add_hits(rng, data, hits, search)
+    _add_shifts(rng, data, objects[moved], search)
+    places = np.array([hit[:2] for hit in hits], float).reshape(-1, 2)
+    bogus = Table({"x": [*places[:, 0], *objects["x"][moved]], "y": [*places[:, 1], *objects["y"][moved]]})
+    bogus["kind"] = np.array(["hit"] * len(hits) + ["shift"] * len(moved), "U5")
+    return Plan(fakes, bogus, objects[~np.isin(np.arange(len(objects)), moved)], data)
+
+
+def _moved(rng, search: Search, objects: Table, number: int) -> np.ndarray:
+    """Choose stars that the template shows as well, at random."""
+    column, row = np.rint(objects["x"]).astype(int), np.rint(objects["y"]).astype(int)
+    inside = (column >= 0) & (row >= 0) & (column < search.mask.shape[1]) & (row < search.mask.shape[0])
+    column, row = np.where(inside, column, 0), np.where(inside, row, 0)
+    good = inside & (search.mask[row, column] == 0) & (np.asarray(objects["snr"]) > 30)
+    good &= (np.asarray(objects["flags"]) & int(Flag.SATURATED | Flag.COSMIC | Flag.TRUNCATED)) == 0
+    good &= search.model[row, column] > 10 * search.sigma[row, column]
+    # Where something has changed already, what is found is not the shift's doing.
+    reach = int(np.ceil(3 * search.psf.fwhm))
+    good[good] = np.abs(stamps(search.snr, column[good], row[good], reach)).max(axis=(1, 2)) < 4.5
+    stars = np.flatnonzero(good)
+    return np.sort(rng.permutation(stars)[: min(number, int(MOST_SHIFTED * len(stars)))])
+
+
+def _places(rng, search: Search, objects: Table, number: int):
+    """Draw more places than wanted, in random order: on the sky, on galaxies, beside stars."""
+    shape, fwhm = search.mask.shape, search.psf.fwhm
+    flags = np.asarray(objects["flags"])
+    clean = (flags & int(Flag.SATURATED | Flag.COSMIC | Flag.TRUNCATED)) == 0
+    wide = clean & (np.asarray(objects["fwhm"]) > 1.25 * fwhm) & (np.asarray(objects["snr"]) > 10)
+    stars = clean & (np.abs(np.asarray(objects["fwhm"]) / fwhm - 1) < 0.2) & (np.asarray(objects["snr"]) > 50)
+    parts = [(rng.uniform(-0.5, shape[1] - 0.5, 3 * number), rng.uniform(-0.5, shape[0] - 0.5, 3 * number), "sky")]
+    for chosen, share, kind in ((wide, HOSTED, "host"), (stars, BESIDE_STARS, "star")):
+        there = np.flatnonzero(chosen)
+        if len(there):
+            pick = rng.permutation(there)[: int(share * number)]
+            size = np.maximum(np.asarray(objects["a"])[pick], 0.4 * fwhm)
+            # A galaxy's place is drawn from its light; beside a star means off its core.
+            reach = rng.uniform(0, 2, len(pick)) * size if kind == "host" else rng.uniform(0.7, 3, len(pick)) * fwhm
+            angle = rng.uniform(0, 2 * np.pi, len(pick))
+            x, y = np.asarray(objects["x"])[pick], np.asarray(objects["y"])[pick]
+            parts.insert(0, (x + reach * np.cos(angle), y + reach * np.sin(angle), kind))
+    x = np.concatenate([part[0] for part in parts])
+    y = np.concatenate([part[1] for part in parts])
+    kind = np.concatenate([np.full(len(part[0]), part[2], "U4") for part in parts])
+    inside = (x > -0.5) & (y > -0.5) & (x < shape[1] - 0.5) & (y < shape[0] - 0.5)
+    x, y, kind = x[inside], y[inside], kind[inside]
+    used = search.mask[np.rint(y).astype(int), np.rint(x).astype(int)] == 0
+    order = np.flatnonzero(used)
+    return x[order], y[order], kind[order]
+
+
+def _hits(rng, image, search: Search, number: int) -> list[tuple]:
+    """Return copies of the image's cosmic-ray hits, to be put at random places: (x, y, light)."""
+    labels, count = ndimage.label((search.mask & int(Mask.COSMIC)) != 0, structure=np.ones((3, 3)))
+    if count < 5:
+        return []
+    boxes = ndimage.find_objects(labels)
+    result = []
+    for index in rng.permutation(count)[: 3 * number]:
+        rows, columns = boxes[index]
+        if max(rows.stop - rows.start, columns.stop - columns.start) > 15 or rows.start < 2 or columns.start < 2:
+            continue
+        own = labels[rows, columns] == index + 1
+        if own.sum() > LARGEST_HIT:
+            continue
+        around = image[rows.start - 2 : rows.stop + 2, columns.start - 2 : columns.stop + 2]
+        light = np.where(own, image[rows, columns] - np.median(around), 0)
+        if light.sum() > 0:
+            x, y = rng.integers(20, search.mask.shape[1] - 20), rng.integers(20, search.mask.shape[0] - 20)
+            result.append((float(x), float(y), light.astype(np.float32)))
+        if len(result) == number:
+            break
+    return result
+
+
+def _apart(x, y, kind, hits, search: Search, moved: Table):
+    """Keep what is far from every peak of the difference, from the border of a hit, and from what was kept before."""
+    fwhm = search.psf.fwhm
+    row, column = np.nonzero(
+        (np.abs(search.snr) > 4) & (np.abs(search.snr) == ndimage.maximum_filter(np.abs(search.snr), 5))
+    )
+    column, row = np.append(column, moved["x"]), np.append(row, moved["y"])
+    taken = np.column_stack([column, row]).astype(float)
+    points = np.concatenate([np.column_stack([x, y]), np.array([hit[:2] for hit in hits], float).reshape(-1, 2)])
+    free = np.ones(len(points), bool)
+    if len(taken):
+        free = cKDTree(taken).query(points)[0] > 0.5 * APART * fwhm
+    # Hits have their turn among the first.
+    order = np.concatenate([np.arange(len(x), len(points)), np.arange(len(x))])
+    kept = np.zeros(len(points), bool)
+    neighbours = cKDTree(points).query_ball_point(points, APART * fwhm)
+    for i in order:
+        kept[i] = free[i] and not kept[neighbours[i]].any()
+    chosen = np.flatnonzero(kept[: len(x)])
+    return x[chosen], y[chosen], kind[chosen], [hit for hit, keep in zip(hits, kept[len(x) :], strict=True) if keep]
+
+
+def _add_points(rng, data, fakes: Table, psf: Psf, gain: float | None) -> None:
+    half = int(np.ceil(HALF * psf.fwhm))
+    v, u = (line.ravel().astype(float) for line in np.mgrid[-half : half + 1, -half : half + 1])
+    for x, y, flux in zip(fakes["x"], fakes["y"], fakes["flux"], strict=True):
+        column, row = round(x), round(y)
+        light = flux * psf.at((u + column - x)[None], (v + row - y)[None], [x], [y])[0]
+        light = light.reshape(2 * half + 1, 2 * half + 1)
+        if gain:
+            light = rng.poisson(np.maximum(light, 0) * gain) / gain
+        _add(data, light, column - half, row - half)
+
+
+def _add_hits(rng, data, hits, search: Search) -> None:
+    """Scale the hits to all S/N that a search may meet: the bright ones were found in the image itself."""
+    psf = search.psf.stamp(search.psf.shape[1] / 2, search.psf.shape[0] / 2, int(np.ceil(1.5 * search.psf.fwhm)))
+    height = psf.max() / np.sqrt(np.sum(psf**2))
+    for x, y, light in hits:
+        sigma = search.sigma[int(y), int(x)]
+        response = max(light.max() / sigma * height, np.sqrt(np.sum(light**2)) / sigma * height * 0.7)
+        snr = np.exp(rng.uniform(np.log(5), np.log(40)))
+        _add(data, light * (snr / response), int(x) - light.shape[1] // 2, int(y) - light.shape[0] // 2)
+
+
+def _add_shifts(rng, data, stars: Table, search: Search) -> None:
+    """Add to each star what it would leave if it stood a little beside its place in the template."""
+    half = int(np.ceil(HALF * search.psf.fwhm))
+    size = np.exp(rng.uniform(*np.log(SHIFTS), len(stars)))
+    angle = rng.uniform(0, 2 * np.pi, len(stars))
+    column, row = np.rint(stars["x"]).astype(int), np.rint(stars["y"]).astype(int)
+    light = stamps(search.model, column, row, half)
+    along_y, along_x = np.gradient(light, axis=(1, 2)) if len(stars) else (light, light)
+    change = (size * np.cos(angle))[:, None, None] * along_x + (size * np.sin(angle))[:, None, None] * along_y
+    for i in range(len(stars)):
+        _add(data, -change[i], column[i] - half, row[i] - half)
+
+
+def _add(data, light, column, row) -> None:
+    x0, y0 = max(column, 0), max(row, 0)
+    x1, y1 = min(column + light.shape[1], data.shape[1]), min(row + light.shape[0], data.shape[0])
+    if x0 < x1 and y0 < y1:
+        data[y0:y1, x0:x1] += light[y0 - row : y1 - row, x0 - column : x1 - column].astype(np.float32)
+
+
+def examples(plan: Plan, found: Table, fwhm: float) -> Table:
+    """Join what was put in with what was found: one row a fake, and one for each that is known to be bogus.
+
+    Parameters
+    ----------
+    plan : Plan
+    found : Table
+        Of `nightsift.transients.find` on the difference of ``plan.data``.
+    fwhm : float
+        Of the PSF of that difference.
+
+    Returns
+    -------
+    Table
+        Schema ``fakes``. Bogus are hits, what moved stars leave ("shift"), and negative sources where there is nothing
+        that can have faded ("negative").
+    """
+    place = np.column_stack([found["x"], found["y"]]).reshape(-1, 2)
+
+    def distance(table):
+        if not len(table) or not len(found):
+            return np.full(len(found), np.inf)
+        return cKDTree(np.column_stack([table["x"], table["y"]])).query(place)[0]
+
+    row = np.full(len(plan.fakes), len(found))
+    if len(found) and len(row):
+        there = np.column_stack([plan.fakes["x"], plan.fakes["y"]])
+        row = cKDTree(place).query(there, distance_upper_bound=max(1.0, 0.6 * fwhm))[1]
+    # What a fake has done to its surroundings belongs to the fake.
+    other = distance(plan.fakes) > 3 * fwhm
+    hits, moved = (plan.bogus[plan.bogus["kind"] == kind] for kind in ("hit", "shift"))
+    hit, shift = other & (distance(hits) < fwhm), other & (distance(moved) < 2 * fwhm)
+    other &= ~hit & ~shift
+    flux, star = np.asarray(found["flux"], float), np.asarray(found["template_flux"], float)
+    negative = other & (flux < 0) & ~(star > -0.5 * flux)
+    parts = [_rows(plan.fakes, found, row)]
+    for chosen, kind in ((hit, "hit"), (shift, "shift"), (negative, "negative")):
+        index = np.flatnonzero(chosen)
+        what = Table({"x": np.asarray(found["x"])[index], "y": np.asarray(found["y"])[index]})
+        what["flux"], what["snr"], what["kind"] = 0.0, 0.0, np.full(len(what), kind)
+        parts.append(_rows(what, found, index))
+    return vstack(parts, metadata_conflicts="silent")
+
+
+def _rows(what: Table, found: Table, row) -> Table:
+    """Return the truth as ``true_*`` beside the measures of the rows of `found`; NaN where nothing was found."""
+    result = Table({f"true_{name}": what[name] for name in ("x", "y", "flux", "snr")})
+    result["kind"] = np.asarray(what["kind"], "U8")
+    row = np.asarray(row, int)
+    seen = row < len(found)
+    result["found"] = seen
+    for name in found.colnames:
+        values = np.asarray(found[name])
+        if values.dtype.kind == "f":
+            result[name] = np.where(seen, np.append(values, np.nan)[np.where(seen, row, len(values))], np.nan)
+    facts = np.append(np.asarray(found["facts"], "U80"), "")
+    result["facts"] = facts[np.where(seen, row, len(found))]
+    return result

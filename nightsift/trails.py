@@ -1,0 +1,173 @@
+"""Straight trails of satellites, aeroplanes and bleeding columns in an S/N map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+BIN = 4  # pixels of the S/N map in one of the search, which looks for lines and not for their profile
+BRIGHT = 2.0  # of a binned pixel, in units of the map's own noise, to count
+ANGLES = 180
+FEWEST = 24  # binned pixels that a line must have
+SIGNIFICANT = 8.0  # sigma above what chance puts on a line
+LONGEST_GAP = 0.25  # of the length of a trail
+BLOCK = 16  # pixels of a piece of the ridge
+FAINTEST = 0.7  # median S/N of a piece that belongs to a trail
+FILLED = 0.6  # share of such pieces
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A line cos(angle) x + sin(angle) y = offset in pixels: its half width, sign of light, and median S/N."""
+
+    angle: float
+    offset: float
+    width: float
+    sign: int
+    height: float = 0.0
+
+    def distance(self, x, y) -> np.ndarray:
+        """Return the distance of positions from the ridge, pixels."""
+        return np.abs(np.cos(self.angle) * np.asarray(x) + np.sin(self.angle) * np.asarray(y) - self.offset)
+
+
+def find_trails(snr: np.ndarray, usable: np.ndarray, fwhm: float, most: int = 6) -> list[Trail]:
+    """Find the lines along which an S/N map is bright.
+
+    Parameters
+    ----------
+    snr : 2-D float32 array
+        S/N of point sources.
+    usable : 2-D bool array
+        Pixels that count.
+    fwhm : float
+        Of a point source, pixels: the narrowest trail.
+    most : int
+        Lines that are looked for, the brightest first.
+
+    Notes
+    -----
+    Hough transform of the bright pixels of the binned map (Duda & Hart 1972, Comm. ACM 15, 11); the number on a line
+    is held against what chance gives a line of that length, and its pixels have to be spread along it.
+    """
+    binned = _binned(np.where(usable, np.clip(snr, -6, 6), 0))
+    scale = 1.4826 * np.median(np.abs(binned[binned != 0])) if (binned != 0).any() else 0.0
+    if not scale > 0:
+        return []
+    trails = []
+    for sign in (1, -1):
+        bright = sign * binned > BRIGHT * scale
+        row, column = np.nonzero(bright)
+        for _ in range(most):
+            line = _best_line(column, row, bright.shape) if len(row) >= FEWEST else None
+            if line is None:
+                break
+            trail = _refined(snr, usable, sign, *line, fwhm)
+            filled, height = _ridge(snr, usable, trail)
+            if filled > FILLED:
+                trails.append(replace(trail, height=height))
+            on = trail.distance(BIN * column + (BIN - 1) / 2, BIN * row + (BIN - 1) / 2) < trail.width + BIN
+            line_x, line_y = BIN * column + (BIN - 1) / 2, BIN * row + (BIN - 1) / 2
+            on |= np.abs(np.cos(line[0]) * line_x + np.sin(line[0]) * line_y - line[1]) < 1.5 * BIN
+            row, column = row[~on], column[~on]
+    return trails
+
+
+def _ridge(snr, usable, trail: Trail) -> tuple[float, float]:
+    """Return the share of the ridge that is bright, and its median S/N.
+
+    Sources that happen to lie on a line leave dark pieces.
+    """
+    reach = int(np.hypot(*snr.shape)) + 1
+    along = np.arange(-reach, reach)
+    column = np.rint(np.cos(trail.angle) * trail.offset - np.sin(trail.angle) * along).astype(int)
+    row = np.rint(np.sin(trail.angle) * trail.offset + np.cos(trail.angle) * along).astype(int)
+    inside = (column >= 0) & (row >= 0) & (column < snr.shape[1]) & (row < snr.shape[0])
+    column, row = column[inside], row[inside]
+    value = np.where(usable[row, column], trail.sign * snr[row, column], np.nan)
+    value = value[np.isfinite(value)]
+    blocks = value[: len(value) // BLOCK * BLOCK].reshape(-1, BLOCK)
+    if len(blocks) < 4:
+        return 0.0, 0.0
+    return float(np.mean(np.median(blocks, axis=1) > FAINTEST)), float(np.median(value))
+
+
+def _binned(image):
+    rows, columns = (side // BIN * BIN for side in image.shape)
+    return image[:rows, :columns].reshape(rows // BIN, BIN, columns // BIN, BIN).mean(axis=(1, 3))
+
+
+def _best_line(column, row, shape):
+    """Return angle and offset (pixels) of the most significant line, or None."""
+    angle = np.arange(ANGLES) * (np.pi / ANGLES)
+    x, y = column - (shape[1] - 1) / 2, row - (shape[0] - 1) / 2
+    reach = int(np.ceil(np.hypot(*shape) / 2)) + 2
+    place = np.rint(np.outer(np.cos(angle), x) + np.outer(np.sin(angle), y)).astype(int) + reach
+    width = 2 * reach + 1
+    count = np.bincount((place + width * np.arange(ANGLES)[:, None]).ravel(), minlength=width * ANGLES)
+    count = count.reshape(ANGLES, width).astype(float)
+    length = _lengths(angle, reach, shape)
+    expected = len(column) / (shape[0] * shape[1]) * length
+    score = np.where(length > FEWEST, (count - expected) / np.sqrt(np.maximum(expected, 4.0)), 0)
+    best = np.unravel_index(np.argmax(score), score.shape)
+    if score[best] < SIGNIFICANT or count[best] < FEWEST:
+        return None
+    on = np.abs(place[best[0]] - best[1]) <= 1
+    along = np.sort(-np.sin(angle[best[0]]) * x[on] + np.cos(angle[best[0]]) * y[on])
+    low, high = np.percentile(along, [5, 95])
+    if high - low < FEWEST or np.diff(along).max() > max(LONGEST_GAP * length[best], FEWEST):
+        return None
+    # Members of a cluster fill a piece of the line; those of a trail fill most of its own length.
+    if len(np.unique(np.rint(along))) < 0.4 * (high - low):
+        return None
+    centre = np.cos(angle[best[0]]) * (shape[1] - 1) / 2 + np.sin(angle[best[0]]) * (shape[0] - 1) / 2
+    offset = (best[1] - reach + centre) * BIN
+    middle = (BIN - 1) / 2 * (np.cos(angle[best[0]]) + np.sin(angle[best[0]]))
+    return angle[best[0]], offset + middle
+
+
+def _lengths(angle, reach, shape):
+    """Length of the part of each line (angle, offset) that lies in the image, binned pixels."""
+    offset = np.arange(-reach, reach + 1)
+    half = (shape[1] - 1) / 2, (shape[0] - 1) / 2
+    low, high = np.full((len(angle), len(offset)), -np.inf), np.full((len(angle), len(offset)), np.inf)
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    for start, step, limit in ((cos * offset, -sin, half[0]), (sin * offset, cos, half[1])):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            one, other = (-limit - start) / step, (limit - start) / step
+        level = np.abs(step) < 1e-9
+        inside = np.abs(start) <= limit
+        first = np.where(level, np.where(inside, -np.inf, np.inf), np.minimum(one, other))
+        last = np.where(level, np.where(inside, np.inf, -np.inf), np.maximum(one, other))
+        low, high = np.maximum(low, first), np.minimum(high, last)
+    return np.maximum(high - low, 0)
+
+
+def _refined(snr, usable, sign: int, angle: float, offset: float, fwhm: float) -> Trail:
+    """Improve a line with the unbinned map: angle and offset by the brightest ridge, width by its profile."""
+    row, column = np.nonzero(usable & (sign * snr > 1.5))
+    near = np.abs(np.cos(angle) * column + np.sin(angle) * row - offset) < 3 * BIN + 2 * fwhm
+    row, column = row[near], column[near]
+    value = np.minimum(sign * snr[row, column], 6.0)
+    for reach in (2 * BIN + fwhm, BIN + fwhm, fwhm, fwhm):
+        off = np.cos(angle) * column + np.sin(angle) * row - offset
+        along = -np.sin(angle) * column + np.cos(angle) * row
+        weight = value * (np.abs(off) < reach)
+        if weight.sum() <= 0:
+            break
+        middle = np.average(along, weights=weight)
+        slope = np.sum(weight * off * (along - middle)) / np.maximum(np.sum(weight * (along - middle) ** 2), 1e-9)
+        # A line whose distance grows along itself is turned by that slope about its own middle.
+        shift = np.average(off, weights=weight)
+        x = np.cos(angle) * (offset + shift) - np.sin(angle) * middle
+        y = np.sin(angle) * (offset + shift) + np.cos(angle) * middle
+        angle = angle - np.arctan(slope)
+        offset = np.cos(angle) * x + np.sin(angle) * y
+    off = np.abs(np.cos(angle) * column + np.sin(angle) * row - offset)
+    bins = np.arange(0, 3 * BIN + 2 * fwhm, 1.0)
+    profile, _ = np.histogram(off, bins, weights=value)
+    floor = np.median(profile[-max(len(profile) // 3, 2) :])
+    above = profile - floor > 0.1 * max(profile.max() - floor, 1e-9)
+    width = float(np.argmin(above)) if not above.all() else float(len(above))
+    return Trail(float(angle), float(offset), max(width, fwhm), sign)
