@@ -204,24 +204,34 @@ def _image_stars(objects, shape) -> tuple[_Stars, float]:
     return _Stars(points, sigma, clean).part(order[np.isfinite(points[order])]), fwhm
 
 
+def _binned(image, side: int) -> np.ndarray:
+    """Return the sums over squares of `side` pixels; what does not fill one at the far borders is left out."""
+    rows, columns = (length // side for length in image.shape)
+    return image[: rows * side, : columns * side].reshape(rows, side, columns, side).sum(axis=(1, 3))
+
+
 def _template_stars(data, noise, bad, guess) -> _Stars:
-    """Find the stars of the template on its own pixels, with Gaussian-windowed centroids."""
+    """Find the stars of the template on its own pixels, with Gaussian-windowed centroids.
+
+    Wide stars are looked for on squares of pixels, where noise splits none into several peaks and faint ones stand out.
+    """
+    side = max(1, int(guess / 2.5))
+    if side > 1:
+        data, bad, noise = _binned(np.where(bad, 0, data), side), _binned(bad, side) > 0, noise * side
     row, column = find_stars(data, noise, bad, threshold=10.0)
-    row, column = row[: 2 * MOST], column[: 2 * MOST]
     peak = data[row, column].astype(float)
-    fwhm = float(np.clip(guess, 1.2, 20))
+    fwhm = float(np.clip(guess / side, 1.2, 5.0))
     for _ in range(2 if len(row) else 0):
         width = widths(data, column[:100], row[:100], fwhm, bad)
         width = width[np.isfinite(width)]
         fwhm = float(np.clip(star_width(width), 1.2, 20)) if len(width) else fwhm
     x, y, flag = sep.winpos(data, column, row, np.full(len(row), fwhm / 2.3548), mask=bad)
     stays = (np.hypot(x - column, y - row) < max(1.0, 0.5 * fwhm)) & np.isfinite(x + y)
-    # Noise makes several peaks of one wide star.
     stays &= ~crowded(np.where(stays, x, column), np.where(stays, y, row), peak, 0.7 * fwhm, 1.0)
     x, y, peak, flag = x[stays], y[stays], peak[stays], flag[stays]
     clean = ((flag & sep.APER_HASMASKED) == 0) & ~crowded(x, y, peak, 2 * fwhm, 0.1)
     # The error as above: the S/N of a Gaussian star is 1.5 times its FWHM in pixels and the S/N of its peak.
-    return _Stars(x + 1j * y, 0.4 * noise / peak, clean)
+    return _Stars((x + 1j * y + (0.5 + 0.5j)) * side - (0.5 + 0.5j), 0.4 * side * noise / peak, clean)
 
 
 def _on_image(stars, wcs, image_wcs, shape, reach, ratio) -> _Stars:
