@@ -24,8 +24,8 @@ STAGE = Stage(
     outputs={"template": "images"},
     optional=("source", "usermask"),
 )
-# A template is a stack: what cosmic rays it had are gone, and no part of it is too small.
-AS_TEMPLATE = parameters.Inspect(cosmics=False, max_masked=1.0, min_size=16)
+# No part of a template is too small.
+AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
 
 
 def work(job):
