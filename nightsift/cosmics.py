@@ -118,7 +118,7 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
         row, column = y[first : first + _CHUNK], x[first : first + _CHUNK]
         around = [
             stamps(plane, column, row, _REACH, fill).reshape(-1, 2 * _REACH + 1)
-            for plane, fill in ((signal, 0.0), (bad, True), (variance, level**2))
+            for plane, fill in ((signal, 0.0), (bad, False), (variance, level**2))
         ]
         hit = _laplacian(*around, level, sigma).reshape(-1, 2 * _REACH + 1, 2 * _REACH + 1)
         hit = hit[:, _REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2]

@@ -25,7 +25,7 @@ TURN, STRETCH = 3.0, 0.03  # largest error of rotation (degrees) and scale
 MOST = 1500  # stars of either list, the brightest
 ENOUGH = 20  # stars on both sides from which on they must agree
 FEW = 4  # stars below which the WCS is trusted
-PER_TERM = 6  # stars that a term of the polynomial takes
+PER_TERM = 4  # stars that a term of the polynomial takes
 MAX_ORDER = 3
 CLEARLY = 2.0  # standard errors by which more freedom must predict held-out stars better
 WORST = 18.0  # loss of a star at which it counts as an outlier: 3 sigma on both axes
@@ -164,8 +164,9 @@ def register(
     return _fitted(*_pixels(image.points[first], shape), _columns(offset), sigma, covered, shape)
 
 
-def _unchanged(shape, *warnings, n_stars=0, rms=(np.nan, np.nan)) -> Registration:
-    return Registration(n_stars, None, np.zeros((0, 2)), tuple(shape), rms, rms, 0.0, warnings)
+def _unchanged(shape, *warnings) -> Registration:
+    unknown = (np.nan, np.nan)
+    return Registration(0, None, np.zeros((0, 2)), tuple(shape), unknown, unknown, 0.0, warnings)
 
 
 def _columns(values) -> np.ndarray:
@@ -302,13 +303,15 @@ def _fitted(x, y, offset, sigma, covered, shape) -> Registration:
         gain = best - loss
         if gain.mean() > max(CLEARLY * gain.std() / np.sqrt(len(gain)), 0.01):
             best, order = loss, contender
-    before = tuple(np.sqrt(np.mean(offset**2, axis=0)).tolist())
-    if order is None:
-        return _unchanged(shape, n_stars=len(x), rms=before)
-    terms = design(x, y, shape, order)
-    solution = sip.solve(terms, offset, 1 / sigma**2)
-    after = tuple(np.sqrt(np.mean((offset - terms @ solution) ** 2, axis=0)).tolist())
-    shift = float(np.hypot(*(design(*covered, shape, order) @ solution).T).max())
-    text = f"the template's WCS was off by up to {shift:.1f} pixels: mended by {len(x)} stars"
-    warnings = (text,) if shift > NOTABLE else ()
-    return Registration(len(x), order, solution, tuple(shape), before, after, shift, warnings)
+    before = after = tuple(np.sqrt(np.mean(offset**2, axis=0)).tolist())
+    solution, shift, warnings = np.zeros((0, 2)), 0.0, []
+    if order is not None:
+        terms = design(x, y, shape, order)
+        solution = sip.solve(terms, offset, 1 / sigma**2)
+        after = tuple(np.sqrt(np.mean((offset - terms @ solution) ** 2, axis=0)).tolist())
+        shift = float(np.hypot(*(design(*covered, shape, order) @ solution).T).max())
+    if shift > NOTABLE:
+        warnings.append(f"the template's WCS was off by up to {shift:.1f} pixels: mended by {len(x)} stars")
+    if max(after) > NOTABLE:
+        warnings.append(f"the template's stars stand {max(after):.1f} pixels from those of the image")
+    return Registration(len(x), order, solution, tuple(shape), before, after, shift, tuple(warnings))
