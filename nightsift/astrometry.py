@@ -390,11 +390,11 @@ def _choose(image, first, second, sigma, crval, start, params):
             contenders.append(("input", np.column_stack([direct.real, direct.imag]) - target))
         if not start.wcs.ctype[0].endswith("TAN"):
             design = sip.monomials(known / scale / image.unit, 1)
-            contenders.append(("adjusted", _held_out(design, target, weight)))
+            contenders.append(("adjusted", sip.held_out(design, target, weight)))
     for order in range(1, params.max_order + 1):
         design = sip.monomials(pixels / image.unit, order)
         if _supported(image, order, first, sigma):
-            contenders.append((order, _held_out(design, target, weight)))
+            contenders.append((order, sip.held_out(design, target, weight)))
     name, best = None, None
     for contender, residual in contenders:
         loss = np.minimum((np.nan_to_num(residual, nan=1e3) ** 2).sum(axis=1) / (scale * sigma) ** 2, WORST)
@@ -404,19 +404,6 @@ def _choose(image, first, second, sigma, crval, start, params):
         if header is not None:
             name, best, chosen = contender, loss, header
     return name, chosen
-
-
-def _held_out(design, target, weight, folds=10):
-    """Return predicted minus true of every star, from the fit to the stars of the other folds."""
-    fold = np.random.default_rng(1).permutation(len(design)) % min(folds, len(design))
-    grams = [(design[fold == k].T * weight[fold == k]) @ design[fold == k] for k in range(fold.max() + 1)]
-    rights = [(design[fold == k].T * weight[fold == k]) @ target[fold == k] for k in range(fold.max() + 1)]
-    gram, right = sum(grams), sum(rights)
-    residual = np.empty_like(target)
-    for k in range(fold.max() + 1):
-        solution = np.linalg.lstsq(gram - grams[k], right - rights[k], rcond=None)[0]
-        residual[fold == k] = design[fold == k] @ solution - target[fold == k]
-    return residual
 
 
 def _header(image, name, first, second, sigma, crval, start) -> fits.Header | None:

@@ -6,10 +6,14 @@ import astroscrappy
 import numpy as np
 from scipy import ndimage
 
+from nightsift.stamps import stamps
+
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Pair means of a Gaussian of FWHM 1.5 px centred on a pixel: the sharpest star taken for one when none can be measured.
 _SHARPEST = (0.36, 0.13)
 _PAIR_SIGMA = 2.0
+_REACH = 12
+_CHUNK = 2000
 
 
 def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.ndarray, np.ndarray]:
@@ -74,13 +78,14 @@ def sharpest_star(signal, noise: float, bad) -> tuple[float, float]:
     return max(side, 0.5 * _SHARPEST[0]), max(diagonal, 0.5 * _SHARPEST[1])
 
 
-def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float = 5.0, iterations: int = 1):
+def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float = 5.0):
     """Find the pixels hit by cosmic rays.
 
     L.A.Cosmic (van Dokkum 2001, PASP 113, 1420) on the noise model of Karpov (2024, arXiv:2411.16470), with the
     positive part of a smoothed image as the source of Poisson noise. A group of its pixels stays only when one of them
     stands out against a pair of opposite neighbours more than the image's sharpest star would (as in the SDSS
-    pipeline, Lupton et al. 2001, ASP 238, 269).
+    pipeline, Lupton et al. 2001, ASP 238, 269). Such pixels are rare and quickly found: L.A.Cosmic, which sees no
+    further than ten pixels, is run around them only.
 
     Parameters
     ----------
@@ -96,8 +101,6 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
         Boolean mask of pixels to ignore, saturated ones included.
     sigma : float
         S/N of the Laplacian above which a pixel is a hit.
-    iterations : int
-        Rounds of L.A.Cosmic.
 
     Returns
     -------
@@ -109,7 +112,24 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
     smooth = np.maximum(ndimage.uniform_filter(signal, 3, mode="nearest"), 0.0)
     sources = (0.05 * smooth) ** 2 if gain is None else smooth / gain
     variance = (np.asarray(noise, np.float32) ** 2 + sources).astype(np.float32)
-    side, diagonal = sharpest_star(signal, level, bad)
+    y, x = _sharp(signal, np.sqrt(variance), bad, sharpest_star(signal, level, bad))
+    found = np.zeros(signal.shape, bool)
+    for first in range(0, y.size, _CHUNK):
+        row, column = y[first : first + _CHUNK], x[first : first + _CHUNK]
+        around = [
+            stamps(plane, column, row, _REACH, fill).reshape(-1, 2 * _REACH + 1)
+            for plane, fill in ((signal, 0.0), (bad, False), (variance, level**2))
+        ]
+        hit = _laplacian(*around, level, sigma).reshape(-1, 2 * _REACH + 1, 2 * _REACH + 1)
+        hit = hit[:, _REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2]
+        # A hit's fainter pixels pass with the sharp one that they touch.
+        number, dy, dx = np.nonzero(hit & hit[:, 1:2, 1:2])
+        found[row[number] + dy - 1, column[number] + dx - 1] = True
+    return found
+
+
+def _laplacian(signal, bad, variance, level: float, sigma: float) -> np.ndarray:
+    """Return the pixels that L.A.Cosmic takes for hits."""
     found, _ = astroscrappy.detect_cosmics(
         signal,
         inmask=np.ascontiguousarray(bad),
@@ -121,7 +141,7 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
         gain=1.0,
         readnoise=level,
         satlevel=np.inf,
-        niter=iterations,
+        niter=1,
         sepmed=True,
         cleantype="meanmask",
         fsmode="median",
@@ -132,19 +152,16 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
         psfbeta=4.765,
         verbose=False,
     )
-    found = found.astype(bool) & ~bad
-    return _keep_sharp(found, signal, np.sqrt(variance), (side, diagonal)) if found.any() else found
+    return found.astype(bool) & ~bad
 
 
-def _keep_sharp(found, signal, sigma, limits, contrast: float = 0.6) -> np.ndarray:
-    y, x = np.nonzero(found)
-    centre = signal[y, x]
+def _sharp(signal, sigma, bad, limits, contrast: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels (y, x) that stand out more than the sharpest star would."""
+    y, x = np.nonzero((signal > 4.0 * sigma) & ~bad)
     ratios = pair_ratios(signal, y, x)
-    error = sigma[y, x] / np.where(centre > 0, centre, np.inf)
+    error = sigma[y, x] / signal[y, x]
     bounds = np.array([limits[0], limits[0], limits[1], limits[1]])[:, None]
     # The noise of the pair and of the pixel between them must not make a star look sharp.
     margin = _PAIR_SIGMA * error * np.sqrt(0.5 + bounds**2)
-    sharp = np.zeros(found.shape, bool)
-    sharp[y, x] = (ratios + margin < contrast * bounds).any(axis=0) & (centre > 4.0 * sigma[y, x])
-    # A hit's fainter pixels pass with the sharp one that they touch.
-    return found & ndimage.binary_dilation(sharp, np.ones((3, 3)))
+    sharp = (ratios + margin < contrast * bounds).any(axis=0)
+    return y[sharp], x[sharp]

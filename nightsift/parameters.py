@@ -104,6 +104,11 @@ class Template:
     mask: str | None = option(None, "for local: a FITS mask of the template, not 0 = bad")
     gain: float | None = option(None, "e-/ADU of the template, over its header", exclusiveMinimum=0)
     saturation: float | None = option(None, "ADU above which template pixels are saturated, over its header")
+    max_shift: float | None = option(
+        None,
+        "largest error of its WCS that is looked for, in arcsec; by default 20 pixels of the image, 0 trusts it",
+        minimum=0,
+    )
     min_coverage: float = option(
         0.02, "covered fraction of the image below which it is not subtracted", minimum=0, maximum=1
     )

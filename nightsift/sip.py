@@ -103,6 +103,19 @@ def clipped_fit(design, target, sigma=None, clip=3.5, iterations=8):
     return solution, used
 
 
+def held_out(design, target, weight, folds=10):
+    """Return predicted minus true of every star, from the fit to the other folds; `weight` is 1 / variance."""
+    fold = np.random.default_rng(1).permutation(len(design)) % min(folds, len(design))
+    grams = [(design[fold == k].T * weight[fold == k]) @ design[fold == k] for k in range(fold.max() + 1)]
+    rights = [(design[fold == k].T * weight[fold == k]) @ target[fold == k] for k in range(fold.max() + 1)]
+    gram, right = sum(grams), sum(rights)
+    residual = np.empty_like(target)
+    for k in range(fold.max() + 1):
+        solution = np.linalg.lstsq(gram - grams[k], right - rights[k], rcond=None)[0]
+        residual[fold == k] = design[fold == k] @ solution - target[fold == k]
+    return residual
+
+
 def leverage(design, elsewhere, weight=None):
     """Return the variance of a fit's prediction at each row of `elsewhere`, in units of a datum's of unit weight."""
     gram = (design.T * (1.0 if weight is None else weight)) @ design

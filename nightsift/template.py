@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from astropy.table import Table
 from astropy.wcs import WCS
 from scipy import ndimage
 from scipy.interpolate import RectBivariateSpline
@@ -13,6 +14,7 @@ from nightsift import parameters
 from nightsift.background import background
 from nightsift.errors import NotAsked, Rejected
 from nightsift.planes import Mask
+from nightsift.register import Registration, carry, register
 
 GRID = 16
 PAD = 24  # pixels around the image that are filled too: kernels and filters at its border rest on them
@@ -38,6 +40,8 @@ class Template:
         Share of the image's pixels that it covers.
     area : float
         Template pixels in an image pixel at the image's centre.
+    registration : Registration or None
+        What its WCS did not know.
     warnings : tuple of str
     """
 
@@ -46,6 +50,7 @@ class Template:
     mask: np.ndarray
     coverage: float
     area: float
+    registration: Registration | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -57,6 +62,7 @@ def template(
     shape: tuple[int, int],
     gain: float | None,
     params: parameters.Template,
+    objects: Table | None = None,
 ) -> Template:
     """Bring a template onto the pixels of an image.
 
@@ -73,25 +79,31 @@ def template(
     gain : float or None
         e-/ADU of the template.
     params : parameters.Template
+    objects : Table, optional
+        Detections of the image, which the template's WCS is checked and mended against; without them it is trusted.
 
     Raises
     ------
     NotAsked
         If the configuration wants no template.
     Rejected
-        If it covers less than ``params.min_coverage`` of the image.
+        If it covers less than ``params.min_coverage`` of the image, or shows other stars.
     """
     if params.source == "none":
         raise NotAsked("no template is configured")
-    x, y, area = mapping(wcs, image_wcs, shape, data.shape, PAD)
-    covered = (x > -0.5) & (y > -0.5) & (x < data.shape[1] - 0.5) & (y < data.shape[0] - 0.5)
-    if not covered.any():
-        raise Rejected("the template does not overlap the image")
     absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
     sky = background(data, mask != 0, MESH)
     # What interpolation and kernel may smear a little of must not be garbage; saturated cores are better than 0.
     garbage = (mask != 0) & (mask != int(Mask.SATURATED))
     clean = np.where(garbage, 0, data - sky.level).astype(np.float32)
+    registration = None
+    if objects is not None:
+        level = float(np.median(sky.noise))
+        registration = register(objects, clean, level, mask != 0, wcs, image_wcs, shape, params.max_shift)
+    x, y, area = mapping(wcs, image_wcs, shape, data.shape, PAD, registration)
+    covered = (x > -0.5) & (y > -0.5) & (x < data.shape[1] - 0.5) & (y < data.shape[0] - 0.5)
+    if not covered.any():
+        raise Rejected("the template does not overlap the image")
     photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / gain if gain else 0.0
     variance = (sky.noise**2 + photons).astype(np.float32)
     values = _interpolated(clean, x, y, area)
@@ -111,7 +123,9 @@ def template(
         mask=planes.astype(np.uint16),
         coverage=coverage,
         area=float(area[area.shape[0] // 2, area.shape[1] // 2]),
-        warnings=() if gain else ("the template's gain is unknown: its stars' own noise is left out",),
+        registration=registration,
+        warnings=(registration.warnings if registration else ())
+        + (() if gain else ("the template's gain is unknown: its stars' own noise is left out",)),
     )
 
 
@@ -139,31 +153,25 @@ def crop(wcs: WCS, image_wcs: WCS, shape, template_shape) -> tuple[slice, slice]
     return tuple(slices)
 
 
-def _grid(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int):
+def _grid(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int, registration=None):
     """Return rows and columns of a coarse grid on the image, and where its points lie on the template (x, y)."""
     rows = np.arange(-pad - GRID, shape[0] + pad + 2 * GRID, GRID, dtype=float)
     columns = np.arange(-pad - GRID, shape[1] + pad + 2 * GRID, GRID, dtype=float)
     grid_x, grid_y = np.meshgrid(columns, rows)
-    sky = image_wcs.all_pix2world(np.column_stack([grid_x.ravel(), grid_y.ravel()]), 0)
-    linear = wcs.wcs_world2pix(sky, 0)
-    size = max(template_shape)
-    # The iterative inverse of the distortion diverges far outside the image that it was fitted to.
-    near = np.all(np.isfinite(linear) & (np.abs(linear - size / 2) < 1.5 * size), axis=1)
-    exact = np.array(linear)
-    if near.any():
-        exact[near] = wcs.all_world2pix(sky[near], 0, quiet=True)
-    exact[~np.isfinite(exact).all(axis=1)] = -1e6
-    return rows, columns, exact[:, 0].reshape(grid_x.shape), exact[:, 1].reshape(grid_x.shape)
+    here = registration.displaced(grid_x, grid_y) if registration else (grid_x, grid_y)
+    return rows, columns, *carry(image_wcs, wcs, *here, max(template_shape))
 
 
-def mapping(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int = 0) -> tuple[np.ndarray, ...]:
+def mapping(
+    wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int = 0, registration: Registration | None = None
+) -> tuple[np.ndarray, ...]:
     """Return for every image pixel its position on the template (x, y) and the template pixels that it covers.
 
     The exact transformation is computed on a grid of 16 pixels and interpolated by bicubic splines, which is exact to
     1e-3 pixel for the distortions of real cameras. `pad` pixels around the image are mapped too. Positions far off the
-    template become -1e6.
+    template become -1e6. What a `registration` found beyond the WCS is part of the transformation.
     """
-    rows, columns, *grids = _grid(wcs, image_wcs, shape, template_shape, pad)
+    rows, columns, *grids = _grid(wcs, image_wcs, shape, template_shape, pad, registration)
     splines = [RectBivariateSpline(rows, columns, grid) for grid in grids]
     inside_y = np.arange(-pad, shape[0] + pad, dtype=float)
     inside_x = np.arange(-pad, shape[1] + pad, dtype=float)

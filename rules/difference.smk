@@ -6,6 +6,7 @@ rule template:
         previous=rules.astrometry.output.state,
         wcs=rules.astrometry.output.wcs,
         inspect=rules.inspect.output.state,
+        detections=rules.detect.output.detections,
         template=local_template,
         usermask=template_mask,
     output:
@@ -26,7 +27,7 @@ rule template:
     shell:
         "nightsift template --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --wcs {input.wcs:q} --inspect {input.inspect:q}"
-        " --source {input.template:q} --usermask {input.usermask:q}"
+        " --detections {input.detections:q} --source {input.template:q} --usermask {input.usermask:q}"
         " --state {output.state:q} --template {output.template:q} > {log:q} 2>&1"
 
 

@@ -17,14 +17,15 @@ STAGE = Stage(
     inputs={
         "wcs": "solution of astrometry",
         "inspect": "facts of inspect",
+        "detections": "detections of detect",
         "source": "the template",
         "usermask": "FITS mask of the template, not 0 = bad",
     },
     outputs={"template": "images"},
     optional=("source", "usermask"),
 )
-# A template is a stack: what cosmic rays it had are gone, and no part of it is too small.
-AS_TEMPLATE = parameters.Inspect(cosmics=False, max_masked=1.0, min_size=16)
+# No part of a template is too small.
+AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
 
 
 def work(job):
@@ -42,13 +43,16 @@ def work(job):
     part = job.call(crop, place, wcs, shape, image.data.shape)
     # Of a stack, a gain guessed from the sky means nothing.
     gain = about.gain if job.params.gain or read_gain(image.header)[0] is not None else None
-    result = job.call(template, image.data[part], about.mask[part], place[part], wcs, shape, gain, job.params)
+    objects = job.read_table("detections")
+    result = job.call(template, image.data[part], about.mask[part], place[part], wcs, shape, gain, job.params, objects)
     frame = wcs.to_header(relax=True)
     frame["CRPIX1"] += PAD
     frame["CRPIX2"] += PAD
     frame["NSPAD"] = (PAD, "pixels around the image's own")
     job.write_images("template", {"TEMPLATE": result.data, "NOISE": result.noise, "MASK": result.mask}, frame)
     job.facts |= {"coverage": result.coverage, "area": result.area, "gain": gain, "saturation": about.saturation}
+    names = ("n_stars", "order", "rms_before", "rms", "shift")
+    job.facts["registration"] = {name: getattr(result.registration, name) for name in names}
 
 
 def main(arguments=None):

@@ -308,6 +308,18 @@ def test_hits_are_masked_and_star_cores_are_not(fwhm):
     assert lost < 0.005 * stars
 
 
+def test_hits_at_the_border_are_masked():
+    noise = np.hypot(np.sqrt(SKY), READNOISE)
+    image = np.random.default_rng(9).normal(SKY, noise, (200, 220)).astype(np.float32)
+    struck = np.zeros(image.shape, bool)
+    for where in (0, 1, 2, -1, -2):
+        struck[where, 20 + 10 * where], struck[100 + 10 * where, where] = True, True
+    image[struck] += 60 * noise
+    mask = cosmics.find_cosmics(image, np.float32(SKY), noise, GAIN, np.zeros(image.shape, bool))
+    assert mask[struck].mean() >= 0.8
+    assert (mask & ~ndimage.binary_dilation(struck, np.ones((3, 3)))).sum() == 0
+
+
 # --- Overrides and real frames ----------------------------------------------------------------------------------------
 
 

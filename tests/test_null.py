@@ -195,3 +195,19 @@ def test_a_header_that_misplaces_the_template_makes_no_candidates(as_given, fram
     # Those of the July frames is off by up to five pixels near the border.
     table, most = candidates(as_given, frame)
     assert len(table) <= most, told(table)
+
+
+@real_night
+@pytest.mark.parametrize("pair", [JUNE, JUNE[::-1], JULY, JULY[::-1]])
+def test_the_template_is_registered_and_its_hits_are_masked(as_given, pair):
+    frame, other = (as_given / name(one) for one in pair)
+    found = read_json(frame / "template.json")["registration"]
+    assert found["n_stars"] > 500
+    assert max(found["rms"]) < 0.06
+    # The hits of the frame that is the template, where the solutions of both place them.
+    hits = read_images(other / "mask.fits")[0]["PRIMARY"] & int(Mask.COSMIC)
+    sky = read_wcs(other / "wcs.fits").all_pix2world(np.argwhere(hits)[:, ::-1], 0)
+    column, row = np.rint(read_wcs(frame / "wcs.fits").all_world2pix(sky, 0)).astype(int).T + PAD
+    mask = read_images(frame / "template.fits")[0]["MASK"]
+    inside = (row >= 0) & (column >= 0) & (row < mask.shape[0]) & (column < mask.shape[1])
+    assert (mask[row[inside], column[inside]] != 0).all()
