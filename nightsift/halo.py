@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nightsift.stamps import stamps
+
 BRIGHT = 80.0  # peak of a star in units of the noise of a pixel, from which on its wings can matter
 MOST = 400  # stars
 FEWEST = 5  # stars that tell the profile at a distance
@@ -45,13 +47,15 @@ class Halo:
         return result
 
 
-def remove_halos(difference: np.ndarray, model: np.ndarray, noise: float, usable: np.ndarray, fwhm: float) -> Halo:
+def remove_halos(difference: np.ndarray, model: np.ndarray, framed: np.ndarray, noise: float, usable, fwhm) -> Halo:
     """Measure the mean residual profile of the bright stars, and take it out of the difference, in place.
 
     Parameters
     ----------
     difference, model : 2-D float32 arrays
         Difference, and what was subtracted, ADU.
+    framed : 2-D float32 array
+        The template before it was matched, with as many pixels more on every side: for stars beyond the border.
     noise : float
         Typical standard deviation of a pixel, ADU.
     usable : 2-D bool array
@@ -60,7 +64,7 @@ def remove_halos(difference: np.ndarray, model: np.ndarray, noise: float, usable
         Of the PSF, pixels.
     """
     reach = int(np.ceil(OUTER * fwhm))
-    x, y, peak = _stars(model, BRIGHT * noise, int(np.ceil(fwhm)))
+    x, y, peak = _stars(model, framed, BRIGHT * noise, fwhm)
     none = Halo(np.zeros(reach + 1), np.zeros(reach + 1), x[:0], y[:0], peak[:0])
     if len(x) < FEWEST:
         return none
@@ -70,7 +74,7 @@ def remove_halos(difference: np.ndarray, model: np.ndarray, noise: float, usable
     relative = rings / peak[:, None]
     error = 1.25 * noise / np.sqrt(np.maximum(count, 1))[None, :] / peak[:, None]
     profile, scatter = _mean_profile(relative, error, fwhm)
-    strength = np.where(usable[y, x], 1.0, _amplitudes(relative, error, profile))
+    strength = np.where(_inside(x, y, usable), 1.0, _amplitudes(relative, error, profile))
     light = peak * strength
     matters = light * max(np.abs(profile).max(), scatter.max()) > 0.1 * noise
     x, y, light = x[matters], y[matters], light[matters]
@@ -92,13 +96,38 @@ def _painted(profile: np.ndarray) -> np.ndarray:
     return np.append(profile, 0.0)[np.minimum(distance, len(profile))]
 
 
-def _stars(model, lowest: float, radius: int):
+def _inside(x, y, usable) -> np.ndarray:
+    """Tell which stars have a centre that counts."""
+    inside = (x >= 0) & (y >= 0) & (x < usable.shape[1]) & (y < usable.shape[0])
+    return inside & usable[np.where(inside, y, 0), np.where(inside, x, 0)]
+
+
+def _stars(model, framed, lowest: float, fwhm: float):
+    """Pixels of the brightest stars of the template, in the image and beyond it, and their peaks in the model."""
+    pad, reach = (framed.shape[0] - model.shape[0]) // 2, int(np.ceil(OUTER * fwhm))
+    # A pixel of the model as bright as that makes one of the template about as bright, on its own flux scale.
+    bright = model > lowest
+    if not bright.any():
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+    inner = framed[pad : framed.shape[0] - pad, pad : framed.shape[1] - pad]
+    x, y, height = _maxima(framed, float(np.median(inner[bright])), int(np.ceil(fwhm)))
+    x, y = x - pad, y - pad
+    inside = (x > 0) & (y > 0) & (x < model.shape[1] - 1) & (y < model.shape[0] - 1)
+    if not inside.any():
+        return x[:0], y[:0], height[:0]
+    own = stamps(model, x[inside], y[inside], 1).max(axis=(1, 2)).astype(float)
+    peak = height * np.median(own / height[inside])
+    peak[inside] = own
+    near = (peak > lowest) & (x > -reach) & (y > -reach)
+    near &= (x < model.shape[1] + reach) & (y < model.shape[0] + reach)
+    return x[near], y[near], peak[near]
+
+
+def _maxima(image, lowest: float, radius: int):
     """Positions and heights of the brightest maxima, none within `radius` of a higher one."""
-    row, column = np.nonzero(model > lowest)
-    if not len(row):
-        return row, row, np.zeros(0)
-    order = np.argsort(-model[row, column], kind="stable")
-    taken = np.zeros(model.shape, bool)
+    row, column = np.nonzero(image > lowest)
+    order = np.argsort(-image[row, column], kind="stable")
+    taken = np.zeros(image.shape, bool)
     kept = []
     for k in order:
         i, j = column[k], row[k]
@@ -108,8 +137,8 @@ def _stars(model, lowest: float, radius: int):
                 break
         # What hangs together with a higher pixel is part of its star.
         taken[max(j - radius, 0) : j + radius + 1, max(i - radius, 0) : i + radius + 1] = True
-    kept = np.array(kept)
-    return column[kept], row[kept], model[row[kept], column[kept]].astype(float)
+    kept = np.array(kept, int)
+    return column[kept], row[kept], image[row[kept], column[kept]].astype(float)
 
 
 def _boxes(shape, i, j, reach):

@@ -390,7 +390,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     data[~np.isfinite(data)] = 0
     few = (slice(None, None, 8), slice(None, None, 8))
     noise = float(np.median(np.hypot(raw.white[few], raw.smoothed[few] * raw.kernel.sum()) * raw.factor(*few)))
-    halo = remove_halos(data, model, noise, usable, psf.fwhm)
+    halo = remove_halos(data, model, reference.data, noise, usable, psf.fwhm)
     stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
     found = _significance(raw, usable, exposure.gain, stamp, _Left(ratio.scatter, halo, psf.fwhm))
     sigma, snr = found.sigma, found.snr
