@@ -21,7 +21,9 @@ BESIDE = 0.02  # of the light of a saturated star: what its wings and spikes may
 SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no proof of new light
 UNTRIED = 0.5  # score of what the model has never seen
 GROWN = 0.3  # of its light in the template: what a saturated core must have gained, measured as it is by its wings
-STANDS_OUT = 4.0  # times the S/N of a trail: a source that is not a piece of it
+SIDED = 0.5  # strongest opposite extreme beside such a core that speaks for a bad subtraction
+UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has left something
+STANDS_OUT = 2.5  # times the S/N of a trail: a source that is not a piece of it
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
 
@@ -218,6 +220,7 @@ def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, 
     for trail in trails:
         near = trail.distance(table["x"], table["y"]) < trail.width + 0.5 * search.psf.fwhm
         crossed |= near & (np.sign(flux) == trail.sign) & (significance < STANDS_OUT * trail.height)
+    beside = np.abs(flux) < BESIDE * np.asarray(table["beside"])
     tests = {
         "faint": ~(significance >= threshold),
         "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
@@ -225,8 +228,8 @@ def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, 
         "on a trail": crossed,
         "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
         "residual of a star": np.abs(flux) < params.residual * np.abs(star),
-        "beside a saturated star": (np.abs(flux) < BESIDE * np.asarray(table["beside"])) & ~burnt,
-        "saturated": burnt & (flux < GROWN * np.abs(star)),
+        "beside a saturated star": beside & (np.asarray(table["around"]) > UNQUIET) & ~burnt,
+        "saturated": burnt & ((flux < GROWN * np.abs(star)) | (np.asarray(table["dipole"]) > SIDED)),
     }
     return _joined(tests, len(table))
 
