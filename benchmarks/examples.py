@@ -39,9 +39,7 @@ def of_image(folder: Path, truth: Path):
         movers = np.asarray(there["kind"], str) == "hpm"
         moving = np.column_stack([there["x"], there["y"]])[movers]
         there = there[~movers & np.isin(np.asarray(there["kind"], str), REAL)]
-        hard = [
-            any(text in row for text in ("masked", "trail", "saturated")) for row in np.asarray(table["reasons"], str)
-        ]
+        hard = [any(text in row for text in ("masked", "saturated")) for row in np.asarray(table["reasons"], str)]
         table = table[~np.array(hard, bool)]
         away = cKDTree(np.column_stack([there["x"], there["y"]])).query(np.column_stack([table["x"], table["y"]]))[0]
         # Between near and far nothing is certain.

@@ -24,6 +24,7 @@ HITS = 0.15  # copies of cosmic-ray hits, relative to the number of fakes
 SHIFTED = 0.2  # stars that are moved, relative to the number of fakes; never more than MOST_SHIFTED of the stars
 MOST_SHIFTED = 0.15
 SHIFTS = (0.03, 0.6)  # pixels
+SMEARED = 0.2  # streaks and blobs, relative to the number of fakes
 LARGEST_HIT = 60  # pixels
 HALF = 3.5  # FWHM: half side of an injected source
 
@@ -38,7 +39,8 @@ class Plan:
         ``x, y, flux, snr, kind``: position (pixels), flux (ADU), S/N of that flux in the difference (without its own
         photons), and "sky", "host" or "star" (beside one).
     bogus : Table
-        ``x, y, kind`` of copies of cosmic-ray hits ("hit") and of stars that were moved a little ("shift").
+        ``x, y, kind`` of copies of cosmic-ray hits ("hit"), pieces of trails and blobs that are wider than a point
+        source ("smear"), and stars that were moved a little ("shift").
     objects : Table
         The image's objects without the moved ones.
     data : 2-D float32 array
@@ -79,7 +81,7 @@ def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int,
     number = int(np.clip(params.density * image.size / 1e6, min(params.density, 30), params.most))
     moved = _moved(rng, search, objects, round(SHIFTED * number))
     x, y, kind = _places(rng, search, objects, number)
-    hits = _hits(rng, image, search, round(HITS * number))
+    hits = [*_hits(rng, image, search, round(HITS * number)), *_smears(rng, search, round(SMEARED * number))]
     x, y, kind, hits = _apart(x, y, kind, hits, search, objects[moved])
     error = forced(search.difference, search.sigma, search.mask != 0, search.psf, x, y).fluxerr * search.noise
     good = np.isfinite(error)
@@ -97,7 +99,7 @@ def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int,
     _add_shifts(rng, data, objects[moved], search)
     places = np.array([hit[:2] for hit in hits], float).reshape(-1, 2)
     bogus = Table({"x": [*places[:, 0], *objects["x"][moved]], "y": [*places[:, 1], *objects["y"][moved]]})
-    bogus["kind"] = np.array(["hit"] * len(hits) + ["shift"] * len(moved), "U5")
+    bogus["kind"] = np.array([hit[3] for hit in hits] + ["shift"] * len(moved), "U5")
     return Plan(fakes, bogus, objects[~np.isin(np.arange(len(objects)), moved)], data)
 
 
@@ -145,7 +147,7 @@ def _places(rng, search: Search, objects: Table, number: int):
 
 
 def _hits(rng, image, search: Search, number: int) -> list[tuple]:
-    """Return copies of the image's cosmic-ray hits, to be put at random places: (x, y, light)."""
+    """Return copies of the image's cosmic-ray hits, to be put at random places: (x, y, light, "hit")."""
     labels, count = ndimage.label((search.mask & int(Mask.COSMIC)) != 0, structure=np.ones((3, 3)))
     if count < 5:
         return []
@@ -162,9 +164,28 @@ def _hits(rng, image, search: Search, number: int) -> list[tuple]:
         light = np.where(own, image[rows, columns] - np.median(around), 0)
         if light.sum() > 0:
             x, y = rng.integers(20, search.mask.shape[1] - 20), rng.integers(20, search.mask.shape[0] - 20)
-            result.append((float(x), float(y), light.astype(np.float32)))
+            result.append((float(x), float(y), light.astype(np.float32), "hit"))
         if len(result) == number:
             break
+    return result
+
+
+def _smears(rng, search: Search, number: int) -> list[tuple]:
+    """Return streaks as wide as the PSF and blobs that are wider, at random places: (x, y, light, "smear")."""
+    fwhm, result = search.psf.fwhm, []
+    for index in range(number):
+        half = int(np.ceil(6 * fwhm))
+        v, u = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
+        angle = rng.uniform(0, np.pi)
+        along, across = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
+        narrow = fwhm / 2.3548 * (rng.uniform(1, 1.3) if index % 2 else rng.uniform(1.6, 3.5))
+        light = np.exp(-(across**2) / (2 * narrow**2))
+        if index % 2:
+            light *= np.abs(along) < rng.uniform(2, 6) * fwhm
+        else:
+            light *= np.exp(-(along**2) / (2 * (narrow * rng.uniform(1, 1.5)) ** 2))
+        x, y = (float(rng.integers(20, max(side - 20, 21))) for side in search.mask.shape[::-1])
+        result.append((x, y, light.astype(np.float32), "smear"))
     return result
 
 
@@ -203,13 +224,13 @@ def _add_points(rng, data, fakes: Table, psf: Psf, gain: float | None) -> None:
 
 
 def _add_hits(rng, data, hits, search: Search) -> None:
-    """Scale the hits to all S/N that a search may meet: the bright ones were found in the image itself."""
+    """Scale what was chosen to all S/N that a search may meet: the bright hits were found in the image itself."""
     psf = search.psf.stamp(search.psf.shape[1] / 2, search.psf.shape[0] / 2, int(np.ceil(1.5 * search.psf.fwhm)))
     height = psf.max() / np.sqrt(np.sum(psf**2))
-    for x, y, light in hits:
+    for x, y, light, _ in hits:
         sigma = search.sigma[int(y), int(x)]
         response = max(light.max() / sigma * height, np.sqrt(np.sum(light**2)) / sigma * height * 0.7)
-        snr = np.exp(rng.uniform(np.log(5), np.log(40)))
+        snr = np.exp(rng.uniform(np.log(5), np.log(60)))
         _add(data, light * (snr / response), int(x) - light.shape[1] // 2, int(y) - light.shape[0] // 2)
 
 
@@ -247,8 +268,8 @@ def examples(plan: Plan, found: Table, fwhm: float) -> Table:
     Returns
     -------
     Table
-        Schema ``fakes``. Bogus are hits, what moved stars leave ("shift"), and negative sources where there is nothing
-        that can have faded ("negative").
+        Schema ``fakes``. Bogus are hits, smears, what moved stars leave ("shift"), and negative sources where there is
+        nothing that can have faded ("negative").
     """
     place = np.column_stack([found["x"], found["y"]]).reshape(-1, 2)
 
@@ -263,13 +284,14 @@ def examples(plan: Plan, found: Table, fwhm: float) -> Table:
         row = cKDTree(place).query(there, distance_upper_bound=max(1.0, 0.6 * fwhm))[1]
     # What a fake has done to its surroundings belongs to the fake.
     other = distance(plan.fakes) > 3 * fwhm
-    hits, moved = (plan.bogus[plan.bogus["kind"] == kind] for kind in ("hit", "shift"))
-    hit, shift = other & (distance(hits) < fwhm), other & (distance(moved) < 2 * fwhm)
-    other &= ~hit & ~shift
+    reach = {"hit": fwhm, "shift": 2 * fwhm, "smear": 6 * fwhm}
+    kinds = np.asarray(plan.bogus["kind"], str)
+    bogus = {kind: other & (distance(plan.bogus[kinds == kind]) < limit) for kind, limit in reach.items()}
+    other &= ~np.any(list(bogus.values()), axis=0)
     flux, star = np.asarray(found["flux"], float), np.asarray(found["template_flux"], float)
-    negative = other & (flux < 0) & ~(star > -0.5 * flux)
+    bogus["negative"] = other & (flux < 0) & ~(star > -0.5 * flux)
     parts = [_rows(plan.fakes, found, row)]
-    for chosen, kind in ((hit, "hit"), (shift, "shift"), (negative, "negative")):
+    for kind, chosen in bogus.items():
         index = np.flatnonzero(chosen)
         what = Table({"x": np.asarray(found["x"])[index], "y": np.asarray(found["y"])[index]})
         what["flux"], what["snr"], what["kind"] = 0.0, 0.0, np.full(len(what), kind)

@@ -136,7 +136,7 @@ SCHEMAS = {
     | PSF_MAGNITUDE,
     "candidates": CANDIDATES,
     "fakes": {
-        "kind": Field(str, None, "sky, host or star (beside one): a fake; hit, shift, negative: bogus"),
+        "kind": Field(str, None, "sky, host or star (beside one): a fake; hit, smear, shift, negative: bogus"),
         "true_x": Field(float, "pix", "column where it was put"),
         "true_y": Field(float, "pix", "row where it was put"),
         "true_flux": Field(float, "adu", "flux that was put in"),

@@ -21,6 +21,7 @@ BESIDE = 0.02  # of the light of a saturated star: what its wings and spikes may
 SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no proof of new light
 UNTRIED = 0.5  # score of what the model has never seen
 GROWN = 0.3  # of its light in the template: what a saturated core must have gained, measured as it is by its wings
+WORST_CHI2 = 15.0  # of a PSF fit that allows for an error of 8 per cent of the PSF: no point source, however bright
 SIDED = 0.5  # strongest opposite extreme beside such a core that speaks for a bad subtraction
 UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has left something
 STANDS_OUT = 2.5  # times the S/N of a trail: a source that is not a piece of it
@@ -223,6 +224,7 @@ def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, 
     beside = np.abs(flux) < BESIDE * np.asarray(table["beside"])
     tests = {
         "faint": ~(significance >= threshold),
+        "unlike the PSF": ~(np.asarray(table["chi2"]) < WORST_CHI2) & ~burnt,
         "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
         "masked": (np.asarray(table["masked"]) > params.max_masked) & ~burnt,
         "on a trail": crossed,
@@ -260,7 +262,7 @@ def _hints(table: Table, fwhm: float) -> np.ndarray:
     snr = np.maximum(np.abs(np.nan_to_num(table["snr"], nan=1.0)), 1.0)
     value = {name: np.asarray(table[name], float) for name in table.colnames if table[name].dtype.kind == "f"}
     tests = {
-        "unlike the PSF": ~(value["chi2"] < 3),
+        "unlike the PSF": (value["chi2"] > 3) & (value["chi2"] < WORST_CHI2),
         "too sharp": (value["sharpness"] > 1.25 + 2 * value["sharpness_err"]) | (value["cosmic"] > 1.7),
         "too flat": value["sharpness"] < 0.75 - 2 * value["sharpness_err"],
         "elongated": value["trail"] > 0.4,
