@@ -201,7 +201,7 @@ def _image_rows(campaign):
                 "found_value": _format(row["snr50"], ".6f"),
                 "model": modelcard.line(extra.model),
                 "auc": _format(np.nan if extra.model.get("auc") is None else extra.model["auc"], ".3f"),
-                "counts": f"{extra.model['own_real']} + {extra.model['own_bogus']}" if extra.model else "",
+                "trained": "{trained_on}, {own_real} + {own_bogus}".format(**extra.model) if extra.model else "",
                 "thumbnail": _embed(extra.thumbnail),
                 "overview": f"{base}/plots/overview.png",
                 "plots": [(plot, PLOTS[plot], f"{base}/plots/{plot}.png") for plot in PLOTS if plot in extra.plots],

@@ -101,7 +101,7 @@ def completeness_svg(found: list[dict], width: int = 690, height: int = 300) -> 
     """
     if not found:
         return Markup("")
-    left, right, top, bottom = 40, width - 8, 10, height - 32
+    left, right, top, bottom = 40, width - 14, 10, height - 32
     place = _frame((left, right), (top, bottom))
     parts = []
     for level in (0, 0.25, 0.5, 0.75, 1):

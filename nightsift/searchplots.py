@@ -105,8 +105,8 @@ def realbogus(material: Material) -> Figure | None:
     style(ax, "score by models that did not see them", "examples")
     ax = axes[0, 1]
     low, high = interval(real, number)
-    ax.plot([0, 1], [0, 1], color=GREY, lw=1, label="a probability")
-    ax.errorbar(score, share, [share - low, high - share], fmt="o", ms=5, color=BLUE, lw=1.2, label="examples")
+    ax.plot([0, 1], [0, 1], color=GREY, lw=1)
+    ax.errorbar(score, share, [share - low, high - share], fmt="o", ms=5, color=BLUE, lw=1.2)
     for at in zip(score, share, number, strict=True):
         ax.annotate(f"{at[2]:.0f}", at[:2], (8, -3), textcoords="offset points", size=8, color=MUTED)
     rates = [card.get(name) for name in ("false_positive", "false_negative")]
@@ -115,7 +115,6 @@ def realbogus(material: Material) -> Figure | None:
         ax.text(0.97, 0.05, text, size=8, color=INK, ha="right", transform=ax.transAxes)
     ax.set_xlim(-0.04, 1.08)
     ax.set_ylim(-0.04, 1.04)
-    ax.legend(fontsize=8, frameon=False, loc="upper left")
     style(ax, "mean score", "share that is real")
     return figure
 

@@ -137,7 +137,8 @@ def test_search_is_told_of_each_image_and_of_the_campaign(text):
     images = text[text.index('id="images"') : text.index('id="complete"')]
     assert images.count('<svg class="thumb"') == 5
     assert "5.30" in images
-    assert "150 + 40" in images
+    assert "image, 150 + 40" in images
+    assert "package, 150 + 40" in images
     assert "trained on 150 real, 40 bogus of this image: ROC area 1.000" in images
     assert "the package&#39;s, tried on 150 real, 40 bogus" in images
     complete = text[text.index('id="complete"') : text.index('id="model"')]
