@@ -11,6 +11,7 @@ from PIL import Image
 from synthetic_results import write_campaign
 
 from nightsift import plots, searchplots
+from nightsift.completeness import interval
 from nightsift.figures import NOTHING
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -78,6 +79,16 @@ def test_completeness_falls_to_a_half_where_the_limit_is_quoted(campaign):
         curves = [line for line in ax.lines if len(line.get_xdata()) > 50 and line.get_color() == "#2667b5"]
         x, y = curves[0].get_data()
         assert sign * np.interp(0.5, y[::sign], sign * x[::sign]) == pytest.approx(goal, rel=0.03, abs=0.05)
+
+
+def test_binomial_interval_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    for number in (10, 100):
+        truth = rng.uniform(0, 1, 20000)
+        found = rng.binomial(number, truth)
+        low, high = interval(found, number)
+        assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(0.683, abs=0.03)
+        assert np.all((low <= found / number) & (found / number <= high))
 
 
 def test_scores_are_all_counted(campaign):
