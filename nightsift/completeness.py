@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import erf, erfinv
+from scipy.special import betaincinv, erf, erfinv
 
 FEWEST = 12  # fakes that a curve needs
 NARROWEST = 0.02  # width of the fall, relative to its place
@@ -70,11 +70,10 @@ def completeness(value, found, edges) -> Curve | None:
     scale = np.array([1.0, max(np.std(value), 1e-3), 1.0])
 
     def cost(parameters):
-        efficiency = _efficiency(value, *_natural(parameters * scale))
-        efficiency = np.clip(efficiency, 1e-6, 1 - 1e-6)
+        share = np.clip(efficiency(value, *_natural(parameters * scale)), 1e-6, 1 - 1e-6)
         # A weak prior for a full plateau keeps it there where no bright fake says otherwise.
         prior = np.square((_natural(parameters * scale)[0] - 1) / 0.3) / 2
-        return prior - np.sum(np.log(np.where(found, efficiency, 1 - efficiency)))
+        return prior - np.sum(np.log(np.where(found, share, 1 - share)))
 
     result = minimize(
         cost, start / scale, method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000}
@@ -102,6 +101,17 @@ def completeness(value, found, edges) -> Curve | None:
     )
 
 
+def interval(found, number) -> tuple[np.ndarray, np.ndarray]:
+    """Return the central 68.3 per cent interval of an efficiency from counts (Cameron 2011, PASA 28, 128, eq. 3).
+
+    It is stretched to the observed share where that lies beyond: none or all found.
+    """
+    found, number = np.asarray(found, float), np.asarray(number, float)
+    low, high = (betaincinv(found + 1, number - found + 1, share) for share in (0.1587, 0.8413))
+    observed = found / np.maximum(number, 1)
+    return np.minimum(low, observed), np.maximum(high, observed)
+
+
 def _start(value, found):
     """Begin where as many are missed above as are found below."""
     order = np.argsort(value)
@@ -115,7 +125,8 @@ def _natural(raw):
     return 1 / (1 + np.exp(-raw[0])), raw[1], np.exp(np.clip(raw[2], -6, 6))
 
 
-def _efficiency(value, top, middle, width):
+def efficiency(value, top, middle, width):
+    """Return the share of sources found at `value`: the function of `Curve`."""
     return top * (1 + erf((value - middle) / (width * np.sqrt(2)))) / 2
 
 

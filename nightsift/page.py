@@ -15,11 +15,11 @@ h2{font-size:16px;margin:30px 0 8px}a{color:var(--link);text-decoration:none}a:h
 .tile b{display:block;font-size:22px;line-height:1.2}.ok{color:var(--ok)}.degraded{color:var(--degraded)}
 .rejected{color:var(--rejected)}.error{color:var(--error)}.status{font-weight:600}
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;width:100%}th,td{padding:4px 7px;text-align:left;border-bottom:1px solid var(--line);
+table{border-collapse:collapse;width:100%}th,td{padding:4px 6px;text-align:left;border-bottom:1px solid var(--line);
 vertical-align:middle}tr:last-child>td{border-bottom:0}th{background:var(--head);font-weight:600;white-space:nowrap}
 table.sortable th{cursor:pointer}th[aria-sort=ascending]::after{content:" \\2191"}
 th[aria-sort=descending]::after{content:" \\2193"}td.n,th.n{text-align:right;white-space:nowrap}
-td.why{min-width:180px;max-width:420px;overflow-wrap:anywhere}td.t{white-space:nowrap}
+td.why{min-width:130px;max-width:420px;overflow-wrap:anywhere}td.t{white-space:nowrap}
 details.files summary{color:var(--link);white-space:nowrap}
 td img{height:44px;display:block;border-radius:3px}details summary{cursor:pointer;color:var(--degraded)}
 details ul{margin:4px 0;padding-left:18px}.problems{background:var(--card);border:1px solid var(--line);
@@ -37,7 +37,11 @@ svg text{fill:var(--muted);font-size:10px}.axis{stroke:var(--line);stroke-width:
 .dot{fill:var(--dot)}.forced{fill:var(--card);stroke:var(--dot)}.foot{fill:var(--dot);fill-opacity:.05;
 stroke:var(--dot);stroke-opacity:.6;stroke-width:.8}.src{fill:none;stroke:var(--mark);stroke-width:1.6}
 .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(340px,1fr));gap:12px}
-.half{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:12px}
+.thumb{width:84px;height:44px;margin-left:auto}.curve{fill:none;stroke-width:1.6}
+.mark{stroke:var(--muted);stroke-dasharray:2 2}
+.sky{stroke:var(--dot)}.host{stroke:var(--mark)}.point.sky{fill:var(--dot)}.point.host{fill:var(--mark)}
+.band{stroke:none;fill-opacity:.14}.band.sky{fill:var(--dot)}.band.host{fill:var(--mark)}td.figures{min-width:100px}
+.half{align-items:start;display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:12px}
 """
 
 SCRIPT = """
@@ -60,7 +64,8 @@ PAGE = """<!DOCTYPE html>
 <div class="muted">{{ summary.span }}{% if summary.filters %} · filters {{ summary.filters|join(", ") }}{% endif %}
  · tables <a href="images.ecsv">images</a>, <a href="candidates.ecsv">candidates</a>,
  <a href="sources.ecsv">sources</a>, <a href="lightcurves.ecsv">light curves</a>
- · on this page <a href="#sources">sources</a>, <a href="#images">images</a>, {% if maps %}<a href="#sky">sky</a>,
+ · on this page <a href="#sources">sources</a>, <a href="#images">images</a>, <a href="#complete">completeness</a>,
+ <a href="#model">real and bogus</a>, {% if maps %}<a href="#sky">sky</a>,
  {% endif %}<a href="#aside">set aside</a></div>
 <div class="tiles">
 <div class="tile"><b>{{ summary.n_sources }}</b>sources</div>
@@ -83,8 +88,8 @@ PAGE = """<!DOCTYPE html>
 {% for card in cards %}<article class="card" id="source-{{ loop.index }}">
 <h3><span>{{ loop.index }}. {{ card.source }}</span>{% if card.label %}<span class="tag">{{ card.label }}</span>
 {% endif %}</h3>
-<div class="facts"><b>score {{ card.score }}</b> · <b>S/N {{ card.snr }}</b> · {{ card.mag }} ·
- detected in {{ card.n_detections }} of {{ card.n_images }} images · {{ card.when }}</div>
+<div class="facts"><b title="probability of being real">P(real) {{ card.score }}</b> · <b>S/N {{ card.snr }}</b> ·
+ {{ card.mag }} · detected in {{ card.n_detections }} of {{ card.n_images }} images · {{ card.when }}</div>
 {% if card.stamps %}<a class="stamps" href="{{ card.difference }}"><img alt="image, template, difference and S/N"
  src="{{ card.stamps }}"><div><span>image</span><span>template</span><span>difference</span><span>S/N</span></div></a>
 {% else %}<p class="muted">no cutouts</p>{% endif %}
@@ -97,7 +102,13 @@ PAGE = """<!DOCTYPE html>
 <h2 id="images">Images</h2>
 <div class="wide"><table class="sortable"><thead><tr><th></th><th>image</th><th>status</th><th>reason, warnings</th>
 <th>filter</th><th class="n">time, UTC</th><th class="n">FWHM</th><th class="n">zp</th><th class="n">limit</th>
-<th class="n">astrom.</th><th class="n">objects</th><th class="n">cand.</th><th>figures</th><th>files</th></tr>
+<th class="n" title="magnitude at which half of the fakes on blank sky are found">m50</th>
+<th class="n" title="magnitude at which nine in ten are found">m90</th>
+<th class="n">astrom.</th><th class="n">objects</th><th class="n">cand.</th>
+<th class="n" title="threshold of the search">S/N ≥</th>
+<th class="n" title="share of fakes found against S/N; sorted by the S/N where it is half">found</th>
+<th class="n" title="area under the ROC curve; what the model was trained on; real + bogus examples of the image">
+ROC area</th><th>figures</th><th>files</th></tr>
 </thead><tbody>
 {% for row in images %}<tr id="image-{{ row.anchor }}"><td>{% if row.thumbnail %}<a href="{{ row.overview }}"><img
  loading="lazy" alt="" src="{{ row.thumbnail }}"></a>{% endif %}</td><td class="t" data-v="{{ row.image }}">
@@ -109,19 +120,48 @@ PAGE = """<!DOCTYPE html>
 {% endfor %}</ul></details>{% endif %}</td><td data-v="{{ row.filter }}">{{ row.filter }}</td>
 {% for cell in row.cells %}<td class="n" data-v="{{ cell.value }}"{% if cell.title %} title="{{ cell.title }}"
 {% endif %}>{{ cell.text }}</td>{% endfor %}
-<td class="t" data-v="">{% for name, short, link in row.plots %}<a href="{{ link }}" title="{{ name }}">{{ short }}</a>
+<td class="n" data-v="{{ row.threshold }}">{{ row.threshold }}</td><td class="n" data-v="{{ row.found_value }}">
+{% if row.found_plot %}<a href="{{ row.found_plot }}">{{ row.found }}</a>{% else %}{{ row.found }}{% endif %}</td>
+<td class="n" data-v="{{ row.auc }}" title="{{ row.model }}">{{ row.auc }}<br>
+<span class="muted">{{ row.trained }}</span></td><td class="figures" data-v="">{% for name, short, link in row.plots %}
+<a href="{{ link }}" title="{{ name }}">{{ short }}</a>
 {% endfor %}</td><td data-v="">{% if row.files %}<details class="files"><summary>{{ row.files|length }} files</summary>
 {% for name, link in row.files %}<a href="{{ link }}">{{ name }}</a><br>{% endfor %}</details>{% endif %}</td></tr>
 {% endfor %}</tbody></table></div>
 
+<h2 id="complete">Completeness</h2>
+{% if complete %}<div class="half"><div class="card"><div class="facts muted">Fakes of all images that the search found,
+ and the median curve of the images with the range of the middle two thirds</div>{{ complete }}</div>
+<div><div class="wide"><table><thead><tr><th>filter</th><th class="n">images</th><th class="n">limit</th>
+<th class="n">m50</th><th class="n">m90</th><th class="n">S/N, half found</th></tr></thead><tbody>
+{% for row in filters %}<tr><td>{{ row.filter }}</td><td class="n">{{ row.known }} of {{ row.images }}</td>
+{% for name in ("maglim", "m50", "m90", "snr50") %}<td class="n">{{ row[name] }}<br><span class="muted">
+{{ row[name ~ "_range"] }}</span></td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+<p class="muted">Medians and ranges over the images that have fakes. m50, m90: magnitudes at which 50 and 90 % of
+ fakes on blank sky are found; limit: S/N 5 of the image's objects.</p></div></div>
+{% else %}<p class="muted">No image has enough fakes to tell how complete its search is.</p>{% endif %}
+
+<h2 id="model">Real and bogus</h2>
+{% if model %}<div class="half"><div><div class="wide"><table><tbody>{% for name, text in model.rows %}
+<tr><th>{{ name }}</th><td>{{ text }}</td></tr>{% endfor %}</tbody></table></div>
+<p class="muted">Examples are fakes, and what is known to be false, of the images; each is scored by a model that did
+ not see it. All images: <a href="model_card.json">model_card.json</a>.</p></div>
+{% if model.bins %}<div><div class="wide"><table><thead><tr><th>score</th><th class="n">examples</th>
+<th class="n">mean score</th><th class="n">share that is real</th></tr></thead><tbody>{% for row in model.bins %}
+<tr><td>{{ row.score }}</td><td class="n">{{ row.number }}</td><td class="n">{{ row.mean }}</td>
+<td class="n">{{ row.real }}</td></tr>{% endfor %}</tbody></table></div>
+<p class="muted">The score is the probability of being real where the last two columns agree.</p></div>{% endif %}</div>
+{% else %}<p class="muted">No image was searched.</p>{% endif %}
+
 {% if maps %}<h2 id="sky">Sky</h2><div class="maps">{% for map in maps %}<div class="card">
 <div class="facts muted">{{ map.title }}</div>{{ map.svg }}</div>{% endfor %}</div>{% endif %}
 
-<div class="half"><section><h2 id="aside">Set aside by vetting</h2>
+<section><h2 id="aside">Set aside by vetting</h2>
 {% if aside %}<div class="wide"><table><thead><tr><th>reason</th><th class="n">candidates</th><th class="n">for this
- alone</th></tr></thead><tbody>{% for row in aside %}<tr><td>{{ row.reason }}</td><td class="n">{{ row.count }}</td>
-<td class="n">{{ row.alone }}</td></tr>{% endfor %}</tbody></table></div>
+ alone</th><th>meaning</th></tr></thead><tbody>{% for row in aside %}<tr><td>{{ row.reason }}</td>
+<td class="n">{{ row.count }}</td><td class="n">{{ row.alone }}</td><td class="muted">{{ row.hint }}</td>
+</tr>{% endfor %}</tbody></table></div>
 <p class="muted">{{ summary.n_aside }} in all; each stands with its reasons in candidates_all.fits of its image.</p>
-{% else %}<p class="muted">Nothing was set aside.</p>{% endif %}</section></div>
+{% else %}<p class="muted">Nothing was set aside.</p>{% endif %}</section>
 </main><script>{{ script }}</script></body></html>
 """

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
-from astropy.table import Table
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
+from nightsift import searchplots
+from nightsift.figures import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    OVERVIEW_BOX,
+    RED,
+    SIZE,
+    STATUS_COLOR,
+    Material,
+    colorbar,
+    field_axes,
+    limits_of,
+    new_figure,
+    placeholder,
+    plain,
+    style,
+    thinned,
+    values_of,
+)
 from nightsift.planes import Flag, Mask
 
-INK, MUTED, GRID = "#1b2430", "#66717f", "#dfe3e8"
-BLUE, ORANGE, RED, GREEN, GREY = "#2667b5", "#d9731a", "#c0392b", "#2e8b57", "#9aa5b1"
-STATUS_COLOR = {"ok": GREEN, "degraded": ORANGE, "rejected": RED, "error": RED}
 PLANE_COLOR = {
     Mask.NO_TEMPLATE: (110, 120, 160),
     Mask.TEMPLATE_BAD: (150, 110, 200),
@@ -26,54 +41,27 @@ PLANE_COLOR = {
     Mask.COSMIC: (230, 150, 30),
     Mask.SATURATED: (215, 60, 50),
 }
-SIZE, DPI = (8.0, 4.2), 100
-OVERVIEW_BOX = (0.075, 0.1, 0.72, 0.92)
-_MAX_POINTS = 4000
 _MAX_SIDE = 760
 _BAD = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.APERTURE_MASKED | Flag.COSMIC
 
 
-@dataclass(frozen=True)
-class Material:
-    """What the stages left of an image; whatever is missing is empty, None or NaN.
-
-    `image` and `mask` are 2-D arrays of one shape, `difference_mask` adds the planes of the subtraction; `zero_point`
-    is a function of (x, y); the tables follow the schemas of their names.
-    """
-
-    name: str
-    status: str
-    stage: str
-    reason: str
-    shape: tuple[int, int]
-    objects: Table
-    calibrators: Table
-    matches: Table
-    candidates: Table
-    image: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    difference_mask: np.ndarray | None = None
-    detect: dict = field(default_factory=dict)
-    astrometry: dict = field(default_factory=dict)
-    photometry: dict = field(default_factory=dict)
-    zero_point: object = None
-    pixscale: float = np.nan
-
-
 def draw(material: Material) -> dict[str, Figure]:
-    """Return the figures ``overview, fwhm, zeropoint, astrometry, limit``.
+    """Return the figures ``overview, psf, fwhm, zeropoint, astrometry, limit, realbogus, completeness``.
 
     Where an image stopped before there was anything to draw, the figure says so with the status and the reason.
     """
     figures = {}
     for name, make in (
         ("overview", _overview),
+        ("psf", searchplots.psf),
         ("fwhm", _fwhm),
         ("zeropoint", _zeropoint),
         ("astrometry", _astrometry),
         ("limit", _limit),
+        ("realbogus", searchplots.realbogus),
+        ("completeness", searchplots.completeness),
     ):
-        figures[name] = make(material) or _placeholder(material, name)
+        figures[name] = make(material) or placeholder(material, name)
     return figures
 
 
@@ -102,94 +90,6 @@ def stretch(data: np.ndarray, low: float = 1.5, soft: float = 6.0) -> np.ndarray
     return np.clip(scaled / np.arcsinh((top - level + low * sigma) / (soft * sigma)), 0, 1)
 
 
-def _figure(material: Material, title: str, columns=1, rows=1, **spacing):
-    figure = Figure(figsize=SIZE, dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=spacing or None)
-    for ax in axes.flat:
-        ax.tick_params(labelsize=8, color=GREY, labelcolor=MUTED, length=3)
-        for spine in ax.spines.values():
-            spine.set_color(GREY)
-        ax.xaxis.label.set_size(9)
-        ax.yaxis.label.set_size(9)
-    figure.text(0.012, 0.955, title, size=11, weight="bold", color=INK)
-    _stamp(figure, material)
-    return figure, axes
-
-
-def _stamp(figure, material):
-    text = material.name if material.status == "ok" else f"{material.name}  [{material.status}]"
-    figure.text(0.988, 0.955, _plain(text, 60), size=9, color=STATUS_COLOR.get(material.status, MUTED), ha="right")
-
-
-def _plain(text: str, length: int) -> str:
-    """Return a text that is shown as it is: matplotlib takes dollar signs for formulas."""
-    text = "".join(c if c.isprintable() else " " for c in str(text))
-    text = text if len(text) <= length else text[: length - 1] + "…"
-    return text.replace("$", r"\$")
-
-
-def _placeholder(material: Material, name: str) -> Figure:
-    figure = Figure(figsize=(4.0, 2.1), dpi=DPI, facecolor="#f4f5f7")
-    FigureCanvasAgg(figure)
-    status = material.status if material.status != "ok" else "nothing to show"
-    figure.text(0.5, 0.76, _plain(name, 20), size=9, color=MUTED, ha="center")
-    color = STATUS_COLOR.get(material.status, MUTED) if material.status != "ok" else MUTED
-    figure.text(0.5, 0.56, status, size=16, weight="bold", color=color, ha="center")
-    words = material.reason if not material.stage else f"{material.stage}: {material.reason}"
-    lines, line = [], ""
-    for word in str(words).split():
-        line, full = (f"{line} {word}".strip(), "") if len(line) + len(word) < 58 else (word, line)
-        lines += [full] if full else []
-    for number, text in enumerate([*lines, line][:4]):
-        figure.text(0.5, 0.42 - 0.1 * number, _plain(text, 64), size=8, color=INK, ha="center")
-    return figure
-
-
-def _style(ax, xlabel, ylabel):
-    ax.set_xlabel(xlabel, size=9, color=INK)
-    ax.set_ylabel(ylabel, size=9, color=INK)
-    ax.grid(color=GRID, lw=0.6)
-    ax.set_axisbelow(True)
-
-
-def _field(ax, shape, margin=0.03):
-    """Set the axes of a map of the image."""
-    height, width = shape
-    ax.set_xlim(-margin * width, (1 + margin) * width)
-    ax.set_ylim(-margin * height, (1 + margin) * height)
-    ax.set_aspect("equal", anchor="C")
-    _style(ax, "x [px]", "y [px]")
-    ax.locator_params(nbins=4)
-
-
-def _thin(select) -> np.ndarray:
-    """Return the rows selected, evenly thinned to what a figure can show."""
-    rows = np.flatnonzero(select)
-    return rows if len(rows) <= _MAX_POINTS else rows[np.linspace(0, len(rows) - 1, _MAX_POINTS).astype(int)]
-
-
-def _values(table: Table, *names) -> list[np.ndarray]:
-    return [np.asarray(table[name], float) for name in names]
-
-
-def _range(values, low=0.5, high=99.5, least=0.0):
-    """Return limits that hold all but the outermost values."""
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return -1.0, 1.0
-    low, high = np.percentile(values, [low, high])
-    half, middle = max((high - low) / 2 * 1.15, least, 1e-6), (high + low) / 2
-    return middle - half, middle + half
-
-
-def _colorbar(figure, drawn, ax, label):
-    bar = figure.colorbar(drawn, ax=ax, fraction=0.046, pad=0.02)
-    bar.ax.tick_params(labelsize=7, labelcolor=MUTED)
-    bar.set_label(label, size=8, color=INK)
-    bar.outline.set_visible(False)
-
-
 def _overlay(image: np.ndarray, mask: np.ndarray | None, step: int) -> tuple[np.ndarray, list[Mask]]:
     """Return the image as RGB with masked pixels in the colours of their planes, and the planes seen."""
     grey = (255 * (1 - stretch(image))).astype(np.uint8)
@@ -211,7 +111,7 @@ def _overlay(image: np.ndarray, mask: np.ndarray | None, step: int) -> tuple[np.
 def _overview(material: Material) -> Figure | None:
     if material.image is None:
         return None
-    figure, axes = _figure(material, "Image, mask and candidates")
+    figure, axes = new_figure(material, "Image, mask and candidates")
     ax = axes[0, 0]
     figure.subplots_adjust(*OVERVIEW_BOX)
     image, step = block_mean(material.image, _MAX_SIDE)
@@ -220,14 +120,14 @@ def _overview(material: Material) -> Figure | None:
     height, width = image.shape[0] * step, image.shape[1] * step
     extent = (-0.5, width - 0.5, -0.5, height - 0.5)
     ax.imshow(rgb, origin="lower", extent=extent, interpolation="nearest" if step == 1 else "antialiased")
-    _field(ax, material.shape, 0.0)
+    field_axes(ax, material.shape, 0.0)
     ax.set_anchor("W")
     ax.grid(False)
     legend = []
     size = np.full(1, 0.035 * max(height, width))
     real = np.asarray(material.candidates["is_real"], bool)
     for chosen, color, text in ((~real, ORANGE, "set aside"), (real, RED, "candidates")):
-        x, y = _values(material.candidates[chosen], "x", "y")
+        x, y = values_of(material.candidates[chosen], "x", "y")
         thin = 0.6 if color == ORANGE else 1.4
         circles = EllipseCollection(
             size * (1 if color == RED else 0.6),
@@ -251,7 +151,7 @@ def _overview(material: Material) -> Figure | None:
     for number, (color, text) in enumerate(legend):
         line = 0.87 - 0.052 * number
         figure.text(beside, line, "●", size=10, color=color)
-        figure.text(beside + 0.023, line, _plain(text, 40), size=8, color=INK)
+        figure.text(beside + 0.023, line, plain(text, 40), size=8, color=INK)
     if material.status != "ok":
         _reason(figure, material, beside)
     return figure
@@ -265,14 +165,14 @@ def _reason(figure, material, left):
         lines[-1] = f"{lines[-1]} {word}".strip()
     color = STATUS_COLOR.get(material.status, MUTED)
     for number, line in enumerate(lines[:6]):
-        figure.text(left, 0.3 - 0.045 * number, _plain(line, 44), size=8, color=color)
+        figure.text(left, 0.3 - 0.045 * number, plain(line, 44), size=8, color=color)
 
 
 def _fwhm(material: Material) -> Figure | None:
     table = material.objects
     if not len(table):
         return None
-    x, y, flux, snr, fwhm, mag = _values(table, "x", "y", "flux", "snr", "fwhm", "mag_calib")
+    x, y, flux, snr, fwhm, mag = values_of(table, "x", "y", "flux", "snr", "fwhm", "mag_calib")
     calibrated = np.isfinite(mag).any()
     with np.errstate(invalid="ignore", divide="ignore"):
         mag = mag if calibrated else -2.5 * np.log10(np.where(flux > 0, flux, np.nan))
@@ -281,22 +181,22 @@ def _fwhm(material: Material) -> Figure | None:
     if not shown.any():
         return None
     typical = material.detect.get("fwhm") or np.median(fwhm[shown])
-    figure, axes = _figure(material, f"Sharpness: FWHM {typical:.2f} px{_arcsec(typical, material)}", 2)
+    figure, axes = new_figure(material, f"Sharpness: FWHM {typical:.2f} px{_arcsec(typical, material)}", 2)
     figure.subplots_adjust(0.075, 0.13, 0.93, 0.9, wspace=0.25)
     ax = axes[0, 0]
     for rows, color, text in ((shown & ~clean, GREY, "flagged"), (shown & clean, BLUE, "clean")):
-        rows = _thin(rows)
+        rows = thinned(rows)
         ax.plot(mag[rows], fwhm[rows], ".", ms=2.5, color=color, alpha=0.7, label=text)
     ax.axhline(typical, color=ORANGE, lw=1.2, label="image")
     ax.set_ylim(0, max(3 * typical, 1))
-    _style(ax, "mag_calib [mag]" if calibrated else "instrumental magnitude", "FWHM [px]")
+    style(ax, "mag_calib [mag]" if calibrated else "instrumental magnitude", "FWHM [px]")
     ax.legend(fontsize=8, frameon=False, loc="upper left", markerscale=3)
     stars = shown & clean & (snr > 20) & (np.abs(fwhm / typical - 1) < 0.5)
-    rows = _thin(stars)
-    low, high = _range(fwhm[stars], 5, 95, 0.02 * typical)
+    rows = thinned(stars)
+    low, high = limits_of(fwhm[stars], 5, 95, 0.02 * typical)
     drawn = axes[0, 1].scatter(x[rows], y[rows], c=fwhm[rows], s=9, vmin=low, vmax=high, cmap="viridis", lw=0)
-    _field(axes[0, 1], material.shape)
-    _colorbar(figure, drawn, axes[0, 1], "FWHM of stars above S/N 20 [px]")
+    field_axes(axes[0, 1], material.shape)
+    colorbar(figure, drawn, axes[0, 1], "FWHM of stars above S/N 20 [px]")
     return figure
 
 
@@ -308,30 +208,30 @@ def _zeropoint(material: Material) -> Figure | None:
     table = material.calibrators
     if not len(table):
         return None
-    x, y, mag, color, residual, error = _values(table, "x", "y", "mag_cat", "color", "residual", "error")
+    x, y, mag, color, residual, error = values_of(table, "x", "y", "mag_cat", "color", "residual", "error")
     used = np.asarray(table["used"], bool)
     facts = material.photometry
     title = f"Zero point {facts.get('zp') or np.nan:.3f} ± {facts.get('zp_err') or np.nan:.3f} mag"
     if facts.get("scatter") is not None:
         title += f", scatter {1000 * facts['scatter']:.0f} mmag, {used.sum()} of {len(used)} stars"
-    figure, axes = _figure(material, title, 2, 2)
+    figure, axes = new_figure(material, title, 2, 2)
     figure.subplots_adjust(0.09, 0.12, 0.9, 0.91, wspace=0.25, hspace=0.42)
-    limits = _range(residual[used], 1, 99, 0.02)
+    limits = limits_of(residual[used], 1, 99, 0.02)
     for ax, value, label in (
         (axes[0, 0], mag, f"catalogue {facts.get('band') or ''} [mag]"),
         (axes[1, 0], color, f"colour {facts.get('color') or '(no term fitted)'} [mag]"),
     ):
         for rows, tint in ((~used, GREY), (used, BLUE)):
-            rows = _thin(rows & np.isfinite(value) & np.isfinite(residual))
+            rows = thinned(rows & np.isfinite(value) & np.isfinite(residual))
             bars = np.where(np.isfinite(error[rows]), error[rows], 0)
             ax.errorbar(value[rows], residual[rows], bars, fmt=".", ms=3, color=tint, lw=0.5, alpha=0.7)
         ax.axhline(0, color=ORANGE, lw=1)
         ax.set_ylim(1.6 * limits[0] - 0.6 * np.mean(limits), 1.6 * limits[1] - 0.6 * np.mean(limits))
-        _style(ax, _plain(label, 60), "residual [mag]")
-    rows, span = _thin(used & np.isfinite(residual)), np.max(np.abs(limits))
+        style(ax, plain(label, 60), "residual [mag]")
+    rows, span = thinned(used & np.isfinite(residual)), np.max(np.abs(limits))
     drawn = axes[0, 1].scatter(x[rows], y[rows], c=residual[rows], s=9, cmap="RdBu_r", vmin=-span, vmax=span, lw=0)
-    _field(axes[0, 1], material.shape)
-    _colorbar(figure, drawn, axes[0, 1], "residual [mag]")
+    field_axes(axes[0, 1], material.shape)
+    colorbar(figure, drawn, axes[0, 1], "residual [mag]")
     _model(figure, axes[1, 1], material)
     return figure
 
@@ -345,8 +245,8 @@ def _model(figure, ax, material):
         flat = np.ptp(surface) < 1e-6
         limits = {"vmin": surface.mean() - 0.01, "vmax": surface.mean() + 0.01} if flat else {}
         drawn = ax.imshow(surface, origin="lower", extent=extent, cmap="viridis", **limits)
-        _colorbar(figure, drawn, ax, f"model, order {material.photometry.get('order')} [mag]")
-    _field(ax, material.shape)
+        colorbar(figure, drawn, ax, f"model, order {material.photometry.get('order')} [mag]")
+    field_axes(ax, material.shape)
     ax.grid(False)
 
 
@@ -354,15 +254,15 @@ def _astrometry(material: Material) -> Figure | None:
     table = material.matches
     if not len(table) or "dx" not in table.colnames:
         return None
-    x, y, dx, dy = _values(table, "x", "y", "dx", "dy")
+    x, y, dx, dy = values_of(table, "x", "y", "dx", "dy")
     rms = material.astrometry.get("rms") or [np.nan, np.nan]
     rms = [np.nan if value is None else value for value in rms]
     title = f"Astrometry: rms {1000 * rms[0]:.0f}, {1000 * rms[1]:.0f} mas an axis, {len(table)} stars"
     if material.astrometry.get("order") is not None:
         title += f", order {material.astrometry['order']}"
-    figure, axes = _figure(material, title, 2)
+    figure, axes = new_figure(material, title, 2)
     figure.subplots_adjust(0.09, 0.13, 0.97, 0.9, wspace=0.28)
-    ax, rows = axes[0, 0], _thin(np.isfinite(dx) & np.isfinite(dy))
+    ax, rows = axes[0, 0], thinned(np.isfinite(dx) & np.isfinite(dy))
     scatter = 1.4826 * np.median(np.abs(np.concatenate([dx[rows], dy[rows]]))) if len(rows) else 1.0
     half = max(6 * scatter, 0.05)
     ax.plot(dx[rows], dy[rows], ".", ms=3, color=BLUE, alpha=0.6)
@@ -376,28 +276,28 @@ def _astrometry(material: Material) -> Figure | None:
     ax.set_xlim(-half, half)
     ax.set_ylim(-half, half)
     ax.set_aspect("equal")
-    _style(ax, "dx [px]", "dy [px]")
+    style(ax, "dx [px]", "dy [px]")
     ax, rows = axes[0, 1], rows[np.linspace(0, len(rows) - 1, min(len(rows), 600)).astype(int)]
     arrow = 3 * scatter or 1.0
     vectors = ax.quiver(
         x[rows], y[rows], dx[rows], dy[rows], angles="xy", scale=arrow * 18, width=0.003, color=BLUE, headwidth=3
     )
     ax.quiverkey(vectors, 0.82, 1.03, arrow, f"{arrow:.2g} px", labelpos="E", fontproperties={"size": 8})
-    _field(ax, material.shape)
+    field_axes(ax, material.shape)
     return figure
 
 
 def _limit(material: Material) -> Figure | None:
     table = material.objects
-    mag, snr = _values(table, "mag_calib", "snr")
+    mag, snr = values_of(table, "mag_calib", "snr")
     shown = np.isfinite(mag) & (snr > 0)
     if not shown.any():
         return None
     limit = material.photometry.get("maglim")
     title = "Depth" if limit is None else f"Depth: limit {limit:.2f} mag"
-    figure, axes = _figure(material, title, 2)
+    figure, axes = new_figure(material, title, 2)
     figure.subplots_adjust(0.085, 0.13, 0.97, 0.9, wspace=0.25)
-    ax, rows = axes[0, 0], _thin(shown)
+    ax, rows = axes[0, 0], thinned(shown)
     ax.semilogy(mag[rows], snr[rows], ".", ms=2.5, color=BLUE, alpha=0.6, label="objects")
     first, last = mag[shown].min(), max(mag[shown].max(), limit or -np.inf) + 0.5
     model = material.photometry.get("maglim_model")
@@ -414,6 +314,6 @@ def _limit(material: Material) -> Figure | None:
             each.axvline(limit, color=RED, lw=1.2, label=f"limit, S/N {goal:g}")
         each.set_xlim(first - 0.3, last)
     ax.legend(fontsize=8, frameon=False)
-    _style(ax, "mag_calib [mag]", "S/N")
-    _style(axes[0, 1], "mag_calib [mag]", "objects in 0.25 mag")
+    style(ax, "mag_calib [mag]", "S/N")
+    style(axes[0, 1], "mag_calib [mag]", "objects in 0.25 mag")
     return figure

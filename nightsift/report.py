@@ -19,14 +19,24 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from PIL import Image, ImageDraw
 
+from nightsift import modelcard, searchpage
+from nightsift.figures import DPI, OVERVIEW_BOX, SIZE
 from nightsift.page import PAGE, SCRIPT, STYLE
 from nightsift.parameters import Report
-from nightsift.plots import DPI, OVERVIEW_BOX, SIZE
 from nightsift.sip import deproject, project
 from nightsift.sources import unit_vectors
 
 STATUSES = ("ok", "degraded", "rejected", "error")
-PLOTS = {"overview": "image", "fwhm": "fwhm", "zeropoint": "zp", "astrometry": "astrom", "limit": "limit"}
+PLOTS = {
+    "overview": "image",
+    "psf": "psf",
+    "fwhm": "fwhm",
+    "zeropoint": "zp",
+    "astrometry": "astrom",
+    "limit": "limit",
+    "realbogus": "real",
+    "completeness": "found",
+}
 FILES = ("objects", "difference", "template", "mask", "candidates", "candidates_all", "wcs")
 _PROBLEMS = 12
 _MAPS = 24
@@ -40,7 +50,7 @@ class Extra:
     """What the page shows of an image beyond its row in the table of images.
 
     `thumbnail` is a PNG of the overview, `plots` and `files` the names of those that are there, `reasons` the
-    `reasons` of each candidate that vetting set aside.
+    `reasons` of each candidate that vetting set aside, `threshold`, `model` and `completeness` those of its status.
     """
 
     warnings: list[str] = field(default_factory=list)
@@ -50,6 +60,9 @@ class Extra:
     thumbnail: bytes = b""
     plots: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    threshold: float | None = None
+    model: dict = field(default_factory=dict)
+    completeness: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,7 @@ def page(campaign: Campaign, cutouts: dict[int, np.ndarray], params: Report) -> 
     images = _image_rows(campaign)
     problems = sorted((row for row in images if row["status"] != "ok"), key=lambda row: -row["rank"])
     aside = _aside(campaign.extras)
+    depths = [extra.completeness for _, extra in sorted(campaign.extras.items()) if extra.completeness]
     environment = Environment(autoescape=True, trim_blocks=True)
     return environment.from_string(PAGE).render(
         style=Markup(STYLE),
@@ -110,6 +124,9 @@ def page(campaign: Campaign, cutouts: dict[int, np.ndarray], params: Report) -> 
         images=images,
         maps=sky_maps(campaign),
         aside=aside,
+        complete=searchpage.completeness_svg(depths),
+        filters=searchpage.by_filter(campaign.images),
+        model=searchpage.model_summary({name: extra.model for name, extra in campaign.extras.items()}),
     )
 
 
@@ -158,7 +175,9 @@ def _image_rows(campaign):
             (row["mjd"], ".6f", when, f"MJD {row['mjd']:.5f}" if when else ""),
             (row["fwhm"], ".6f", _format(row["fwhm"], ".2f", " px"), ""),
             (row["zp"], ".6f", _format(row["zp"], ".3f"), zp_title),
-            (row["maglim"], ".6f", _format(row["maglim"], ".2f"), ""),
+            (row["maglim"], ".6f", _format(row["maglim"], ".2f"), "limit of the objects"),
+            (row["m50"], ".6f", _format(row["m50"], ".2f"), _format(row["m50_err"], ".2f", " mag").join(("± ", ""))),
+            (row["m90"], ".6f", _format(row["m90"], ".2f"), ""),
             (row["astrom_rms"], ".6f", _format(1000 * row["astrom_rms"], ".0f", " mas"), ""),
             (row["n_objects"], "d", str(row["n_objects"]), ""),
             (row["n_candidates"], "d", str(row["n_candidates"]), ""),
@@ -176,6 +195,13 @@ def _image_rows(campaign):
                 "cells": [
                     {"value": _format(value, form), "text": text, "title": title} for value, form, text, title in cells
                 ],
+                "threshold": _format(extra.threshold or np.nan, ".2f"),
+                "found": searchpage.thumbnail(extra.completeness, extra.threshold),
+                "found_plot": f"{base}/plots/completeness.png" if "completeness" in extra.plots else "",
+                "found_value": _format(row["snr50"], ".6f"),
+                "model": modelcard.line(extra.model),
+                "auc": _format(np.nan if extra.model.get("auc") is None else extra.model["auc"], ".3f"),
+                "trained": "{trained_on}, {own_real} + {own_bogus}".format(**extra.model) if extra.model else "",
                 "thumbnail": _embed(extra.thumbnail),
                 "overview": f"{base}/plots/overview.png",
                 "plots": [(plot, PLOTS[plot], f"{base}/plots/{plot}.png") for plot in PLOTS if plot in extra.plots],
@@ -194,7 +220,10 @@ def _aside(extras):
             count.update(reasons)
             alone.update(reasons if len(reasons) == 1 else [])
     ordered = sorted(count, key=lambda reason: (-count[reason], reason))
-    return [{"reason": reason, "count": count[reason], "alone": alone[reason]} for reason in ordered]
+    return [
+        {"reason": name, "count": count[name], "alone": alone[name], "hint": searchpage.REASONS.get(name, "")}
+        for name in ordered
+    ]
 
 
 def _cards(campaign, cutouts, params):
@@ -214,7 +243,7 @@ def _cards(campaign, cutouts, params):
             {
                 "source": name,
                 "label": str(source["label"]),
-                "score": _format(source["score"], ".2f"),
+                "score": searchpage.probability(source["score"]),
                 "snr": _format(source["best_snr"], ".1f"),
                 "mag": f"{candidate['filter'] or 'mag'} = {mag} ± {error}" if mag else "light has gone",
                 "n_detections": int(source["n_detections"]),

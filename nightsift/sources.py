@@ -210,9 +210,13 @@ def source_names(ra, dec) -> list[str]:
     return names
 
 
-def magnitudes(flux, fluxerr, zp) -> dict[str, np.ndarray]:
-    """Return ``snr, mag_calib, mag_calib_err, maglim`` of fluxes in ADU; no magnitude below S/N 3 or without light."""
-    flux, fluxerr, zp = np.broadcast_arrays(*(np.asarray(values, float) for values in (flux, fluxerr, zp)))
+def magnitudes(flux, fluxerr, bgerr, zp) -> dict[str, np.ndarray]:
+    """Return ``snr, mag_calib, mag_calib_err, maglim`` of fluxes in ADU; no magnitude below S/N 3 or without light.
+
+    `bgerr` is the part of `fluxerr` that is there without the source: the limit depends on it alone.
+    """
+    arrays = (np.asarray(values, float) for values in (flux, fluxerr, bgerr, zp))
+    flux, fluxerr, bgerr, zp = np.broadcast_arrays(*arrays)
     with np.errstate(divide="ignore", invalid="ignore"):
         snr = flux / fluxerr
         shown = (snr >= _MIN_SNR) & (flux > 0)
@@ -220,8 +224,15 @@ def magnitudes(flux, fluxerr, zp) -> dict[str, np.ndarray]:
             "snr": snr,
             "mag_calib": np.where(shown, zp - 2.5 * np.log10(np.where(shown, flux, 1.0)), np.nan),
             "mag_calib_err": np.where(shown, 2.5 / np.log(10) / snr, np.nan),
-            "maglim": zp - 2.5 * np.log10(_LIMIT_SNR * fluxerr),
+            "maglim": zp - 2.5 * np.log10(_LIMIT_SNR * bgerr),
         }
+
+
+def depth(completeness: dict) -> dict[str, float]:
+    """Return ``m50, m50_err, m90, snr50`` of the completeness (``mag, snr``) of a group of fakes; NaN if not known."""
+    mag, snr = completeness.get("mag") or {}, completeness.get("snr") or {}
+    found = {"m50": mag.get("half"), "m50_err": mag.get("half_err"), "m90": mag.get("ninety"), "snr50": snr.get("half")}
+    return {name: np.nan if value is None else float(value) for name, value in found.items()}
 
 
 def total_magnitude(flux, template_flux, zp) -> np.ndarray:
@@ -290,7 +301,7 @@ def mask_flags(x, y, mask, radius: float) -> np.ndarray:
 def detected_rows(candidates: Table, zp, names) -> Table:
     """Return the light-curve rows of candidates: their own measurements."""
     flux = np.asarray(candidates["flux"], float)
-    derived = magnitudes(flux, candidates["fluxerr"], zp)
+    derived = magnitudes(flux, candidates["fluxerr"], candidates["bgerr"], zp)
     shown = np.isfinite(derived["mag_calib"])
     limit = np.asarray(candidates["maglim"], float)
     return Table(
@@ -315,8 +326,8 @@ def forced_rows(exposure: Exposure, names, measured, zp, level, flags) -> Table:
     exposure : Exposure
     names : array of str, shape (n,)
         Sources.
-    measured : (flux, fluxerr)
-        Of the difference, ADU, each of shape (n,).
+    measured : (flux, fluxerr, bgerr)
+        Of the difference, ADU, each of shape (n,); `bgerr` is the part of the error that is there without the source.
     zp : array, shape (n,)
         Zero point at the positions.
     level : array, shape (n,)
@@ -324,7 +335,7 @@ def forced_rows(exposure: Exposure, names, measured, zp, level, flags) -> Table:
     flags : int array, shape (n,)
         Object flags.
     """
-    flux, fluxerr = (np.asarray(values, float) for values in measured)
+    flux, fluxerr, bgerr = (np.asarray(values, float) for values in measured)
     size = len(names)
     return Table(
         {
@@ -334,7 +345,7 @@ def forced_rows(exposure: Exposure, names, measured, zp, level, flags) -> Table:
             "filter": np.full(size, exposure.filter),
             "flux": flux,
             "fluxerr": fluxerr,
-            **magnitudes(flux, fluxerr, zp),
+            **magnitudes(flux, fluxerr, bgerr, zp),
             "zp": np.asarray(zp, float),
             "mag_total": total_magnitude(flux, level * 10 ** (0.4 * np.asarray(zp)), zp),
             "kind": np.full(size, "forced"),

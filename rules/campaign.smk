@@ -13,7 +13,7 @@ rule sources:
             "astrometry.json",
         ),
     output:
-        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
+        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv", "model_card.json"),
     log:
         f"{RESULTS}/campaign/logs/sources.log",
     conda:
@@ -39,14 +39,20 @@ rule plots:
         matches=rules.astrometry.output.matches,
         photometry=rules.photometry.output.state,
         detect=rules.detect.output.state,
+        psf=rules.psf.output.state,
+        image_psf=rules.psf.output.psf,
+        fakes=rules.fakes.output.fakes,
         difference=rules.subtract.output.difference,
         candidates=rules.transients.output.everything,
     output:
         overview=f"{IMAGE}/plots/overview.png",
+        psf=f"{IMAGE}/plots/psf.png",
         fwhm=f"{IMAGE}/plots/fwhm.png",
         zeropoint=f"{IMAGE}/plots/zeropoint.png",
         astrometry=f"{IMAGE}/plots/astrometry.png",
         limit=f"{IMAGE}/plots/limit.png",
+        realbogus=f"{IMAGE}/plots/realbogus.png",
+        completeness=f"{IMAGE}/plots/completeness.png",
     log:
         f"{IMAGE}/logs/plots.log",
     group:

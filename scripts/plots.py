@@ -10,10 +10,12 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from nightsift.errors import Rejected
+from nightsift.figures import Material
 from nightsift.io import products, results
 from nightsift.io.fits import read_image
 from nightsift.photometry import Photometry
-from nightsift.plots import Material, draw
+from nightsift.plots import draw
+from nightsift.psf import Psf
 
 NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 
@@ -42,6 +44,15 @@ def calibrators(path):
         return products.read_table(path)
     except (FileNotFoundError, IndexError):
         return Table()
+
+
+def psf_model(path):
+    """Return the PSF of the image, or None where it has none."""
+    try:
+        images, header = products.read_images(path)
+    except FileNotFoundError:
+        return None
+    return Psf.from_images(images, header) if images else None
 
 
 def pixel_scale(folder):
@@ -78,6 +89,10 @@ def collect(name, folder, exposure):
         detect=detect,
         astrometry=astrometry,
         photometry=photometry if solved else {},
+        psf=results.read_facts(folder, "psf"),
+        transients=state,
+        fakes=results.read_rows(folder / "fakes.fits", "fakes"),
+        psf_model=psf_model(folder / "image_psf.fits"),
         zero_point=solved.zero_point if solved else None,
         pixscale=pixel_scale(folder),
     )

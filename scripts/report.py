@@ -47,15 +47,19 @@ def extra(folder):
     aside = everything[~np.asarray(everything["is_real"], bool)]
     overview = folder / "plots" / "overview.png"
     shape = results.read_facts(folder, "inspect").get("shape")
+    state = results.read_state(folder)
     there = {path.stem for path in folder.glob("*.*") if path.suffix in (".fits", ".json")}
     return report.Extra(
-        warnings=[str(text) for text in results.read_state(folder)["warnings"]],
+        warnings=[str(text) for text in state["warnings"]],
         reasons=[str(text) for text in aside["reasons"]],
         header=results.read_wcs_header(folder / "wcs.fits"),
         shape=tuple(shape) if shape else None,
         thumbnail=report.thumbnail(overview.read_bytes(), shape) if shape and overview.is_file() else b"",
         plots=tuple(name for name in report.PLOTS if (folder / "plots" / f"{name}.png").is_file()),
         files=tuple(sorted(there & {*report.FILES, "status"})),
+        threshold=state.get("threshold"),
+        model=state.get("model") or {},
+        completeness=state.get("completeness") or {},
     )
 
 

@@ -13,6 +13,8 @@ from astropy.wcs import WCS
 
 from nightsift import parameters, sources, tables
 from nightsift.io import products, results
+from nightsift.measure import photon_noise
+from nightsift.modelcard import campaign_card
 from nightsift.photometry import Photometry
 from nightsift.psf import Psf, forced
 
@@ -29,13 +31,14 @@ class Image:
             results.read_facts(folder, stage) for stage in ("inspect", "detect", "astrometry", "photometry")
         )
         self.filter = str(inspect.get("filter") or inspect.get("filter_name") or "")
-        self.mjd, self.shape = number(inspect, "mjd"), inspect.get("shape")
+        self.mjd, self.shape, self.gain = number(inspect, "mjd"), inspect.get("shape"), inspect.get("gain")
         self.fwhm, self.n_objects = number(detect, "fwhm"), int(detect.get("n_objects") or 0)
         rms = astrometry.get("rms")
         self.rms = float(np.sqrt(np.mean(np.square(rms)))) if rms and None not in rms else np.nan
         self.header = results.read_wcs_header(folder / "wcs.fits")
         self.pixscale = pixel_scale(self.header) if self.header else number(inspect, "pixscale")
         self.numbers = {key: number(photometry, key) for key in ("zp", "zp_err", "color_term", "maglim")}
+        self.numbers |= sources.depth((self.state.get("completeness") or {}).get("off_hosts") or {})
         self.photometry = Photometry.from_dict(NOT_KEPT | photometry) if "coefficients" in photometry else None
         finished = self.state["status"] != "error"
         path = folder / "candidates.fits"
@@ -73,11 +76,16 @@ def pixel_scale(header):
     return 3600 * float(np.sqrt(np.abs(np.linalg.det(WCS(header, relax=True).pixel_scale_matrix))))
 
 
-def measure(folder, planes, x, y):
-    """Fit the PSF at positions of an image's difference; return flux and error, NaN where too much is masked."""
+def measure(folder, planes, gain, x, y):
+    """Fit the PSF at positions of an image's difference, as `nightsift.measure.measure` does.
+
+    Returns flux, its error, and the part of it that is there without the source; NaN where too much is masked.
+    """
     images, header = products.read_images(folder / "psf.fits")
-    fit = forced(planes["DIFFERENCE"], planes["SIGMA"], planes["MASK"] != 0, Psf.from_images(images, header), x, y)
-    return np.asarray(fit.flux, float), np.asarray(fit.fluxerr, float)
+    psf = Psf.from_images(images, header)
+    fit = forced(planes["DIFFERENCE"], planes["SIGMA"], planes["MASK"] != 0, psf, x, y)
+    bgerr = fit.fluxerr * header["NOISECOR"]
+    return fit.flux, np.hypot(bgerr, photon_noise(psf, fit.flux, gain)), bgerr
 
 
 def gather(images):
@@ -122,9 +130,9 @@ def force(image, association, wanted, levels):
     near, x, y = near[inside], x[inside], y[inside]
     if not len(near):
         return near, None
-    flux, fluxerr = measure(image.folder, planes, x, y)
-    done = np.isfinite(flux) & (fluxerr > 0)
-    near, x, y, measured = near[done], x[done], y[done], (flux[done], fluxerr[done])
+    measured = measure(image.folder, planes, image.gain, x, y)
+    done = np.isfinite(measured[0]) & (measured[2] > 0)
+    near, x, y, measured = near[done], x[done], y[done], [values[done] for values in measured]
     flags = sources.mask_flags(x, y, planes["MASK"], max(image.fwhm, 1.0))
     exposure = sources.Exposure(image.name, image.mjd, image.filter, image.fwhm)
     level = levels.get(image.filter, np.full(len(association.ra), np.nan))[near]
@@ -212,6 +220,8 @@ def main(arguments=None):
     ):
         table.meta = {key: value for key, value in table.meta.items() if key == "radius_arcsec"}
         products.write_table(campaign / f"{name}.ecsv", table, schema, provenance)
+    card = campaign_card({image.name: image.state.get("model") or {} for image in images})
+    products.write_json(campaign / "model_card.json", card | {"provenance": provenance.as_dict()})
     spent = time.perf_counter() - start
     print(f"sources: {len(candidates)} candidates, {len(found)} sources in {spent:.1f} s", file=sys.stderr)
     return 0

@@ -6,13 +6,17 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
 
 from nightsift import tables
-from nightsift.io import products
+from nightsift.completeness import completeness
+from nightsift.io import products, results
 from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, functions
+from nightsift.realbogus import quality
 
 SIDE, SCALE, FWHM, NOISE, ZP = 200, 1.0, 3.0, 5.0, 25.0
+GAIN, SMOOTHING = 2.0, 0.6  # e-/ADU; pixels over which noise is correlated, rms
 PROVENANCE = products.Provenance("test", "0", {})
 EVIL = "<script>alert(1)</script>"
 
@@ -28,9 +32,11 @@ def wcs_header(ra, dec, side=SIDE):
 
 
 def point(shape, x, y, flux):
-    rows, columns = np.indices(shape)
     sigma = FWHM / 2.3548
-    return flux * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+    down, across = (
+        np.exp(-((np.arange(side) - at) ** 2) / (2 * sigma**2)) for side, at in zip(shape, (y, x), strict=True)
+    )
+    return flux / (2 * np.pi * sigma**2) * np.outer(down, across)
 
 
 def gaussian_psf(shape):
@@ -39,6 +45,65 @@ def gaussian_psf(shape):
     profile = point((19, 19), 9, 9, 1.0).ravel()
     coefficients = np.linalg.lstsq(basis, profile, rcond=1e-10)[0]
     return Psf(coefficients[None], FWHM, shape, 0, 3 * FWHM, 50, 1.0)
+
+
+def noise_correlation():
+    """Return the true error of a PSF flux over that for white noise, from the kernel that correlates the noise."""
+    kernel = gaussian_filter(np.pad([[1.0]], 12), SMOOTHING)
+    profile = point(kernel.shape, 12, 12, 1.0)
+    true = gaussian_filter(profile, SMOOTHING)
+    return np.sqrt(np.sum(true**2) / np.sum(kernel**2) / np.sum(profile**2))
+
+
+def difference_of(rng, shape, rows):
+    """Return a difference with sources, their own photon noise, and correlated noise of the background."""
+    noise = gaussian_filter(rng.normal(0, 1, shape), SMOOTHING, mode="wrap")
+    kernel = gaussian_filter(np.pad([[1.0]], 12), SMOOTHING)
+    difference = noise * NOISE / np.sqrt(np.sum(kernel**2))
+    for row in rows:
+        light = point(shape, row["x"], row["y"], row["flux"])
+        difference += rng.poisson(light * GAIN) / GAIN if row["flux"] > 0 else light
+    return difference.astype(np.float32)
+
+
+def difference_psf(shape):
+    """Return images and header of the PSF of a difference."""
+    images, header = gaussian_psf(shape).to_images()
+    header["NOISECOR"] = noise_correlation()
+    return images, header
+
+
+def fakes_table(rng, count=240):
+    """Return fakes, half of which are found at S/N 5 on the sky and at 6 on galaxies."""
+    table = tables.empty("fakes")
+    snr = np.concatenate([rng.uniform(3, 9, count // 2), np.geomspace(9, 99, count - count // 2)])
+    kind = np.where(rng.random(count) < 0.7, "sky", "host")
+    values = {
+        "kind": kind,
+        "true_x": rng.uniform(10, SIDE - 10, count),
+        "true_y": rng.uniform(10, SIDE - 10, count),
+        "true_flux": 25.0 * snr,
+        "true_snr": snr,
+        "found": rng.normal(snr, 0.8) > np.where(kind == "sky", 5, 6),
+    }
+    return Table({name: values.get(name, np.zeros(count, table[name].dtype)) for name in table.colnames})
+
+
+def search_facts(rng, fakes, trained_on="image"):
+    """Return what the stage transients says of its model and its completeness."""
+    found, kind = np.asarray(fakes["found"]), np.asarray(fakes["kind"])
+    mag = zero_point(fakes["true_x"], fakes["true_y"]) - 2.5 * np.log10(fakes["true_flux"])
+    curves = {}
+    for name, group in (("off_hosts", kind == "sky"), ("on_hosts", kind == "host")):
+        snr = completeness(fakes["true_snr"][group], found[group], (3, 4, 5, 6, 7, 8, 10, 20, 50, 100))
+        bright = completeness(-mag[group], found[group], ())
+        limits = {"half": -bright.half, "ninety": -bright.ninety}
+        errors = {"half_err": bright.half_err, "ninety_err": bright.ninety_err}
+        curves[name] = {"snr": snr.to_dict(), "mag": limits | errors}
+    score = np.concatenate([rng.beta(8, 1, 150), rng.beta(1, 8, 40)])
+    card = {"trained_on": trained_on, "measures": [], "own_real": 150, "own_bogus": 40}
+    card |= {"package_real": 8000, "package_bogus": 700} | quality(score, np.arange(190) < 150)
+    return {"threshold": 5.3, "model": card, "completeness": curves}
 
 
 def photometry_facts(shape, zp):
@@ -88,6 +153,10 @@ def stars(rng, count, side=SIDE):
         "flags": np.where(rng.random(count) < 0.1, int(Flag.SATURATED), 0),
         "mag_calib": mag,
         "mag_calib_err": 1.0857 * error / flux,
+        "mag_psf": mag,
+        "psf_flux": flux,
+        "spread": np.where(rng.random(count) < 0.3, 0.02, 0) + rng.normal(0, 0.1, count) * error / flux,
+        "spread_err": 0.1 * error / flux,
     }
     return Table({name: values.get(name, np.zeros(count, table[name].dtype)) for name in table.colnames})
 
@@ -126,15 +195,15 @@ def candidate_table(rows, image, mjd, band, header):
     return Table(values)
 
 
-def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, seed=1, aside=(), status=None):
-    """Write all products of an image with the sources `rows` (x, y, flux; `found` False = not a candidate)."""
+def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, seed=1, aside=(), status=None, fakes=""):
+    """Write all products of an image with the sources `rows` (x, y, flux; `found` False = not a candidate).
+
+    `fakes` is what its model was trained on, where there were fakes.
+    """
     rng = np.random.default_rng(seed)
     Path(folder).mkdir(parents=True, exist_ok=True)
     folder, shape, header = Path(folder) / name, (SIDE, SIDE), wcs_header(ra, dec)
-    difference = rng.normal(0, NOISE, shape)
-    for row in rows:
-        difference += point(shape, row["x"], row["y"], row["flux"])
-    difference, sigma = difference.astype(np.float32), np.full(shape, NOISE, np.float32)
+    difference, sigma = difference_of(rng, shape, rows), np.full(shape, NOISE, np.float32)
     mask = np.zeros(shape, np.int32)
     mask[:6], mask[:, -20:] = int(Mask.EDGE), int(Mask.NO_TEMPLATE)
     mask[90:94, 30:34] |= int(Mask.SATURATED)
@@ -145,21 +214,34 @@ def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, s
     fits.writeto(folder.parent.parent / f"{name}.fits", sky, overwrite=True)
     write = products.write_json
     start = {"image": name, "status": "ok", "stage": None, "reason": "", "warnings": [], "stopped": None}
-    facts = {"mjd": mjd, "exptime": 60.0, "filter": band, "shape": list(shape), "hdu": 0, "pixscale": SCALE}
+    facts = {
+        "mjd": mjd,
+        "exptime": 60.0,
+        "filter": band,
+        "shape": list(shape),
+        "hdu": 0,
+        "pixscale": SCALE,
+        "gain": GAIN,
+    }
     write(folder / "inspect.json", start | facts)
     write(folder / "detect.json", start | {"fwhm": FWHM, "noise": NOISE, "n_objects": len(objects)})
     write(folder / "astrometry.json", start | {"rms": [0.05, 0.06], "order": 2, "n_matches": 60})
     write(folder / "photometry.json", start | photometry_facts(shape, zp))
-    for stage in ("psf", "catalog", "template", "subtract"):
+    shapes = {"fwhm": FWHM, "fwhm_range": [2.9, 3.1], "ellipticity": 0.02, "ellipticity_range": [0.01, 0.05]}
+    write(folder / "psf.json", start | {"n_stars": 50, "order": 0} | shapes)
+    for stage in ("catalog", "template", "subtract", "fakes"):
         write(folder / f"{stage}.json", start)
-    write(folder / "status.json", start | (status or {}))
+    planted = fakes_table(rng) if fakes else tables.empty("fakes")
+    products.write_table(folder / "fakes.fits", planted, "fakes", PROVENANCE)
+    products.write_images(folder / "image_psf.fits", *gaussian_psf(shape).to_images(), PROVENANCE)
+    write(folder / "status.json", start | (search_facts(rng, planted, fakes) if fakes else {}) | (status or {}))
     products.write_images(folder / "mask.fits", {"MASK": mask}, header, PROVENANCE)
     products.write_images(folder / "template.fits", {}, None, PROVENANCE)
     with products.atomic(folder / "wcs.fits") as temporary:
         fits.PrimaryHDU(header=header).writeto(temporary, overwrite=True)
     planes = {"DIFFERENCE": difference, "SIGMA": sigma, "SNR": difference / sigma, "MASK": mask}
     products.write_images(folder / "difference.fits", planes, header, PROVENANCE)
-    products.write_images(folder / "psf.fits", *gaussian_psf(shape).to_images(), PROVENANCE)
+    products.write_images(folder / "psf.fits", *difference_psf(shape), PROVENANCE)
     products.write_table(folder / "objects.fits", objects, "objects", PROVENANCE)
     _write_stars(folder, objects, rng)
     found = candidate_table([row for row in rows if row.get("found", True)], name, mjd, band, header)
@@ -206,18 +288,21 @@ def write_stopped(folder, name, status, stage, reason, **facts):
     folder = Path(folder) / name
     state = {"image": name, "status": status, "stage": stage, "reason": reason, "warnings": [], "stopped": stage}
     products.write_json(folder / "inspect.json", state | facts)
-    for later in ("detect", "psf", "catalog", "astrometry", "photometry", "template", "subtract", "status"):
+    for later in (*results.PER_IMAGE[1:], "status"):
         products.write_json(folder / f"{later}.json", state)
-    for image in ("mask", "wcs", "template", "difference", "psf", "cutouts"):
+    for image in ("mask", "image_psf", "wcs", "template", "difference", "psf", "cutouts"):
         products.write_images(folder / f"{image}.fits", {}, None, PROVENANCE)
-    for schema in ("objects", "matches", "candidates"):
+    for schema in ("objects", "matches", "candidates", "fakes"):
         products.write_table(folder / f"{schema}.fits", tables.empty(schema), schema, PROVENANCE)
     products.write_table(folder / "candidates_all.fits", tables.empty("candidates"), "candidates", PROVENANCE)
 
 
-def write_campaign(results, n_images=8):
-    """Write a campaign around RA 0 with two lasting sources, a short one, artefacts, and images that failed."""
-    folder, names = Path(results) / "images", []
+def write_campaign(folder, n_images=8):
+    """Write a campaign around RA 0 with two lasting sources, a short one, artefacts, and images that failed.
+
+    The models of most images are trained on the image, that of the third on the package; the fifth has no fakes.
+    """
+    folder, names = Path(folder) / "images", []
     (folder.parent / "campaign").mkdir(parents=True, exist_ok=True)
     for number in range(n_images):
         name = f"night_{number:02d}"
@@ -247,6 +332,7 @@ def write_campaign(results, n_images=8):
             seed=number,
             aside=aside,
             status=status,
+            fakes={2: "package", 4: ""}.get(number, "image"),
         )
         names.append(name)
     write_stopped(folder, "cloudy", "rejected", "astrometry", f"only 3 objects, {EVIL}", mjd=60319.0, filter=EVIL)

@@ -1,6 +1,7 @@
 """The page: complete, self-contained, safe against what headers say."""
 
 import importlib.util
+import inspect
 import re
 from html.parser import HTMLParser
 from io import BytesIO
@@ -11,9 +12,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from PIL import Image
-from synthetic_results import EVIL, wcs_header, write_campaign
+from synthetic_results import EVIL, wcs_header, write_campaign, write_image
 
-from nightsift import report
+from nightsift import report, searchpage, transients
 from nightsift.parameters import Report
 from nightsift.tables import empty
 
@@ -107,7 +108,7 @@ def test_max_candidates(campaign):
     page = (campaign[0] / "campaign" / "report.html").read_text(encoding="utf-8")
     script("report").main(campaign[1])
     assert page.count('<article class="card"') == 1
-    assert "score 0.90" in page
+    assert "P(real) 0.90" in page
     assert "The best 1 of 3" in page
 
 
@@ -130,6 +131,73 @@ def test_stamps_show_what_is_there():
     assert (side - 1 - brightest[0]) // 3 == 30, "rows are drawn upwards"
     assert brightest[1] // 3 == 10
     assert tuple(difference[60, -2]) == (90, 110, 140)
+
+
+def test_search_is_told_of_each_image_and_of_the_campaign(text):
+    images = text[text.index('id="images"') : text.index('id="complete"')]
+    assert images.count('<svg class="thumb"') == 5
+    assert "5.30" in images
+    assert "image, 150 + 40" in images
+    assert "package, 150 + 40" in images
+    assert "trained on 150 real, 40 bogus of this image: ROC area 1.000" in images
+    assert "the package&#39;s, tried on 150 real, 40 bogus" in images
+    complete = text[text.index('id="complete"') : text.index('id="model"')]
+    assert '<td>r</td><td class="n">5 of 6</td>' in complete
+    model = text[text.index('id="model"') : text.index('id="sky"')]
+    assert "4 trained on the package and their image, 1 on the package alone" in model
+    assert "750 real, 200 bogus" in model
+
+
+def test_page_of_a_campaign_without_fakes(tmp_path):
+    write_image(tmp_path / "images", "plain", 10.0, 0.0, [])
+    (tmp_path / "list").write_text("plain\n")
+    common = ["--results", str(tmp_path), "--images", str(tmp_path / "list")]
+    assert script("sources").main(common) == script("report").main(common) == 0
+    page = (tmp_path / "campaign" / "report.html").read_text(encoding="utf-8")
+    assert "No image has enough fakes" in page
+    assert "No image was searched" in page
+    assert '<svg class="thumb"' not in page
+
+
+def test_completeness_of_the_campaign_counts_all_fakes():
+    bins = [[3.0, 5.0, 10, 2], [5.0, 9.0, 10, 9]]
+    one = {"off_hosts": {"snr": {"top": 1.0, "middle": 5.0, "width": 1.0, "bins": bins}}}
+    two = {"off_hosts": {"snr": {"top": 1.0, "middle": 6.0, "width": 1.0, "bins": bins}}}
+    assert searchpage.pooled_bins([one, two, {}], "off_hosts").tolist() == [[3, 5, 20, 4], [5, 9, 20, 18]]
+    svg = str(searchpage.completeness_svg([one, two]))
+    assert "on blank sky: 22 of 40 found" in svg
+    assert "on galaxies: 0 of 0 found" in svg
+    # the median curve falls to a half between the two images': its height in the middle of the picture
+    points = re.search(r'class="curve sky" points="([^"]+)"', svg)[1].split()
+    x, y = np.array([point.split(",") for point in points], float).T
+    half = np.interp(-(y.max() + y.min()) / 2, -y, x)
+    snr = 3 * (100 / 3) ** ((half - x[0]) / (x[-1] - x[0]))
+    assert snr == pytest.approx(5.5, abs=0.1)
+
+
+def test_depth_by_filter():
+    images = empty("images")
+    for band, m50 in (("r", 20.0), ("r", 21.0), ("r", np.nan), ("g", 19.0), ("i", np.nan)):
+        images.add_row({"filter": band, "m50": m50, "m90": m50 - 0.3, "maglim": 20.0, "snr50": 5.0})
+    rows = {row["filter"]: row for row in searchpage.by_filter(images)}
+    assert list(rows) == ["g", "r", "all"]
+    assert (rows["r"]["known"], rows["r"]["images"], rows["r"]["m50"]) == (2, 3, "20.50")
+    assert rows["r"]["m50_range"] == "20.00 to 21.00"
+    assert rows["all"]["m50"] == "20.00"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "0.50"), (0.999, "> 0.99"), (1.0, "> 0.99"), (0.001, "< 0.01"), (np.nan, "")]
+)
+def test_probability_is_never_certainty(value, text):
+    assert searchpage.probability(value) == text
+
+
+def test_every_reason_of_vetting_has_a_meaning():
+    source = inspect.getsource(transients)
+    given = re.findall(r'^        "([a-z PSF]+)": ', source, re.MULTILINE)
+    assert len(given) > 15
+    assert set(given) <= set(searchpage.REASONS)
 
 
 def test_stamps_without_data():

@@ -8,9 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from synthetic_results import NOISE, write_campaign, write_image
+from synthetic_results import (
+    GAIN,
+    NOISE,
+    PROVENANCE,
+    difference_of,
+    difference_psf,
+    noise_correlation,
+    write_campaign,
+    write_image,
+)
 
-from nightsift import sources
+from nightsift import modelcard, sources
 from nightsift.io import products
 from nightsift.parameters import Sources
 from nightsift.planes import Flag
@@ -128,11 +137,11 @@ def test_radius_is_half_the_fwhm_but_twice_the_rms_at_least():
 
 
 def test_magnitudes_only_where_there_is_light():
-    result = sources.magnitudes([100.0, 20.0, -100.0, np.nan], 10.0, 25.0)
+    result = sources.magnitudes([100.0, 20.0, -100.0, np.nan], 10.0, 8.0, 25.0)
     assert np.isfinite(result["mag_calib"]).tolist() == [True, False, False, False]
     assert result["mag_calib"][0] == pytest.approx(20.0)
     assert result["mag_calib_err"][0] == pytest.approx(0.10857, abs=1e-4)
-    assert result["maglim"][1] == pytest.approx(25 - 2.5 * np.log10(50))
+    assert result["maglim"][1] == pytest.approx(25 - 2.5 * np.log10(40)), "the source's own photons do not count"
     assert sources.total_magnitude(-30.0, 130.0, 25.0) == pytest.approx(20.0)
     assert np.isnan(sources.total_magnitude(-30.0, 10.0, 25.0))
 
@@ -178,7 +187,7 @@ def test_campaign_tables(campaign):
 
 def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
     true = np.array([0.0, 60.0, 150.0, 300.0])
-    for number in range(30):
+    for number in range(16):
         rows = [
             {"x": 40.0 + 30 * n, "y": 50.3 + 20 * n, "flux": flux, "found": number == 0, "template_flux": 800.0}
             for n, flux in enumerate(true)
@@ -187,24 +196,91 @@ def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
             tmp_path / "results" / "images", f"n{number:02d}", 359.999, -5.0, rows, mjd=60310.0 + number, seed=number
         )
     listed = tmp_path / "list"
-    listed.write_text("".join(f"n{number:02d}\n" for number in range(30)))
+    listed.write_text("".join(f"n{number:02d}\n" for number in range(16)))
     rows_zero = products.read_table(tmp_path / "results/images/n00/candidates.fits")
     assert len(rows_zero) == len(true)
     script("sources").main(["--results", str(tmp_path / "results"), "--images", str(listed)])
     curves, found = read(tmp_path / "results", "lightcurves"), read(tmp_path / "results", "sources")
     forced = curves[curves["kind"] == "forced"]
-    assert len(forced) == 29 * len(true)
+    assert len(forced) == 15 * len(true)
     truth = {
         name: true[np.argmin(np.abs(found["dec"][n] - rows_zero["dec"]))] for n, name in enumerate(found["source"])
     }
     pull = (forced["flux"] - [truth[name] for name in forced["source"]]) / forced["fluxerr"]
     assert np.mean(pull) == pytest.approx(0, abs=0.3)
     assert np.std(pull) == pytest.approx(1, abs=0.2)
-    # the error of an optimal measurement: noise * sqrt(4 pi) * sigma of a Gaussian PSF
-    assert np.median(forced["fluxerr"]) == pytest.approx(NOISE * np.sqrt(4 * np.pi) * 3 / 2.3548, rel=0.1)
+    # the error of an optimal measurement: noise * sqrt(4 pi) * sigma of a Gaussian PSF, and what correlates the noise
+    faint = forced["fluxerr"][[truth[name] == 0 for name in forced["source"]]]
+    assert np.median(faint) == pytest.approx(NOISE * np.sqrt(4 * np.pi) * 3 / 2.3548 * noise_correlation(), rel=0.1)
     bright = forced[[truth[name] == 300.0 for name in forced["source"]]]
     total = 10 ** (-0.4 * (np.asarray(bright["mag_total"]) - np.asarray(bright["zp"])))
-    assert np.median(total) == pytest.approx(1100, rel=0.03)
+    # three standard errors of a median of 15
+    assert np.median(total) == pytest.approx(1100, abs=3 * 1.25 * np.median(bright["fluxerr"]) / np.sqrt(15))
+
+
+@pytest.mark.parametrize("snr", [0, 5, 100])
+def test_forced_fluxes_have_pulls_of_width_one(tmp_path, snr):
+    rng, shape = np.random.default_rng(7), (420, 420)
+    images, header = difference_psf(shape)
+    products.write_images(tmp_path / "psf.fits", images, header, PROVENANCE)
+    error = NOISE * np.sqrt(4 * np.pi) * 3 / 2.3548 * header["NOISECOR"]
+    x, y = (20.0 * part.ravel() + 20 + rng.uniform(-0.5, 0.5, 361) for part in np.mgrid[:19, :19])
+    rows = [{"x": one, "y": two, "flux": snr * error} for one, two in zip(x, y, strict=True)]
+    sigma = np.full(shape, NOISE, np.float32)
+    planes = {"DIFFERENCE": difference_of(rng, shape, rows), "SIGMA": sigma, "MASK": np.zeros(shape, np.int32)}
+    flux, fluxerr, bgerr = script("sources").measure(tmp_path, planes, GAIN, x, y)
+    pull = (flux - snr * error) / fluxerr
+    assert np.mean(pull) == pytest.approx(0, abs=0.2)
+    assert np.std(pull) == pytest.approx(1, abs=0.12)
+    assert np.median(bgerr) == pytest.approx(error, rel=0.03)
+    # neither part of the error is so small that the test would pass without it
+    assert noise_correlation() > 1.3
+    assert np.median(fluxerr / bgerr) > (1.4 if snr == 100 else 0.999)
+    without = script("sources").measure(tmp_path, planes, None, x, y)
+    assert np.array_equal(without[1], without[2]), "no gain, no photon noise"
+
+
+def test_depth_and_model_of_the_images_are_listed(campaign):
+    images = read(campaign, "images")
+    images.add_index("image")
+    row = images.loc["night_00"]
+    assert row["snr50"] == pytest.approx(5.0, abs=0.3)
+    # flux 125 is S/N 5, at a zero point of 25
+    assert row["m50"] == pytest.approx(25 - 2.5 * np.log10(125), abs=max(4 * row["m50_err"], 0.02))
+    assert row["m90"] < row["m50"]
+    for name in ("night_04", "cloudy", "broken", "killed"):
+        assert np.isnan([images.loc[name][key] for key in ("m50", "m50_err", "m90", "snr50")]).all()
+    card = products.read_json(campaign / "campaign" / "model_card.json")
+    assert len(card["images"]) == 7
+    assert card["campaign"]["trained_on"] == {"image": 6, "package": 1}
+    assert card["campaign"]["own_real"] == 7 * 150
+    assert card["images"]["night_02"]["trained_on"] == "package"
+    assert set(card["images"]["night_00"]["reliability"][0]) == {"score_from", "number", "mean_score", "real_share"}
+    assert {"log_snr", "dipole"} <= set(card["measures"])
+    assert card["provenance"]["stage"] == "sources"
+
+
+def test_model_card_of_a_campaign_pools_the_examples():
+    def card(real, bogus, kept, bins):
+        counts = {"own_real": real, "own_bogus": bogus, "package_real": 9, "package_bogus": 3}
+        rates = {"auc": 0.9, "false_positive": kept / bogus, "false_negative": 0.0}
+        return {"trained_on": "image", "reliability": bins} | counts | rates
+
+    first, second = card(100, 10, 5, [[0.0, 10, 0.1, 0.0]]), card(100, 90, 9, [[0.0, 30, 0.1, 0.2], [0.8, 5, 0.9, 1.0]])
+    untested = {"trained_on": "package", "own_real": 3, "own_bogus": 0, "package_real": 9, "package_bogus": 3}
+    total = modelcard.campaign_card({"a": first, "b": second, "c": untested, "d": {}})["campaign"]
+    assert (total["n_images"], total["n_models"], total["own_real"]) == (4, 3, 203)
+    assert total["false_positive"] == pytest.approx(14 / 100)
+    assert total["reliability"][0] == {
+        "score_from": 0.0,
+        "number": 40,
+        "mean_score": pytest.approx(0.1),
+        "real_share": pytest.approx(0.15),
+    }
+    nothing = modelcard.campaign_card({"d": {}})["campaign"]
+    assert nothing["auc_median"] is nothing["false_positive"] is None
+    assert modelcard.line({}) == ""
+    assert modelcard.line(untested) == "the package's, tried on 3 real, 0 bogus"
 
 
 def test_masked_positions_have_no_row(tmp_path):
