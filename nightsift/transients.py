@@ -22,6 +22,7 @@ SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no pro
 UNTRIED = 0.5  # score of what the model has never seen
 GROWN = 0.3  # of its light in the template: what a saturated core must have gained, measured as it is by its wings
 STANDS_OUT = 4.0  # times the S/N of a trail: a source that is not a piece of it
+EXTENDED = 1.4  # FWHM of the PSF: what is wider and flatter than that, beyond the noise, is no point source
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
 
@@ -218,11 +219,15 @@ def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, 
     for trail in trails:
         near = trail.distance(table["x"], table["y"]) < trail.width + 0.5 * search.psf.fwhm
         crossed |= near & (np.sign(flux) == trail.sign) & (significance < STANDS_OUT * trail.height)
+    # No example is as wide as that, and what a model has not seen, it calls what it likes.
+    flat = np.asarray(table["sharpness"] + 2 * table["sharpness_err"]) < 0.75
+    wide = np.asarray(table["fwhm"]) > (EXTENDED + 3 / np.maximum(significance, 1.0)) * search.psf.fwhm
     tests = {
         "faint": ~(significance >= threshold),
         "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
         "masked": (np.asarray(table["masked"]) > params.max_masked) & ~burnt,
         "on a trail": crossed,
+        "extended": flat & wide & ~burnt,
         "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
         "residual of a star": np.abs(flux) < params.residual * np.abs(star),
         "beside a saturated star": (np.abs(flux) < BESIDE * np.asarray(table["beside"])) & ~burnt,
