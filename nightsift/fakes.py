@@ -161,7 +161,7 @@ def _hits(rng, image, search: Search, number: int) -> list[tuple]:
         around = image[rows.start - 2 : rows.stop + 2, columns.start - 2 : columns.stop + 2]
         light = np.where(own, image[rows, columns] - np.median(around), 0)
         if light.sum() > 0:
-            x, y = rng.integers(20, search.mask.shape[1] - 20), rng.integers(20, search.mask.shape[0] - 20)
+            x, y = (rng.integers(min(20, side // 3), side - min(20, side // 3)) for side in search.mask.shape[::-1])
             result.append((float(x), float(y), light.astype(np.float32)))
         if len(result) == number:
             break
