@@ -163,11 +163,16 @@ def _hits(rng, image, search: Search, number: int) -> list[tuple]:
         around = image[rows.start - 2 : rows.stop + 2, columns.start - 2 : columns.stop + 2]
         light = np.where(own, image[rows, columns] - np.median(around), 0)
         if light.sum() > 0:
-            x, y = rng.integers(20, search.mask.shape[1] - 20), rng.integers(20, search.mask.shape[0] - 20)
-            result.append((float(x), float(y), light.astype(np.float32), "hit"))
+            result.append((*_somewhere(rng, search), light.astype(np.float32), "hit"))
         if len(result) == number:
             break
     return result
+
+
+def _somewhere(rng, search: Search) -> tuple[float, float]:
+    """Return a pixel that is not at the border."""
+    rims = [(min(20, side // 3), side) for side in search.mask.shape[::-1]]
+    return tuple(float(rng.integers(rim, side - rim)) for rim, side in rims)
 
 
 def _smears(rng, search: Search, number: int) -> list[tuple]:
@@ -184,8 +189,7 @@ def _smears(rng, search: Search, number: int) -> list[tuple]:
             light *= np.abs(along) < rng.uniform(2, 6) * fwhm
         else:
             light *= np.exp(-(along**2) / (2 * (narrow * rng.uniform(1, 1.5)) ** 2))
-        x, y = (float(rng.integers(20, max(side - 20, 21))) for side in search.mask.shape[::-1])
-        result.append((x, y, light.astype(np.float32), "smear"))
+        result.append((*_somewhere(rng, search), light.astype(np.float32), "smear"))
     return result
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift.planes import Flag
-from nightsift.psf import Psf, fitted, forced
+from nightsift.psf import FLOOR, Psf, fitted, forced
 from nightsift.stamps import stamps
 
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
@@ -85,7 +85,8 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     plain = forced(search.difference, search.sigma, bad, psf, px, py)
     template = forced(search.model, search.sigma, np.zeros_like(bad), psf, px, py)
     bgerr = plain.fluxerr * search.noise
-    fluxerr = np.hypot(bgerr, photon_noise(psf, plain.flux, search.gain))
+    here = stamps(search.sigma, np.rint(px), np.rint(py), 0, 1.0)[:, 0, 0]
+    fluxerr = np.hypot(bgerr, photon_noise(psf, plain.flux, search.gain, here))
     table = Table({"x": px, "y": py, "flux": plain.flux, "fluxerr": fluxerr, "bgerr": bgerr})
     table["snr"] = plain.flux / fluxerr
     table["chi2"] = fit.chi2
@@ -110,18 +111,22 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     return table
 
 
-def photon_noise(psf: Psf, flux, gain: float | None) -> np.ndarray:
+def photon_noise(psf: Psf, flux, gain: float | None, sigma) -> np.ndarray:
     """Return the part of a PSF flux's error that the source's own photons make (ADU); 0 where no gain is known.
 
-    For weights that do not know of the source, the variance is flux/gain sum(P^3) / sum(P^2)^2 for a PSF of unit sum
-    (propagation of Naylor 1998, eq. 10).
+    For a PSF P and weights w, the variance is flux/gain sum(w^2 P^3) / sum(w P^2)^2 (propagation of Naylor 1998,
+    eq. 10). The weights are those of `nightsift.psf.forced` where the pixels have a standard deviation `sigma` (ADU):
+    of a bright source they allow for an error of the PSF.
     """
-    flux = np.asarray(flux, float)
+    flux = np.maximum(np.nan_to_num(np.asarray(flux, float)), 0)
     if not gain:
         return np.zeros_like(flux)
-    profile = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
-    share = np.sum(np.maximum(profile, 0) ** 3) / np.sum(profile**2) ** 2
-    return np.sqrt(np.maximum(np.nan_to_num(flux), 0) / gain * share)
+    profile = np.maximum(psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm))).ravel(), 0)
+    # Only what the model's error is relative to sigma shapes the weights.
+    relative = FLOOR * flux / np.maximum(sigma, 1e-30)
+    weight = 1 / (1 + np.multiply.outer(relative, profile) ** 2)
+    share = (weight**2 @ profile**3) / (weight @ profile**2) ** 2
+    return np.sqrt(flux / gain * share)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ WORST_CHI2 = 15.0  # of a PSF fit that allows for an error of 8 per cent of the 
 SIDED = 0.5  # strongest opposite extreme beside such a core that speaks for a bad subtraction
 UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has left something
 STANDS_OUT = 2.5  # times the S/N of a trail: a source that is not a piece of it
+EXTENDED = 1.4  # FWHM of the PSF: what is wider and flatter than that, beyond the noise, is no point source
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
 
@@ -222,12 +223,16 @@ def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, 
         near = trail.distance(table["x"], table["y"]) < trail.width + 0.5 * search.psf.fwhm
         crossed |= near & (np.sign(flux) == trail.sign) & (significance < STANDS_OUT * trail.height)
     beside = np.abs(flux) < BESIDE * np.asarray(table["beside"])
+    # No example is as wide as that, and what a model has not seen, it calls what it likes.
+    flat = np.asarray(table["sharpness"] + 2 * table["sharpness_err"]) < 0.75
+    wide = np.asarray(table["fwhm"]) > (EXTENDED + 3 / np.maximum(significance, 1.0)) * search.psf.fwhm
     tests = {
         "faint": ~(significance >= threshold),
         "unlike the PSF": ~(np.asarray(table["chi2"]) < WORST_CHI2) & ~burnt,
         "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
         "masked": (np.asarray(table["masked"]) > params.max_masked) & ~burnt,
         "on a trail": crossed,
+        "extended": flat & wide & ~burnt,
         "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
         "residual of a star": np.abs(flux) < params.residual * np.abs(star),
         "beside a saturated star": beside & (np.asarray(table["around"]) > UNQUIET) & ~burnt,

@@ -5,98 +5,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.table import Table
+from differences import FWHM, NO_OBJECTS, NOISE, SIZE, lattice, nearest, noise, psf_of, rendered, search_of, unit_of
 from scipy import ndimage
 
 from nightsift import parameters
-from nightsift.matchedfilter import Noise, matched_filter
 from nightsift.planes import Flag, Mask
-from nightsift.psf import fit_psf
-from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import render_points
-from nightsift.tables import SCHEMAS, empty
-from nightsift.transients import Search, cutouts, peaks, transients
+from nightsift.realbogus import train
+from nightsift.tables import SCHEMAS
+from nightsift.transients import cutouts, find, noise_threshold, peaks, transients
 
-SIZE, NOISE, FWHM, SATURATION = 400, 10.0, 3.0, 30000.0
-TRUTH = Truth(FWHM, 3.0, 0.05, 0.03, (0.0, 0.0, 0.0), (0.0, 0.0))
+SATURATION = 30000.0
 PARAMS = parameters.Transients()
-NO_OBJECTS = empty("objects")
-
-
-def lattice(seed, side=6, size=SIZE):
-    rng = np.random.default_rng(seed)
-    cell = (np.arange(side) + 0.5) * size / side
-    return tuple(part.ravel() + rng.uniform(-8, 8, side**2) for part in np.meshgrid(cell, cell))
-
-
-def rendered(x, y, flux):
-    image = np.zeros((SIZE, SIZE), np.float32)
-    x, y = np.atleast_1d(x).astype(float), np.atleast_1d(y).astype(float)
-    for sign in (1, -1):
-        chosen = np.sign(np.broadcast_to(flux, x.shape)) == sign
-        part = np.zeros_like(image)
-        render_points(
-            part, x[chosen], y[chosen], np.abs(np.broadcast_to(flux, x.shape)[chosen]).astype(float), TRUTH, 0.1
-        )
-        image += sign * part
-    return image
 
 
 @pytest.fixture(scope="module")
 def psf():
-    """The PSF of noiseless stars, with all their light as their flux."""
-    x, y = lattice(1)
-    stars = Table({"x": x, "y": y, "flux": np.full(x.size, 1e5), "snr": np.full(x.size, 300.0)})
-    image = rendered(x, y, 1e5)
-    return fit_psf(image, np.full(image.shape, NOISE, np.float32), np.zeros(image.shape, bool), stars, FWHM, 12.0)
+    return psf_of(FWHM)
 
 
 @pytest.fixture(scope="module")
 def unit(psf):
-    """Flux of a source of S/N 1."""
-    return NOISE / np.sqrt(np.sum(psf.stamp(200, 200, 5) ** 2))
-
-
-def noise(seed):
-    return np.random.default_rng(seed).normal(0, NOISE, (SIZE, SIZE)).astype(np.float32)
-
-
-def search_of(difference, psf, model=None, mask=None, saturated=None, mismatch=0.01):
-    """What the stage `subtract` would say of a difference whose noise is white."""
-    mask = np.zeros(difference.shape, np.uint16) if mask is None else mask
-    model = np.zeros_like(difference) if model is None else model
-    variance = np.full(difference.shape, NOISE**2, np.float32)
-    nothing = np.zeros_like(variance)
-    delta = np.zeros((5, 5))
-    delta[2, 2] = 1
-    about = Noise(variance, nothing, delta, mismatch * ndimage.maximum_filter(model, 3))
-    stamp = psf.stamp(SIZE / 2, SIZE / 2, int(np.ceil(1.5 * psf.fwhm)))
-    found = matched_filter(difference, mask == 0, variance, about, stamp)
-    return Search(
-        difference=difference,
-        sigma=np.sqrt(variance),
-        snr=found.snr,
-        mask=mask,
-        model=model,
-        saturated=np.zeros(mask.shape, bool) if saturated is None else saturated,
-        psf=psf,
-        noise=1.0,
-        residual=mismatch,
-        mismatch=mismatch,
-    )
+    return unit_of(psf)
 
 
 def found_in(difference, psf, objects=NO_OBJECTS, params=PARAMS, **layers):
-    return transients(search_of(difference, psf, **layers), objects, params).candidates
-
-
-def nearest(table, x, y):
-    """Index of the candidate nearest to each position, and its distance; infinite without candidates."""
-    if not len(table):
-        return np.zeros(len(x), int), np.full(len(x), np.inf)
-    distance = np.hypot(
-        np.asarray(table["x"]) - np.asarray(x)[:, None], np.asarray(table["y"]) - np.asarray(y)[:, None]
-    )
-    return distance.argmin(axis=1), distance.min(axis=1)
+    return transients(search_of(difference, psf, **layers), objects, train(), params).candidates
 
 
 def near(table, x, y, radius=8.0):
@@ -108,10 +41,11 @@ def near(table, x, y, radius=8.0):
 def test_injected_sources_are_found_and_real(psf, unit, snr, limit, sign):
     x, y = lattice(2)
     flux = sign * snr * unit
-    table = found_in(noise(3) + rendered(x, y, flux), psf)
+    star = rendered(x, y, max(1.5 * snr, 30) * unit) if sign < 0 else None
+    table = found_in(noise(3) + rendered(x, y, flux), psf, model=star)
     index, distance = nearest(table, x, y)
     strong = np.full(len(x), snr > 7) | (distance < 1.5)
-    assert strong.mean() > 0.96  # at S/N 7 the noise takes one below 5 now and then
+    assert strong.mean() > 0.88  # at S/N 7 the noise takes one of 20 below the threshold of 5.4
     assert len(np.unique(index[strong])) == strong.sum()
     mine = table[index[strong]]
     assert mine["is_real"].mean() > 0.94
@@ -120,7 +54,7 @@ def test_injected_sources_are_found_and_real(psf, unit, snr, limit, sign):
     pull = (mine["flux"] - flux) / mine["fluxerr"]
     assert np.std(pull) == pytest.approx(1, abs=0.35)
     assert abs(np.mean(pull)) < 0.6
-    assert set(mine["label"]) == {"new" if sign > 0 else "negative"}
+    assert np.mean(mine["label"] == ("new" if sign > 0 else "faded")) > (0.8 if snr == 7 else 0.99)
     assert np.all(np.sign(mine["flux"]) == sign)
     np.testing.assert_allclose(mine["snr"], mine["flux"] / mine["fluxerr"])
     real = np.asarray(table["is_real"], bool)
@@ -134,7 +68,11 @@ def test_negative_sources_can_be_left_out(psf, unit):
     x, y = lattice(4)
     flux = np.where(np.arange(len(x)) % 2, -30, 30) * unit
     image = noise(5) + rendered(x, y, flux)
-    assert (found_in(image, psf)["flux"] < 0).sum() >= 18
+    both = found_in(image, psf)
+    assert (both["flux"] < 0).sum() >= 18
+    # Light that was not there cannot have gone.
+    assert not np.asarray(both["is_real"])[both["flux"] < 0].any()
+    assert all("nothing there to fade" in reason for reason in both["reasons"][both["flux"] < 0])
     positive = found_in(image, psf, params=replace(PARAMS, negative=False))
     assert len(positive) >= 18
     assert np.all(positive["flux"] > 0)
@@ -142,51 +80,55 @@ def test_negative_sources_can_be_left_out(psf, unit):
 
 def test_labels_say_what_the_template_shows(psf, unit):
     x, y = np.array([100.0, 200.3, 299.6, 100.2]), np.array([100.0, 99.7, 200.4, 300.0])
-    star = np.array([200, 200, 0, 0]) * unit
+    star = np.array([200, 200, 0, 100]) * unit
     change = np.array([60, -60, 60, -60]) * unit
-    table = found_in(noise(6) + rendered(x, y, change), psf, model=rendered(x, y, np.maximum(star, 1e-3)))
+    # The last fades beside the peak of what the template shows.
+    model = rendered(x + np.array([0, 0, 0, 2.3]), y, np.maximum(star, 1e-3))
+    table = found_in(noise(6) + rendered(x, y, change), psf, model=model)
     index, distance = nearest(table, x, y)
     assert distance.max() < 0.3
     assert list(table["label"][index]) == ["variable", "faded", "new", "negative"]
-    assert np.asarray(table["is_real"][index]).all()
-    np.testing.assert_allclose(table["template_flux"][index], star, atol=unit, rtol=0.02)
-    assert list(np.isfinite(table["template_distance"][index])) == [True, True, False, False]
+    assert np.asarray(table["is_real"][index])[:3].all()
+    np.testing.assert_allclose(table["template_flux"][index][:3], star[:3], atol=unit, rtol=0.02)
+    assert list(np.isfinite(table["template_distance"][index])) == [True, True, False, True]
 
 
 @pytest.mark.parametrize("shift", [0.05, 0.15, 0.4, 1.0])
-def test_a_star_that_is_shifted_is_set_aside(psf, unit, shift):
+@pytest.mark.parametrize("mismatch", [0.01, 0.0])
+def test_a_star_that_is_shifted_is_set_aside(psf, unit, shift, mismatch):
+    """With and without what the subtraction is known to leave of stars."""
     x, y = lattice(7)
     angle = np.random.default_rng(8).uniform(0, 2 * np.pi, len(x))
     star = rendered(x, y, 300 * unit)
     moved = rendered(x + shift * np.cos(angle), y + shift * np.sin(angle), 300 * unit)
-    table = found_in(noise(9) + moved - star, psf, model=star)
-    assert not np.asarray(table["is_real"], bool).any()
-    # Without what the subtraction is known to leave of stars:
-    table = found_in(noise(9) + moved - star, psf, model=star, mismatch=0.0)
-    assert len(table) > (5 if shift < 0.1 else 60)
-    assert not np.asarray(table["is_real"], bool).any()
-    assert np.mean(["dipole" in reason for reason in table["reasons"]]) > 0.9
+    table = found_in(noise(9) + moved - star, psf, model=star, mismatch=mismatch)
+    if shift > 0.3 or not mismatch:
+        assert len(table) > (5 if shift < 0.1 else 60)
+    assert np.sum(table["is_real"]) <= 0.05 * len(table)
+    if shift > 0.1 and len(table):
+        explained = ["dipole" in reason or "shifted" in reason for reason in table["reasons"]]
+        assert np.mean(explained) > 0.9
 
 
 def test_a_subtraction_with_the_wrong_scale_leaves_residuals_that_are_set_aside(psf, unit):
     x, y = lattice(10)
     star = rendered(x, y, 500 * unit)
-    table = found_in(noise(11) + 0.03 * star, psf, model=star, mismatch=0.0)
+    table = found_in(noise(11) + 0.02 * star, psf, model=star, mismatch=0.0)
     assert len(table) > 30
     assert not np.asarray(table["is_real"], bool).any()
     assert all("residual of a star" in reason for reason in table["reasons"])
 
 
-@pytest.mark.parametrize(("snr", "real"), [(20, 0.3), (30, 0.0), (50, 0.0), (200, 0.0)])
+@pytest.mark.parametrize(("snr", "real"), [(15, 0.1), (20, 0.05), (50, 0.0), (200, 0.0)])
 def test_a_hit_of_a_cosmic_ray_is_set_aside(psf, snr, real):
-    """One pixel of that many sigma, which is 0.4 times as much in the map; the faintest look like stars."""
+    """One pixel of that many sigma, which is 0.4 times as much in the map."""
     x, y = (np.rint(part).astype(int) for part in lattice(12))
     image = noise(13)
     image[y, x] += snr * NOISE
     table = found_in(image, psf)
     index, distance = nearest(table, x, y)
     hit = table[index[distance < 2]]
-    assert len(hit) >= 34
+    assert len(hit) >= (34 if snr > 15 else 20)
     assert np.mean(np.asarray(hit["is_real"], bool)) <= real
     if snr >= 50:
         assert all("too sharp" in reason or "unlike the PSF" in reason for reason in hit["reasons"])
@@ -204,12 +146,18 @@ def test_a_trail_is_set_aside(psf, width, height):
     assert np.mean(["on a trail" in reason for reason in table["reasons"]]) > 0.85
 
 
-def test_a_galaxy_that_is_left_over_is_set_aside(psf):
+@pytest.mark.parametrize("width", [6.0, 9.0, 15.0])
+@pytest.mark.parametrize("height", [5.0, 30.0])
+def test_a_galaxy_that_is_left_over_is_set_aside(psf, width, height):
+    x, y = lattice(15)
     v, u = np.mgrid[:SIZE, :SIZE]
-    blob = 5 * NOISE * np.exp(-4 * np.log(2) * ((u - 200) ** 2 + (v - 190) ** 2) / 9.0**2)
-    table = found_in(noise(15) + blob.astype(np.float32), psf)
-    assert len(near(table, 200, 190, 12))
-    assert not np.asarray(near(table, 200, 190, 12)["is_real"], bool).any()
+    image = noise(15)
+    for i, j in zip(x, y, strict=True):
+        image += (height * NOISE * np.exp(-4 * np.log(2) * ((u - i) ** 2 + (v - j) ** 2) / width**2)).astype(np.float32)
+    table = found_in(image, psf)
+    index, distance = nearest(table, x, y)
+    assert (distance < width / 2).mean() > 0.95
+    assert np.asarray(table["is_real"][index]).mean() <= 0.05
 
 
 def test_a_masked_centre_speaks_against(psf, unit):
@@ -282,7 +230,35 @@ def test_two_sources_are_two_candidates(psf, unit):
 
 
 def test_noise_makes_no_candidate(psf):
+    """Of 5 x 0.16 Mpx and two signs, 0.08 peaks are expected."""
     assert sum(len(found_in(noise(30 + seed), psf)) for seed in range(5)) <= 1
+
+
+@pytest.mark.parametrize(("fwhm", "false_alarms"), [(2.4, 20.0), (2.4, 3.0), (5.0, 6.0)])
+def test_noise_is_above_the_threshold_no_more_often_than_is_asked_for(fwhm, false_alarms):
+    threshold, psf = noise_threshold(fwhm, false_alarms), psf_of(fwhm)
+    count, number, side = 0, 3, 2000
+    for seed in range(number):
+        search = search_of(noise(31 + seed, side), psf)
+        table, trails = find(search, NO_OBJECTS, threshold, PARAMS)
+        assert not trails
+        count += np.sum(["faint" not in fact for fact in table["facts"]])
+    expected = 2 * false_alarms * number * side**2 / 1e6
+    # Pixels do not sample the very top of every peak: there are less, never more.
+    assert 0.75 * expected - 3 * np.sqrt(expected) < count < expected + 3 * np.sqrt(expected)
+
+
+def test_the_threshold_grows_with_the_rarity_of_false_alarms_and_is_never_low():
+    assert noise_threshold(3.0, 0.001) > noise_threshold(3.0, 0.05) > noise_threshold(3.0, 5.0) >= 4
+    assert noise_threshold(6.0, 0.05) < noise_threshold(2.0, 0.05)
+    assert noise_threshold(3.0, 1e9) == 4
+
+
+def test_a_threshold_that_is_given_counts(psf, unit):
+    x, y = lattice(2)
+    image = noise(3) + rendered(x, y, 12 * unit)
+    assert len(found_in(image, psf, params=replace(PARAMS, threshold=8.0))) == len(x)
+    assert len(found_in(image, psf, params=replace(PARAMS, threshold=16.0))) == 0
 
 
 def test_an_empty_difference_gives_an_empty_table_with_its_columns(psf, unit):
