@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from nightsift.polynomial import design
 
@@ -145,8 +144,6 @@ class KernelFit:
         Stamps that the last fit used.
     chi2 : 1-D array
         Of each stamp, reduced.
-    residual : (stamps, side, side) array
-        Stamps less the convolved ones, without their local background.
     condition : float
         Condition number of the normal matrix (which what is added to its diagonal limits to some 1e10).
     spatial_condition : float
@@ -160,7 +157,6 @@ class KernelFit:
     kernel: Kernel
     used: np.ndarray
     chi2: np.ndarray
-    residual: np.ndarray
     condition: float
     spatial_condition: float
     scores: dict[int, float]
@@ -219,7 +215,6 @@ def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int
         kernel=kernel,
         used=used,
         chi2=_chi2(equations, coefficients, order),
-        residual=_residual(kernel, source, target, weight, equations),
         condition=float(np.linalg.cond(_normal(equations, used, order, strength)[0], 1)),
         spatial_condition=float(np.linalg.cond(terms.T @ terms)),
         scores=scores,
@@ -251,14 +246,6 @@ def _mean(values, weight) -> np.ndarray:
     """Weighted mean over the last axis, which is kept."""
     total = np.maximum(weight.sum(axis=2, keepdims=True), 1e-30)
     return np.matmul(values, np.swapaxes(weight, 1, 2)) / total
-
-
-def _residual(kernel: Kernel, source, target, weight, equations: _Equations) -> np.ndarray:
-    weights = design(equations.x, equations.y, equations.shape, kernel.order)
-    local = np.tensordot(weights, kernel.terms(), axes=1)
-    residual = np.asarray(target, np.float64) - fftconvolve(source, local, mode="valid", axes=(1, 2))
-    flat = residual.reshape(len(residual), 1, -1)
-    return (flat - _mean(flat, np.asarray(weight, np.float64).reshape(flat.shape))).reshape(residual.shape)
 
 
 def _normal(equations: _Equations, used, order: int, strength: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

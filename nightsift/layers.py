@@ -85,10 +85,10 @@ class Raw:
         What was convolved with, at the image's centre.
     forward : bool
         The template was convolved; otherwise the image was, and the target is the template.
+    fwhm : float
+        Of the PSF of the difference, roughly, pixels.
     used : 1-D bool array
         Stars that the method rests on.
-    residual : (stars, side, side) array
-        Difference of stamps of these stars, target's flux scale.
     facts : dict
         What the method has to say of itself.
     """
@@ -101,8 +101,8 @@ class Raw:
     scale: tuple[Surface, ...]
     kernel: np.ndarray
     forward: bool
+    fwhm: float
     used: np.ndarray
-    residual: np.ndarray
     facts: dict
 
     def factor(self, rows: slice, columns: slice) -> np.ndarray:
@@ -112,9 +112,13 @@ class Raw:
             factor = factor / surface.on(rows, columns)
         return factor
 
-    def sums(self, x, y) -> np.ndarray:
-        """Return the flux on the target's scale of 1 ADU of the image at pixel positions."""
-        return np.prod([np.ones(len(x)), *(surface.at(x, y) for surface in self.scale)], axis=0)
+    def sigma(self) -> np.ndarray:
+        """Return the standard deviation of a pixel of what was not convolved, on the flux scale of the image."""
+        return self.white * self.factor(slice(None), slice(None)) if self.scale else self.white
+
+    def shown(self) -> np.ndarray:
+        """Return the image whose stars show the PSF of the difference, on the flux scale of the image."""
+        return self.data + self.model if self.forward else self.model
 
 
 def core(framed: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.table import Table
@@ -47,39 +47,76 @@ def by_kernel(image: Layer, template: Layer, stars: Table, params: parameters.Su
 
     Parameters as for `alard_lupton`, and a basis like `nightsift.kernel.Basis` and the highest order of its variation.
     """
-    forward = template.fwhm <= image.fwhm
-    source, target = (template, image) if forward else (image, template)
+    source, target = (template, image) if sharper(image, template) else (image, template)
     fit = _match(source, target, stars, params, basis, max_order)
     kernel = fit.kernel
     data = convolve_varying(source.data, kernel.terms(), kernel.order, kernel.shape, PAD)
     middle = kernel.shape[1] / 2, kernel.shape[0] / 2
-    bad = _leaks(source.bad, kernel.at(*middle)) | core(target.bad)
     sums = kernel.coefficients @ kernel.basis.kernels.sum(axis=(1, 2))
+    facts = {
+        "stamps": int(fit.used.sum()),
+        "stamps_tried": len(fit.used),
+        "kernel_order": kernel.order,
+        "kernel_sum": float(kernel.sums(*(np.array([part]) for part in middle))[0]),
+        "kernel_half": kernel.half,
+        "condition": fit.condition,
+        "spatial_condition": fit.spatial_condition,
+        "regularization": fit.strength,
+        "stamp_chi2": float(np.median(fit.chi2)),
+    }
+    convolved = Convolved(data, kernel.at(*middle), Surface(sums, kernel.order, kernel.shape), fit.used, facts)
+    return subtracted(image, template, convolved)
+
+
+@dataclass(frozen=True)
+class Convolved:
+    """The sharper of two images with the other's PSF and flux scale.
+
+    Attributes
+    ----------
+    data : 2-D float32 array
+        Of the image proper, ADU of the other.
+    kernel : (side, side) array
+        At the image's centre.
+    sums : Surface
+        Sum of the kernel.
+    used : 1-D bool array
+        Stars that the kernel rests on.
+    facts : dict
+        What the method has to say of itself.
+    """
+
+    data: np.ndarray
+    kernel: np.ndarray
+    sums: Surface
+    used: np.ndarray
+    facts: dict
+
+
+def sharper(image: Layer, template: Layer) -> bool:
+    """Tell whether it is the template that has to be convolved."""
+    return template.fwhm <= image.fwhm
+
+
+def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
+    """Return the difference of the sharper one, `convolved`, whose array becomes part of it, and of the other."""
+    forward = sharper(image, template)
+    source, target = (template, image) if forward else (image, template)
+    data, kernel = convolved.data, convolved.kernel
     result = Raw(
         data=data,
         model=np.empty_like(data),
-        bad=bad,
+        bad=leaks(source.bad, kernel) | core(target.bad),
         white=core(target.noise),
         smoothed=core(source.noise),
-        scale=() if forward else (Surface(sums, kernel.order, kernel.shape),),
-        kernel=kernel.at(*middle),
+        scale=() if forward else (convolved.sums,),
+        kernel=kernel,
         forward=forward,
-        used=fit.used,
-        residual=fit.residual,
-        facts={
-            "convolved": "template" if forward else "image",
-            "stamps": int(fit.used.sum()),
-            "stamps_tried": len(fit.used),
-            "kernel_order": kernel.order,
-            "kernel_sum": float(kernel.sums(*(np.array([part]) for part in middle))[0]),
-            "kernel_half": kernel.half,
-            "condition": fit.condition,
-            "spatial_condition": fit.spatial_condition,
-            "regularization": fit.strength,
-            "stamp_chi2": float(np.median(fit.chi2)),
-        },
+        fwhm=target.fwhm,
+        used=convolved.used,
+        facts={"convolved": "template" if forward else "image"} | convolved.facts,
     )
-    for tile in tiles(kernel.shape):
+    for tile in tiles(data.shape):
         own, factor = tile.own, result.factor(*tile.own)
         other = core(target.data)[own]
         result.model[own] = data[own] if forward else other * factor
@@ -87,7 +124,7 @@ def by_kernel(image: Layer, template: Layer, stars: Table, params: parameters.Su
     return result
 
 
-def _leaks(bad: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def leaks(bad: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Tell into which pixels of the image proper a kernel smears bad ones of the framed image."""
     size = np.abs(kernel)
     shape = tuple(side - 2 * PAD for side in bad.shape)
@@ -127,4 +164,10 @@ def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtra
     used[chosen[fit.used]] = True
     if used.sum() < MIN_STAMPS:
         raise Rejected(f"the kernel fits only {used.sum()} of {len(chosen)} stars")
-    return replace(fit, used=used, chi2=fit.chi2[fit.used], residual=fit.residual[fit.used])
+    return replace(fit, used=used, chi2=fit.chi2[fit.used])
+
+
+def isolated(stars: Table, fwhm: float) -> Table:
+    """Return the stars that stand alone and are as wide as a star of that FWHM, for a PSF; all if they are too few."""
+    chosen = np.asarray(stars["alone"]) & (np.abs(np.asarray(stars["fwhm"]) / fwhm - 1) < 0.4)
+    return stars[chosen] if chosen.sum() >= 3 else stars

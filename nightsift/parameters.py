@@ -119,10 +119,13 @@ class Subtract:
     """Match the template to the image and subtract it."""
 
     method: str = option(
-        "alard-lupton", "kernel: Gaussians times polynomials, or free pixels", enum=("alard-lupton", "delta")
+        "alard-lupton",
+        "by a kernel of Gaussians times polynomials or of free pixels, by the PSFs, or by the program HOTPANTS",
+        enum=("alard-lupton", "delta", "zogy", "hotpants"),
     )
     kernel_order: int = option(2, "highest order of the kernel's variation over the image", minimum=0, maximum=4)
     max_stamps: int = option(150, "stars that the kernel is fitted to, at most", minimum=10)
+    time_limit: float = option(300.0, "seconds after which HOTPANTS is ended", exclusiveMinimum=0)
     clip: float = option(
         3.0, "stamps whose residual lies further out, in sigma, are left out of the fit", exclusiveMinimum=0
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import sep
@@ -14,12 +16,14 @@ from nightsift.background import background
 from nightsift.convolve import Bank
 from nightsift.delta import delta
 from nightsift.errors import Rejected
+from nightsift.external import hotpants
 from nightsift.halo import Halo, remove_halos
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matchedfilter import MatchedFilter, Noise
-from nightsift.matching import MIN_STAMPS, alard_lupton
+from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
 from nightsift.planes import Flag, Mask
 from nightsift.polynomial import design
+from nightsift.proper import proper
 from nightsift.psf import Psf, fit_psf, forced
 from nightsift.seeing import star_width, widths
 from nightsift.skysources import sky_sources
@@ -43,7 +47,7 @@ MOST = 400  # stars that the template's width and the flux scale rest on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
-METHODS = {"alard-lupton": alard_lupton, "delta": delta}
+METHODS = {"alard-lupton": alard_lupton, "delta": delta, "zogy": proper}
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ class Difference:
     warnings: tuple[str, ...] = ()
 
 
-def subtract(exposure: Exposure, reference: Reference, objects: Table, params: parameters.Subtract) -> Difference:
+def subtract(
+    exposure: Exposure, reference: Reference, objects: Table, params: parameters.Subtract, run: Callable | None = None
+) -> Difference:
     """Subtract a template from an image.
 
     Parameters
@@ -117,13 +123,15 @@ def subtract(exposure: Exposure, reference: Reference, objects: Table, params: p
     objects : Table
         Schema ``detections`` (or ``objects``) of the image.
     params : parameters.Subtract
+    run : callable, optional
+        What does the work of the method ``hotpants``: `nightsift.io.hotpants.run_hotpants`.
 
     Raises
     ------
     Rejected
         If too few stars are common to both, or if the difference fails one of the limits of `params`.
     """
-    raw, psf, stars = _matched(exposure, reference, objects, params)
+    raw, psf, stars = _matched(exposure, reference, objects, params, run)
     raw, ratio = _rescaled(raw, stars, psf)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
     _gates(result.facts, params)
@@ -151,14 +159,15 @@ def _gates(facts: dict, params: parameters.Subtract) -> None:
             raise Rejected(f"{what} {facts[name]:.3g}, less than {bound:g}")
 
 
-def _matched(exposure: Exposure, reference: Reference, objects: Table, params) -> tuple[Raw, Psf, Table]:
+def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[Raw, Psf, Table]:
     """Take the difference by the method that is wanted; return it, its PSF, and the stars common to both images."""
     stars = _stars(objects, exposure, reference)
     image = _framed(exposure)
     width = _width(reference, stars, exposure.fwhm)
     template = Layer(reference.data, reference.noise, reference.mask != 0, width)
-    raw = METHODS[params.method](image, template, stars, params)
-    psf = _psf(exposure, image if raw.forward else template, stars[raw.used], raw)
+    method = partial(hotpants, run=run) if params.method == "hotpants" else METHODS[params.method]
+    raw = method(image, template, stars, params)
+    psf = _psf(exposure, stars[raw.used], raw)
     facts = raw.facts | _quality(template, stars[stars["alone"]], psf, raw.forward)
     return replace(raw, facts=facts), psf, stars
 
@@ -251,7 +260,7 @@ def _rescaled(raw: Raw, stars: Table, psf: Psf) -> tuple[Raw, _Ratio]:
     """
     chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), raw.data.shape, MOST)
     x, y = np.asarray(stars["x"], float)[chosen], np.asarray(stars["y"], float)[chosen]
-    sigma = raw.white * raw.factor(slice(None), slice(None)) if raw.scale else raw.white
+    sigma = raw.sigma()
     left = forced(raw.data, sigma, raw.bad, psf, x, y)
     whole = forced(raw.model, sigma, raw.bad, psf, x, y)
     ratio, error = left.flux / whole.flux, left.fluxerr / np.abs(whole.flux)
@@ -302,19 +311,15 @@ def _excess(values, errors) -> float:
     return (low + high) / 2
 
 
-def _psf(exposure: Exposure, target: Layer, stars: Table, raw: Raw) -> Psf:
+def _psf(exposure: Exposure, stars: Table, raw: Raw) -> Psf:
     """PSF of the difference, tied to the aperture fluxes of the image."""
-    data, noise, bad = core(target.data), core(target.noise), core(target.bad)
-    sample = stars["x", "y", "flux", "snr", "background"].copy()
-    sample["flux"] = np.asarray(sample["flux"]) * raw.sums(np.asarray(stars["x"]), np.asarray(stars["y"]))
+    data, noise = raw.shown(), raw.sigma()
+    best = isolated(stars, exposure.fwhm)["x", "y", "flux", "snr", "background"].copy()
     if not raw.forward:
-        sample["background"] = 0.0
-    narrow = np.abs(np.asarray(stars["fwhm"]) / exposure.fwhm - 1) < 0.4
-    chosen = np.asarray(stars["alone"]) & narrow
-    best = sample[chosen] if chosen.sum() >= 3 else sample
-    psf = fit_psf(data, noise, bad, best, target.fwhm, exposure.aperture)
+        best["background"] = 0.0
+    psf = fit_psf(data, noise, raw.bad, best, raw.fwhm, exposure.aperture)
     local = np.asarray(best["background"], float)
-    measured = forced(data, noise, bad, psf, best["x"], best["y"])
+    measured = forced(data, noise, raw.bad, psf, best["x"], best["y"])
     area = _equivalent_area(psf)
     ratio = (measured.flux - local * area) / np.asarray(best["flux"], float)
     correction = float(np.nanmedian(ratio))
@@ -416,11 +421,10 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     warnings = ()
     if not 0.8 < unit < 1.3:
         warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)
-    flux = np.asarray(stars["flux"]) * raw.sums(np.asarray(stars["x"]), np.asarray(stars["y"]))
     facts = raw.facts | {
         "residual": ratio.scatter,
         "flux_ratio": ratio.median,
-        "mismatch": _mismatch(raw.residual, flux, stamp),
+        "mismatch": _mismatch(data, stars, stamp),
         "snr_median": middle / unit,
         "sky_median": sky.median,
         "sky_sigma": sky.sigma,
@@ -453,11 +457,10 @@ def _robust(image, chosen) -> tuple[float, float]:
     return float(high - low) / 2, float(middle)
 
 
-def _mismatch(residual: np.ndarray, flux: np.ndarray, psf: np.ndarray) -> float:
+def _mismatch(difference, stars: Table, psf: np.ndarray) -> float:
     """Residual of a pixel in the cores of the brightest stars, relative to their light there."""
-    middle, half = residual.shape[1] // 2, psf.shape[0] // 2
-    core = residual[:, middle - 1 : middle + 2, middle - 1 : middle + 2]
-    light = psf[half - 1 : half + 2, half - 1 : half + 2].mean()
+    flux, half = np.asarray(stars["flux"], float), psf.shape[0] // 2
     brightest = np.argsort(-flux)[: max(5, len(flux) // 10)]
-    rms = np.sqrt(np.mean(core[brightest] ** 2, axis=(1, 2)))
-    return float(np.median(rms / (flux[brightest] * light)))
+    column, row = (np.rint(stars[axis][brightest]).astype(int) for axis in "xy")
+    rms = np.sqrt(np.mean(stamps(difference, column, row, 1).astype(float) ** 2, axis=(1, 2)))
+    return float(np.median(rms / (flux[brightest] * psf[half - 1 : half + 2, half - 1 : half + 2].mean())))

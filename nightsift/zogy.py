@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft, ndimage
@@ -24,10 +24,10 @@ class Layer:
     ----------
     data : 2-D float32 array
         Background-subtracted image, ADU; finite throughout, also where it is bad.
-    variance : 2-D float32 array
-        Of the sky alone, ADU^2.
+    noise : 2-D float32 array
+        Standard deviation of a pixel from the sky alone, ADU.
     bad : 2-D bool array
-        Pixels whose variance does not count.
+        Pixels whose noise does not count.
     psf : nightsift.psf.Psf
         Or what has its method ``stamp(x, y, half)``; both images' sum to 1 in the same aperture.
     gain : float or None
@@ -35,10 +35,16 @@ class Layer:
     """
 
     data: np.ndarray
-    variance: np.ndarray
+    noise: np.ndarray
     bad: np.ndarray
     psf: object
     gain: float | None = None
+
+    def cut(self, region, ratio: float) -> Layer:
+        """Return a part of the layer, its fluxes divided by `ratio`."""
+        ratio = np.float32(ratio)
+        gain = None if self.gain is None else self.gain * ratio
+        return Layer(self.data[region] / ratio, self.noise[region] / ratio, self.bad[region], self.psf, gain)
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,8 @@ class Proper:
         The score in units of its standard deviation with the sources' photons and their jitter.
     x, y : 1-D arrays
         Columns and rows of the grid on which the filters are made, pixels.
-    kernels : (rows, columns, side, side) float32 array
-        What the new image is convolved with, on that grid.
+    kernels, reference_kernels : (rows, columns, side, side) float32 arrays
+        What the new image and the reference are convolved with, on that grid.
     new_psf : nightsift.psf.Psf
         Of the new image.
     """
@@ -71,6 +77,7 @@ class Proper:
     x: np.ndarray
     y: np.ndarray
     kernels: np.ndarray
+    reference_kernels: np.ndarray
     new_psf: object
 
     def psf(self, x: float, y: float, half: int) -> np.ndarray:
@@ -117,29 +124,31 @@ def zogy(new: Layer, reference: Layer, flux_ratio: float, jitter: float | None =
     noise stays white, its variance the same, and no star has light at these frequencies. So the filters end within a
     tile's margin: at 1e-7 of a pixel for PSFs without noise, 1e-5 for PSFs fitted to stars.
     """
-    ratio = np.float32(flux_ratio)
-    gain = None if reference.gain is None else reference.gain * flux_ratio
-    reference = replace(reference, data=reference.data / ratio, variance=reference.variance / ratio**2, gain=gain)
-    shape = new.data.shape
+    shape, ratios = new.data.shape, (1.0, flux_ratio)
     centre = (shape[1] / 2, shape[0] / 2)
     widths = [_width(layer.psf.stamp(*centre, 24)) for layer in (new, reference)]
     half, margin = (int(np.ceil(factor * max(widths))) for factor in (STAMP, MARGIN))
     rows, columns = (_nodes(side, max((tile - 2 * margin) // 2, margin)) for side in shape)
-    typical = [_typical(layer, np.s_[:, :], 1.0) for layer in (new, reference)]
-    planes = np.zeros((3 if jitter is None else 5, *shape), np.float32)
+    # Of one pixel in 9: nothing of the size of an image.
+    few = np.s_[::3, ::3]
+    usual = [_typical(layer.cut(few, ratio), 1.0) for layer, ratio in zip((new, reference), ratios, strict=True)]
+    planes = [np.zeros(shape, np.float32) for _ in range(3 if jitter is None else 5)]
     around = np.arange(-margin, margin + 1)
-    kernels = np.empty((len(rows), len(columns), around.size, around.size), np.float32)
+    kernels = np.empty((2, len(rows), len(columns), around.size, around.size), np.float32)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             inner, weight = _inner(rows, columns, i, j, shape)
             outer, cut, size = _outer(inner, shape, margin)
-            levels = [_typical(one, outer, usual) for one, usual in zip((new, reference), typical, strict=True)]
-            profiles = [_transform(one.psf.stamp(column, row, half), size) for one in (new, reference)]
+            layers = [layer.cut(outer, ratio) for layer, ratio in zip((new, reference), ratios, strict=True)]
+            levels = [_typical(one, otherwise) for one, otherwise in zip(layers, usual, strict=True)]
+            profiles = [_transform(one.psf.stamp(column, row, half), size) for one in layers]
             filters = _filters(*profiles, *levels, widths[1] <= widths[0])
-            planes[(slice(None), *inner)] += weight * _tile(new, reference, filters, outer, cut, size, jitter)
-            kernels[i, j] = fft.irfft2(filters.new, size)[np.ix_(around, around)]
+            for plane, part in zip(planes, _tile(layers, filters, cut, size, jitter), strict=True):
+                plane[inner] += weight * part
+            for kernel, each in zip(kernels, (filters.new, filters.reference), strict=True):
+                kernel[i, j] = fft.irfft2(each, size)[np.ix_(around, around)]
     s, s_corr = (None, None) if jitter is None else (planes[3], planes[3] / np.sqrt(np.maximum(planes[4], LEAST)))
-    return Proper(planes[0], planes[1], planes[2], s, s_corr, columns, rows, kernels, new.psf)
+    return Proper(*planes[:3], s, s_corr, columns, rows, *kernels, new.psf)
 
 
 def _width(stamp) -> float:
@@ -152,10 +161,10 @@ def _nodes(side: int, step: int) -> np.ndarray:
     return np.linspace(0, side - 1, max(1, int(np.ceil((side - 1) / step))) + 1)
 
 
-def _typical(layer: Layer, region, otherwise: float) -> float:
-    """Median variance of the good pixels of a region."""
-    values = layer.variance[region][::3, ::3][~layer.bad[region][::3, ::3]]
-    found = float(np.median(values)) if values.size else 0.0
+def _typical(layer: Layer, otherwise: float) -> float:
+    """Median variance of the good pixels."""
+    values = layer.noise[::3, ::3][~layer.bad[::3, ::3]]
+    found = float(np.median(values)) ** 2 if values.size else 0.0
     return found if np.isfinite(found) and found > 0 else otherwise
 
 
@@ -210,31 +219,31 @@ def _filters(new, reference, noise_new: float, noise_reference: float, sharper: 
     return _Filters(first, second, first * new, noise_new + noise_reference)
 
 
-def _tile(new: Layer, reference: Layer, filters: _Filters, outer, cut, size, jitter: float | None) -> np.ndarray:
+def _tile(layers, filters: _Filters, cut, size, jitter: float | None) -> list[np.ndarray]:
     """Planes of a tile: both filtered images, variance; with a jitter, the score and the variance of the score."""
+    shape = layers[0].data.shape
 
     def back(product):
-        return fft.irfft2(product, size)[: outer[0].stop - outer[0].start, : outer[1].stop - outer[1].start]
+        return fft.irfft2(product, size)[: shape[0], : shape[1]]
 
-    images = [fft.rfft2(layer.data[outer], size) for layer in (new, reference)]
+    images = [fft.rfft2(layer.data, size) for layer in layers]
     both = (filters.new, filters.reference)
     planes = [back(image * each)[cut] for image, each in zip(images, both, strict=True)]
-    variances = [layer.variance[outer][cut] for layer in (new, reference)]
-    planes.append(sum(_power(each, size) * part for each, part in zip(both, variances, strict=True)))
+    planes.append(sum(_power(each, size) * layer.noise[cut] ** 2 for each, layer in zip(both, layers, strict=True)))
     if jitter is None:
-        return np.stack(planes)
+        return planes
     unit = np.float32(1 / np.sqrt(filters.variance * _power(filters.psf, size)))
     matched = [filters.psf.conj() * each * unit for each in both]
     scores = [back(image * each) for image, each in zip(images, matched, strict=True)]
     noise = 0.0
-    for layer, each in zip((new, reference), matched, strict=True):
+    for layer, each in zip(layers, matched, strict=True):
         square = fft.rfft2(fft.irfft2(each, size) ** 2)
-        noise = noise + square * fft.rfft2(_with_photons(layer, outer), size)
+        noise = noise + square * fft.rfft2(_with_photons(layer), size)
     total = back(noise)[cut]
     for score in scores:
         slopes = (ndimage.correlate1d(score, SLOPE, axis=axis, mode="nearest")[cut] for axis in (0, 1))
         total = total + np.float32(jitter**2 / 2) * sum(slope**2 for slope in slopes)
-    return np.stack([*planes, (scores[0] - scores[1])[cut], total])
+    return [*planes, (scores[0] - scores[1])[cut], total]
 
 
 def _power(transform, size) -> np.float32:
@@ -246,9 +255,9 @@ def _power(transform, size) -> np.float32:
     return np.float32(total / (size[0] * size[1]))
 
 
-def _with_photons(layer: Layer, region) -> np.ndarray:
-    variance = layer.variance[region]
+def _with_photons(layer: Layer) -> np.ndarray:
+    variance = layer.noise**2
     if layer.gain is None:
         return variance
     # Noise below the background is kept, lest the mean of the sky's own be counted twice.
-    return np.maximum(variance + layer.data[region] / np.float32(layer.gain), 0)
+    return np.maximum(variance + layer.data / np.float32(layer.gain), 0)

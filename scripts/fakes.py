@@ -11,6 +11,7 @@ from nightsift.errors import Rejected
 from nightsift.fakes import examples, plan
 from nightsift.io.differences import read_search, saturated
 from nightsift.io.fits import read_image
+from nightsift.io.hotpants import run_hotpants
 from nightsift.io.stage import Stage
 from nightsift.measure import Search
 from nightsift.planes import Mask
@@ -79,7 +80,7 @@ def searched(job, data, objects, inspected):
     exposure = Exposure(data, mask, inspected["gain"], detected["fwhm"], detected["aperture"])
     layers = job.read_images("template")[0]
     reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"])
-    result = subtract(exposure, reference, objects, parameters.Subtract(**job.extra["subtract"]))
+    result = subtract(exposure, reference, objects, parameters.Subtract(**job.extra["subtract"]), run_hotpants)
     search = Search(
         difference=result.data,
         sigma=result.sigma,

@@ -3,6 +3,7 @@
 from astropy.io import fits
 
 from nightsift.io.fits import read_image
+from nightsift.io.hotpants import run_hotpants
 from nightsift.io.stage import Stage
 from nightsift.subtract import Exposure, Reference, subtract
 
@@ -33,7 +34,7 @@ def work(job):
     )
     layers = job.read_images("template")[0]
     reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"])
-    result = job.call(subtract, exposure, reference, job.read_table("objects"), job.params)
+    result = job.call(subtract, exposure, reference, job.read_table("objects"), job.params, run_hotpants)
     header = fits.getheader(job.inputs["wcs"])
     for name in [key for key in header if key.startswith("NS")] + ["SIMPLE", "BITPIX", "NAXIS", "EXTEND"]:
         header.remove(name, ignore_missing=True)

@@ -67,6 +67,18 @@ def test_wrong_configuration_is_named(folder, wrong, words):
     assert all(word in refusal(folder, **wrong) for word in words)
 
 
+def test_a_method_whose_program_is_missing_is_refused(folder, monkeypatch):
+    (folder / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    message = refusal(folder, subtract={"method": "hotpants"})
+    assert all(word in message for word in ("subtract.method", "'hotpants'", "PATH"))
+    assert load(config(subtract={"method": "zogy"}), folder).config["subtract"]["method"] == "zogy"
+    program = folder / "bin" / "hotpants"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert load(config(subtract={"method": "hotpants"}), folder).config["subtract"]["method"] == "hotpants"
+
+
 def test_no_images_at_all(folder):
     with pytest.raises(CampaignError, match="'images' is a required property"):
         load({}, folder)

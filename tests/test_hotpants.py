@@ -7,11 +7,13 @@ import pytest
 
 from nightsift.errors import Rejected
 from nightsift.io.campaign import CampaignError
-from nightsift.io.hotpants import Side, hotpants_available, run_hotpants
+from nightsift.io.hotpants import hotpants_available, run_hotpants
+from nightsift.layers import Layer
 from nightsift.simulate_pixels import Psf, psf_stamps, render_points
 
 SHAPE = (300, 340)
 SIGMA, GAIN, TEMPLATE_SIGMA, TEMPLATE_GAIN, RATIO = 10.0, 4.0, 6.0, 17.0, 1.7
+SECONDS = 100.0
 FLUX, PLACE = 8e3, (170, 142)
 installed = pytest.mark.skipif(not hotpants_available(), reason="the program hotpants is not installed")
 
@@ -21,7 +23,7 @@ def side(x, y, flux, fwhm, sigma, gain, rng):
     render_points(data, x, y, flux, Psf(fwhm, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
     noise = np.sqrt(data / gain + sigma**2)
     data = rng.poisson(data * gain) / gain + rng.normal(0, sigma, SHAPE)
-    return Side(data, noise, np.zeros(SHAPE, bool), fwhm, gain)
+    return Layer(data, noise, np.zeros(SHAPE, bool), fwhm, gain)
 
 
 def scene(new=FLUX):
@@ -43,7 +45,7 @@ def inner(plane):
 @installed
 def test_stars_vanish_and_what_is_new_keeps_its_flux():
     image, template, x, y = scene()
-    result = run_hotpants(image, template, x, y, 0)
+    result = run_hotpants(image, template, x, y, 0, SECONDS)
     assert not inner(result.bad).any()
     assert result.bad[:5].all()
     assert result.kernel_sum == pytest.approx(1 / RATIO, rel=0.02)
@@ -60,13 +62,13 @@ def test_stars_vanish_and_what_is_new_keeps_its_flux():
 @installed
 def test_what_is_not_finite_or_masked_is_bad_and_nothing_else_suffers():
     image, template, x, y = scene()
-    whole = run_hotpants(image, template, x, y, 0)
+    whole = run_hotpants(image, template, x, y, 0, SECONDS)
     image.data[100:103, 60:64], image.data[105, 70] = np.nan, np.inf
     image.noise[110, 80], image.noise[111, 80] = np.nan, 0
     template.data[200, 100:104] = -np.inf
     masked = replace(image, bad=image.bad.copy())
     masked.bad[150:160, 250:260] = True
-    result = run_hotpants(masked, template, x, y, 0)
+    result = run_hotpants(masked, template, x, y, 0, SECONDS)
     for part in (np.s_[100:103, 60:64], (105, 70), (110, 80), (111, 80), np.s_[150:160, 250:260], np.s_[200, 100:104]):
         assert np.all(result.bad[part])
     assert np.isfinite(result.difference).all()
@@ -82,16 +84,16 @@ def test_without_stars_in_the_images_the_program_says_so():
     nothing = np.zeros(0)
     image, template = (side(nothing, nothing, nothing, fwhm, 10.0, 4.0, rng) for fwhm in (3.5, 2.4))
     with pytest.raises(Rejected, match=r"hotpants .*stamps"):
-        run_hotpants(image, template, [100.0, 200.0], [100.0, 150.0], 0)
+        run_hotpants(image, template, [100.0, 200.0], [100.0, 150.0], 0, SECONDS)
 
 
 def test_there_must_be_stars_and_good_pixels(fake):
     fake("exit 0")
     image, template, x, y = scene()
     with pytest.raises(Rejected, match="no star"):
-        run_hotpants(image, template, [], [], 0)
+        run_hotpants(image, template, [], [], 0, SECONDS)
     with pytest.raises(Rejected, match="the image has no good pixel"):
-        run_hotpants(replace(image, data=np.full(SHAPE, np.nan)), template, x, y, 0)
+        run_hotpants(replace(image, data=np.full(SHAPE, np.nan)), template, x, y, 0, SECONDS)
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def test_a_difference_of_another_size_is_refused(fake, tmp_path):
     fits.writeto(small, np.zeros((5, 5), np.float32))
     fake(f"for i in difference noise mask; do cp {small} $i.fits; done")
     with pytest.raises(Rejected, match="another size"):
-        run_hotpants(*scene(), 0)
+        run_hotpants(*scene(), 0, SECONDS)
 
 
 def test_the_program_gets_finite_images_and_the_stars_counted_from_1(fake, tmp_path):
@@ -147,7 +149,7 @@ def test_the_program_gets_finite_images_and_the_stars_counted_from_1(fake, tmp_p
     image, template, _, _ = scene()
     image.data[5, 7] = np.nan
     with pytest.raises(Rejected):
-        run_hotpants(image, template, [10.0], [20.25], 2)
+        run_hotpants(image, template, [10.0], [20.25], 2, SECONDS)
     for name in ("image", "image_noise", "template", "template_noise"):
         assert np.isfinite(fits.getdata(tmp_path / f"{name}.fits")).all()
     assert fits.getdata(tmp_path / "image_mask.fits").sum() == 1
@@ -161,10 +163,10 @@ def test_no_program_is_an_error_of_the_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not hotpants_available()
     with pytest.raises(CampaignError, match="'hotpants' is not on the PATH"):
-        run_hotpants(*scene(), 0)
+        run_hotpants(*scene(), 0, SECONDS)
     program = tmp_path / "hotpants"
     program.write_bytes(b"\x00\x01\x02")
     program.chmod(0o755)
     assert hotpants_available()
     with pytest.raises(CampaignError, match="cannot be run"):
-        run_hotpants(*scene(), 0)
+        run_hotpants(*scene(), 0, SECONDS)

@@ -44,8 +44,8 @@ class Frozen:
 
 
 def layer(data, truth, sigma, gain=None):
-    variance = np.broadcast_to(np.float32(sigma) ** 2, data.shape)
-    return Layer(data.astype(np.float32), variance, np.zeros(data.shape, bool), Known(truth, data.shape), gain)
+    level = np.broadcast_to(np.float32(sigma), data.shape)
+    return Layer(data.astype(np.float32), level, np.zeros(data.shape, bool), Known(truth, data.shape), gain)
 
 
 def noise(seed, sigma, shape=SHAPE):
@@ -195,7 +195,7 @@ def test_variances_that_vary_are_followed():
     slope = np.linspace(6, 14, 500)[None].astype(np.float32)
     new, reference = empty((3.5, 2.4), shape=shape)
     data = (noise(6, 1.0, shape) * slope).astype(np.float32)
-    result = zogy(replace(new, data=data, variance=np.broadcast_to(slope**2, shape)), reference, RATIO, 0.05)
+    result = zogy(replace(new, data=data, noise=np.broadcast_to(slope, shape)), reference, RATIO, 0.05)
     pull = difference(result) / np.sqrt(result.variance)
     for part in np.array_split(np.arange(500), 4):
         assert pull[:, part].std() == pytest.approx(1, abs=0.02)
@@ -210,7 +210,7 @@ def test_bad_pixels_spoil_only_their_surroundings():
     holed = replace(
         new,
         data=np.where(bad, 0, new.data),
-        variance=np.where(bad, 1e12, new.variance).astype(np.float32),
+        noise=np.where(bad, 1e6, new.noise).astype(np.float32),
         bad=bad,
     )
     result, whole = zogy(holed, reference, RATIO, 0.05, tile=200), zogy(new, reference, RATIO, 0.05, tile=200)
@@ -230,7 +230,7 @@ def test_any_shape_will_do(shape):
     for plane in (result.filtered_new, result.filtered_reference, result.variance, result.s, result.s_corr):
         assert plane.shape == shape
         assert np.isfinite(plane).all()
-    turned = [replace(each, data=each.data.T, variance=each.variance.T, bad=each.bad.T) for each in (new, reference)]
+    turned = [replace(each, data=each.data.T, noise=each.noise.T, bad=each.bad.T) for each in (new, reference)]
     assert zogy(*turned, RATIO).filtered_new.shape == shape[::-1]
 
 
@@ -239,7 +239,7 @@ def test_the_scale_of_the_data_does_not_matter():
     new.data[60, 60] = 1e4
     plain = zogy(new, reference, RATIO, 0.05)
     unit = np.float32(1e-9)
-    tiny = replace(new, data=new.data * unit, variance=new.variance * unit**2, gain=GAIN / 1e-9)
+    tiny = replace(new, data=new.data * unit, noise=new.noise * unit, gain=GAIN / 1e-9)
     result = zogy(tiny, reference, RATIO * 1e9, 0.05)
     np.testing.assert_allclose(result.s_corr, plain.s_corr, atol=2e-3)
     np.testing.assert_allclose(difference(result) / unit, difference(plain), atol=0.02)

@@ -69,7 +69,21 @@ def load(config: dict, folder=".") -> Campaign:
                 raise CampaignError(f"{pattern}: image {name!r}: {kind} {path!r} does not exist")
     for section in ("catalog", "template"):
         _check_local(config, section, folder)
+    _check_program(config)
     return Campaign(config, images)
+
+
+def _check_program(config: dict) -> None:
+    if config["subtract"]["method"] != "hotpants":
+        return
+    # Not at the head: that module rests on this one, and takes its time.
+    from nightsift.io.hotpants import hotpants_available
+
+    if not hotpants_available():
+        raise CampaignError(
+            "config: subtract.method is 'hotpants', but there is no such program on the PATH:"
+            " install it, or choose another method"
+        )
 
 
 def _check_local(config: dict, section: str, folder) -> None:

@@ -14,35 +14,10 @@ from astropy.io import fits
 from nightsift.errors import Rejected
 from nightsift.io.campaign import CampaignError
 from nightsift.io.fits import read_image
+from nightsift.layers import Layer
 
 PROGRAM = "hotpants"
 SPOILT = 0x8000 | 0x80 | 0x3F  # of the output mask: without a value, or from masked, saturated or unconvolved pixels
-SECONDS = 300.0
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two images, as the program needs it.
-
-    Attributes
-    ----------
-    data : 2-D array
-        Background-subtracted image, ADU.
-    noise : 2-D array
-        Standard deviation of a pixel, the sources' photons included, ADU.
-    bad : 2-D bool array
-        Pixels not to use; those where data or noise are not finite are added.
-    fwhm : float
-        Pixels.
-    gain : float or None
-        e-/ADU; None where it is not known.
-    """
-
-    data: np.ndarray
-    noise: np.ndarray
-    bad: np.ndarray
-    fwhm: float
-    gain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +45,13 @@ def hotpants_available() -> bool:
     return shutil.which(PROGRAM) is not None
 
 
-def run_hotpants(image: Side, template: Side, x, y, order: int, seconds: float = SECONDS) -> Subtracted:
+def run_hotpants(image: Layer, template: Layer, x, y, order: int, seconds: float) -> Subtracted:
     """Subtract a template, convolved, from an image on the same pixels.
 
     Parameters
     ----------
-    image, template : Side
+    image, template : nightsift.layers.Layer
+        Their noise with the sources' photons; more bad pixels are those where data or noise are not finite.
     x, y : 1-D arrays
         Positions of the stars that the kernel may be fitted to; the program adds others where it has too few.
     order : int
@@ -109,7 +85,7 @@ def run_hotpants(image: Side, template: Side, x, y, order: int, seconds: float =
         return _read(folder, np.shape(image.data), message)
 
 
-def _write(folder: Path, name: str, side: Side) -> tuple[float, float]:
+def _write(folder: Path, name: str, side: Layer) -> tuple[float, float]:
     """Write an image, its noise and its mask, all finite; return the limits of its valid values."""
     data, noise = np.asarray(side.data, np.float32), np.asarray(side.noise, np.float32)
     good = np.isfinite(data) & np.isfinite(noise) & (noise > 0) & ~side.bad
@@ -127,7 +103,7 @@ def _write(folder: Path, name: str, side: Side) -> tuple[float, float]:
     return middle - 10 * scatter, highest + 0.01 * (highest - float(values.min()))
 
 
-def _options(image: Side, template: Side, limits, order: int) -> list[str]:
+def _options(image: Layer, template: Layer, limits, order: int) -> list[str]:
     (low, high), (template_low, template_high) = limits
     width = max(1.0, abs(image.fwhm**2 - template.fwhm**2) ** 0.5 / 2.35)
     broad = max(image.fwhm, template.fwhm)
