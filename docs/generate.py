@@ -5,15 +5,17 @@ import dataclasses
 import re
 import sys
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
-from nightsift.parameters import STAGES
+from nightsift import dialects
+from nightsift.parameters import STAGES, Instrument
 from nightsift.planes import FLAG_MEANING, MASK_MEANING
 from nightsift.tables import SCHEMAS
 
 FOLDER = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- from the code: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
-TYPES = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null"}
+TYPES = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null", Mapping: "mapping"}
 RULES = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
 
 
@@ -24,20 +26,22 @@ def table(head, rows):
 
 
 def _default(value):
+    if value is dataclasses.MISSING:
+        return "required"
     return "not set" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _values(annotation, rule):
     """Say what an option may be."""
     if "enum" in rule:
-        return ", ".join(f"`{value}`" for value in rule["enum"])
+        return ", ".join(f"`{value}`" for value in rule["enum"] if value is not None)
     kinds = [TYPES[kind] for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
-    return ", ".join([*kinds, *(RULES[key].format(value) for key, value in rule.items())])
+    return ", ".join([*kinds, *(RULES[key].format(value) for key, value in rule.items() if key in RULES)])
 
 
 def options(stage):
-    """Return the options of a stage."""
-    section = STAGES[stage]
+    """Return the options of a stage, or of an instrument."""
+    section = (STAGES | {"instruments": Instrument})[stage]
     hints = typing.get_type_hints(section)
     rows = [
         (
@@ -69,7 +73,13 @@ def flags(_):
     return table(("flag", "bit", "meaning"), rows)
 
 
-KINDS = {"options": options, "columns": columns, "mask": mask, "flags": flags}
+def spellings(name):
+    """Return the cards of a header that hold one thing, the first winning."""
+    rows = [(f"`{row.key}`", row.unit, row.meaning, row.writers) for row in getattr(dialects, name)]
+    return table(("card", "unit", "meaning", "known writers"), rows)
+
+
+KINDS = {"spellings": spellings, "options": options, "columns": columns, "mask": mask, "flags": flags}
 
 
 def current(text: str) -> str:

@@ -1,521 +1,332 @@
-"""What FITS headers say, in their many spellings: time, exposure, gain, saturation, filter and pointing.
+"""What FITS headers say of exposure, gain, read noise, saturation, filter and pointing, in their many spellings.
 
-Every reader takes a header and returns the value, or None, and what is to be said about it. The tables at the top are
-the place to teach it a new spelling.
+Every reader takes a header and returns the value, or None, and what is to be said about it: nothing that is there and
+cannot be used is passed over in silence. The spellings stand in `nightsift.dialects`; times are read by
+`nightsift.times`, the celestial solution by `nightsift.solution`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import warnings as python_warnings
 
 import numpy as np
 from astropy.io import fits
-from astropy.time import Time
-from astropy.wcs import WCS, NoConvergence
-from astropy.wcs.wcs import WcsError
 
-MID_KEYS = ("DATE-AVG", "DATE-MID", "DATEMID", "DATE_MID", "MJD-MID", "MJD_MID", "MJDMID", "MJD-AVG", "MJDAVG")
-START_KEYS = ("DATE-OBS", "DATEOBS", "DATE_OBS", "DATE-BEG", "DATEBEG", "UTC-OBS", "UTSTART", "MJD-OBS", "MJD_OBS")
-START_KEYS += ("MJDOBS", "MJD-BEG", "MJD", "JD-OBS", "JD_OBS", "JDOBS", "JD-BEG", "JD", "EXPSTART")
-CLOCK_KEYS = ("TIME-OBS", "TIMEOBS", "TIME_OBS", "UTSTART", "UT-OBS", "UTC-OBS", "UTCOBS", "UT-START", "UT", "UTC")
-CLOCK_KEYS += ("UTCSTART", "TIME-BEG", "UT_OBS", "UTIME", "TIME")
-EXPTIME_KEYS = ("EXPTIME", "EXPOSURE", "EXP_TIME", "EXP-TIME", "EXPTM", "ITIME", "INTTIME", "INT_TIME", "ELAPTIME")
-EXPTIME_KEYS += ("TOTEXP", "TEXPTIME", "XPOSURE", "EXPOSED", "ONTIME", "TELAPSE")
-GAIN_KEYS = ("EGAIN", "GAINEFF", "GAIN_EFF", "EPERADU", "EPERDN", "E_PER_DN", "HIERARCH ESO DET OUT1 CONAD", "CONAD")
-GAIN_KEYS += ("CCD_GAIN", "CCDGAIN", "ATODGAIN", "GAIN", "GAINA", "GAIN1", "DETGAIN")
-SATURATION_KEYS = ("SATURATE", "SATURATION", "SATLEVEL", "SATUR_LEVEL", "SATURLEV", "SATURA", "SATCOUNT", "MAXLIN")
-FILTER_KEYS = ("FILTER", "FILTERS", "FILTER1", "FILTER2", "FILTNAM", "FILTNAM1", "FILTNAME", "FILTERID", "CAMFILT")
-FILTER_KEYS += ("INSFLNAM", "FILT", "FILTERNM", "FILTER3", "BAND", "HIERARCH ESO INS FILT1 NAME", "WFFBAND")
-SCALE_KEYS = ("PIXSCALE", "SECPIX", "PIXSCAL1", "SECPIX1", "CCDSCALE", "SCALE", "PLTSCALE")
-RA_KEYS = ("RA", "OBJCTRA", "CRVAL1", "RA_OBJ", "OBJRA", "TELRA", "RA_TEL", "CAT-RA", "RA-D", "RADEG")
-DEC_KEYS = ("DEC", "OBJCTDEC", "CRVAL2", "DEC_OBJ", "OBJDEC", "TELDEC", "DEC_TEL", "CAT-DEC", "DEC-D", "DECDEG")
+from nightsift import dialects, filters
+from nightsift.cards import comment, get, look, look_number, number, text
 
-# Cameras whose GAIN is a setting of the amplifier, not e-/ADU.
-_SETTING_CAMERAS = re.compile(r"\b(zwo|asi ?\d|qhy|touptek|player one|svbony|altair|moravian c\d)", re.IGNORECASE)
-
-# One letter says the system by its case: r is Sloan's, R is Cousins'.
-_PLAIN = {name: name for name in ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "BP", "RP", "J", "H", "Ks")}
-_PLAIN |= {"G": "G", "K": "Ks", "Y": "y", "Z": "z", "Rc": "R", "Ic": "I", "RC": "R", "IC": "I", "Gbp": "BP"}
-_PLAIN |= {"Grp": "RP", "bp": "BP", "gp": "g", "rp": "r", "ip": "i", "up": "u", "zp": "z", "zs": "z", "KS": "Ks"}
-_PLAIN |= {"Bj": "B", "Vj": "V", "Uj": "U", "Rj": "R", "Ij": "I", "Kshort": "Ks", "K_s": "Ks", "ks": "Ks"}
-_SLOAN = r"(?:sdss|sloan|sdsss|sg|ps1?|panstarrs|pan-starrs|pan|ztf|des|decam|skymapper|sm|atlas|lsst|megacam|gen2)"
-_JOHNSON = r"(?:johnson|bessell?|cousins?|kron|kc|jc|harris|kpno|ubvri|bess|john|johnson-cousins|bessel_|cous)"
-_INFRARED = r"(?:2mass|vhs|vista|ukidss|mko|ukirt)"
-_FAMILIES = (
-    (re.compile(rf"^{_SLOAN}[ _\-.]*([ugrizy])(?:[p'`]|prime|2|_prime)?$", re.IGNORECASE), str.lower, None),
-    (re.compile(r"^([ugrizy])[ _\-.]*(?:'|`|prime|_prime|_?p|p1|(?i:_?" + _SLOAN + r"))[12]?$"), str.lower, None),
-    (re.compile(rf"^{_JOHNSON}[ _\-.]*([ubvri])[cj]?$", re.IGNORECASE), str.upper, None),
-    (re.compile(rf"^([UBVRI])[cj]?[ _\-.]*{_JOHNSON}$", re.IGNORECASE), str.upper, None),
-    (re.compile(rf"^{_INFRARED}[ _\-.]*([jh]|ks?)$", re.IGNORECASE), str.upper, {"K": "Ks", "KS": "Ks"}),
-    (re.compile(r"^gaia[ _\-.]*g?(g|bp|rp)$", re.IGNORECASE), str.upper, None),
-    (re.compile(r"^[sS]([ugriz])$"), str.lower, None),
-    (re.compile(r"^([UBVRI])[ _\-]?(?:filter|band)$"), str.upper, None),
-    (re.compile(r"^([ugrizy])[ _\-]?(?:filter|band)$"), str.lower, None),
-    (re.compile(r"^([ugrizy])\.(?:mp|ps1|00|dec)\d*$", re.IGNORECASE), str.lower, None),
-    (re.compile(r"^([ugrizy]) decam .*$", re.IGNORECASE), str.lower, None),
-)
-_EMPTY = {"clear", "none", "open", "empty", "n/a", "na", "no", "nofilter", "no filter", "air", "null", "0", "unknown"}
-_EMPTY |= {"white", "w", "c", "cl", "l", "lum", "luminance", "unfiltered", "cv", "cr", "blank", "undefined", "clr"}
-
-MJD_UNIX = 40587.0
-_LAST_MJD = 88069.0
+_LONGEST = 1e6  # seconds
+_ASINH = 2.5 / math.log(10.0)
 
 
-def get(header: fits.Header, key: str):
-    """Return the value of a card, or None when it is absent, empty or unreadable."""
-    try:
-        value = header.get(key)
-    except (fits.VerifyError, ValueError, KeyError):
-        return None
-    if isinstance(value, str):
-        value = value.strip().strip("'").strip()
-    return None if value is None or value == "" or isinstance(value, fits.card.Undefined) else value
+def _numbers(header: fits.Header, table, warnings: list[str]) -> list[tuple[dialects.Spelling, float]]:
+    """Return the rows of a table whose cards hold numbers, and these."""
+    found = [(row, look_number(header, row.key, warnings)) for row in table]
+    return [(row, value) for row, value in found if value is not None]
 
 
-def number(value) -> float | None:
-    """Return a finite number out of a card's value, also out of text such as ``'1.2 e/ADU'``; None without one."""
-    if isinstance(value, str):
-        match = re.match(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?)(?:\s*[A-Za-z\"/%\[\]\-]*)?\s*$", value)
-        value = float(re.sub("[dD]", "e", match[1])) if match else None
-    if value is None or isinstance(value, bool | complex) or not isinstance(value, int | float | np.number):
-        return None
-    return float(value) if math.isfinite(value) else None
+def _disagreement(found, factor: float, unit: str) -> list[str]:
+    """Return what to say when cards for one thing differ by more than a factor."""
+    row, value = found[0]
+    for other, another in found[1:]:
+        if not value / factor <= another <= value * factor:
+            return [f"{row.key} = {value:g} and {other.key} = {another:g} {unit} differ: {row.key} is taken"]
+    return []
 
 
-def first_number(header: fits.Header, keys) -> tuple[str | None, float | None]:
-    """Return the first of `keys` that holds a number, and the number; ``(None, None)`` when none does."""
-    for key in keys:
-        value = number(get(header, key))
-        if value is not None:
-            return key, value
-    return None, None
+# --- Exposure ---------------------------------------------------------------------------------------------------------
 
 
-def _clock(value) -> float | None:
-    """Return a time of day in days."""
-    plain = number(value)
-    if plain is not None:
-        scale = 24.0 if plain < 24.0 else 86400.0
-        return plain / scale if 0.0 <= plain < 86400.0 else None
-    match = re.match(r"^(\d{1,2})[:\-h ](\d{1,2})[:\-m ](\d{1,2}(?:[.,]\d*)?)s?\s*(?:Z|UTC?)?$", str(value))
-    if not match:
-        match = re.match(r"^(\d{1,2})[:\-h](\d{1,2})()m?Z?$", str(value))
-    if not match:
-        return None
-    hours, minutes, seconds = int(match[1]), int(match[2]), float((match[3] or "0").replace(",", "."))
-    if hours > 24 or minutes > 59 or seconds >= 61.0:
-        return None
-    return (hours + (minutes + seconds / 60.0) / 60.0) / 24.0
-
-
-def _calendar(text: str) -> float | None:
-    """Return the MJD of midnight of a date in any of the usual orders."""
-    match = re.match(r"^(\d{4})[-/:.](\d{1,2})[-/:.](\d{1,2})$", text) or re.match(r"^(\d{4})(\d\d)(\d\d)$", text)
-    if match:
-        year, month, day = (int(part) for part in match.groups())
-    else:
-        match = re.match(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{2}|\d{4})$", text)
-        if not match:
-            return None
-        day, month, year = (int(part) for part in match.groups())
-        # The FITS standard has dd/mm/yy in the 1900s only, but writers went on with it after 1999.
-        year += 0 if year > 99 else 1900 if year >= 50 else 2000
-    try:
-        return float((np.datetime64(f"{year:04d}-{month:02d}-{day:02d}") - np.datetime64("1858-11-17")).astype(int))
-    except ValueError:
-        return None
-
-
-def parse_time(value) -> tuple[float | None, bool]:
-    """Return the MJD of a moment, and whether it holds a time of day.
-
-    Parameters
-    ----------
-    value : str or float
-        ISO or dd/mm/yy date with or without time, MJD or JD (told apart by their size), also as text.
-
-    Returns
-    -------
-    mjd : float or None
-        None when it cannot be understood or lies outside 1880 to 2100.
-    has_clock : bool
-    """
-    plain = number(value)
-    if plain is not None and not re.match(r"^\d{8}$", str(value)):
-        plain -= 2400000.5 if plain > 2.3e6 else 0.0
-        return (plain, True) if 8000.0 < plain < _LAST_MJD and plain != MJD_UNIX else (None, True)
-    parts = re.split(r"[T ]+", str(value).strip(), maxsplit=1)
-    day = _calendar(parts[0])
-    # A clock that was never set begins at the Unix epoch.
-    if day is None or day == MJD_UNIX or not 8000.0 < day < _LAST_MJD:
-        return None, False
-    if len(parts) == 1:
-        return day, False
-    zone = re.match(r"^(.*?)([+-])(\d\d):?(\d\d)$", parts[1])
-    # hh-mm-ss looks like a zone only to the hasty: a zone needs a full clock before it.
-    if zone and _clock(zone[1]) is not None and ":" in zone[1]:
-        offset = (int(zone[3]) + int(zone[4]) / 60.0) / 24.0 * (1 if zone[2] == "+" else -1)
-        return day + _clock(zone[1]) - offset, True
-    clock = _clock(parts[1])
-    return (None, False) if clock is None else (day + clock, True)
-
-
-def _to_utc(mjd: float, header: fits.Header, warnings: list[str]) -> float:
-    scale = str(get(header, "TIMESYS") or "UTC").upper()
-    if scale in ("TT", "TAI", "TDB", "TCB", "TCG", "UT1") and mjd > 41317.0:
-        return float(Time(mjd, format="mjd", scale=scale.lower()).utc.mjd) if scale != "UT1" else mjd
-    if scale not in ("UTC", "UT", "UT1", "GMT"):
-        warnings.append(f"TIMESYS {scale} is not known: the time is taken for UTC")
-    return mjd
-
-
-def read_time(header: fits.Header, exptime: float | None) -> tuple[float | None, list[str]]:
-    """Return the middle of the exposure.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-    exptime : float or None
-        Exposure in seconds; when None the start stands in for the middle, and a warning says so.
-
-    Returns
-    -------
-    mjd : float or None
-        UTC.
-    warnings : list of str
-    """
-    warnings: list[str] = []
-    for key in MID_KEYS:
-        mjd, has_clock = parse_time(get(header, key))
-        if mjd is not None and has_clock:
-            return _to_utc(mjd, header, warnings), warnings
-    starts = {}
-    dated = None
-    for key in START_KEYS:
-        value = get(header, key)
-        mjd, has_clock = parse_time(value)
-        if mjd is not None and has_clock:
-            starts[key] = mjd
-        elif mjd is not None and dated is None:
-            dated = (key, mjd)
-            clock = next((c for c in (_clock(get(header, name)) for name in CLOCK_KEYS) if c is not None), None)
-            if clock is not None:
-                starts[key] = mjd + clock
-        elif value is not None and key.startswith("DATE"):
-            warnings.append(f"{key} = {value!r} is no time that can be understood")
-    if not starts:
-        if dated is not None:
-            warnings.append(f"{dated[0]} holds a date without a time of day, and no other card gives it")
-        warnings.append("no time of observation in the header" + _file_date(header))
-        return None, warnings
-    key, start = next(iter(starts.items()))
-    for other, value in starts.items():
-        if abs(value - start) * 86400.0 > max(60.0, exptime or 0.0):
-            warnings.append(f"{key} and {other} differ by {abs(value - start) * 86400.0:.0f} s: {key} is taken")
-            break
-    if exptime is None:
-        warnings.append("no exposure time: the start of the exposure is taken for its middle")
-    return _to_utc(start, header, warnings) + (exptime or 0.0) / 172800.0, warnings
-
-
-def _file_date(header: fits.Header) -> str:
-    return "" if get(header, "DATE") is None else " (DATE is when the file was written, and is not taken)"
+def _exposure_unit(words: str, usual: str) -> str:
+    if re.search(r"\b(ms|msec|milli-?sec(ond)?s?)\b", words):
+        return "ms"
+    if re.search(r"\b(us|usec|micro-?sec(ond)?s?)\b", words):
+        return "us"
+    return "min" if re.search(r"\[min\]|\bin minutes\b|\(minutes\)", words) else usual
 
 
 def read_exptime(header: fits.Header) -> tuple[float | None, list[str]]:
     """Return the exposure in seconds, or None, and warnings."""
-    for key in EXPTIME_KEYS:
-        value = number(get(header, key))
-        if value is None:
-            continue
-        if value <= 0.0:
-            return None, [f"{key} = {value:g} s is no exposure"]
-        comment = header.comments[key].lower()
-        if re.search(r"\b(ms|msec|milli-?seconds?)\b", comment):
-            return value / 1000.0, [f"{key} is in milliseconds, as its comment says"]
-        return value, []
-    return None, ["no exposure time in the header"]
-
-
-def read_gain(header: fits.Header) -> tuple[float | None, list[str]]:
-    """Return the gain in e-/ADU as the header has it, not yet checked against the pixels, and warnings."""
     warnings: list[str] = []
-    camera = " ".join(str(get(header, key) or "") for key in ("INSTRUME", "CAMERA", "DETECTOR", "DETNAME"))
-    for key in GAIN_KEYS:
-        value = number(get(header, key))
-        if value is None:
+    found = []
+    for row, value in _numbers(header, dialects.EXPTIME, warnings):
+        unit = _exposure_unit(comment(header, row.key), row.unit)
+        seconds = value * dialects.EXPOSURE_UNITS[unit]
+        if not 0.0 < seconds <= _LONGEST:
+            warnings.append(f"{row.key} = {value:g} {unit} is no exposure")
             continue
-        comment = header.comments[key].lower() if key in header else ""
-        if key == "GAIN" and _SETTING_CAMERAS.search(camera):
-            warnings.append(f"GAIN = {value:g} is a setting of the camera ({camera.strip()}), not e-/ADU: ignored")
-        elif value <= 0.0 or value > 1000.0:
-            warnings.append(f"{key} = {value:g} e-/ADU is not possible: ignored")
-        elif re.search(r"(adu|dn|counts?)\s*(/|per)\s*(e|photo)", comment):
-            warnings.append(f"{key} is in ADU/e-, as its comment says: its inverse is taken")
-            return 1.0 / value, warnings
-        else:
-            return value, warnings
-    return None, warnings
+        found.append((row, seconds))
+        if unit != row.unit:
+            warnings.append(f"{row.key} is in {unit}, as its comment says")
+    if not found:
+        return None, [*warnings, "no exposure time in the header"]
+    row, seconds = found[0]
+    single = [item for item in found if item[0].meaning == row.meaning]
+    if row.meaning == "total":
+        warnings.append(f"{row.key} = {seconds:g} s may be the total of several exposures")
+    return seconds, warnings + _disagreement(single, 1.02, "s")
 
 
-def canonical_filter(name: str) -> str | None:
-    """Return the name in `nightsift.parameters.BANDS` of a filter, None when it is none of them.
+def read_frames(header: fits.Header) -> tuple[str | None, int]:
+    """Return the card that says how many exposures are combined in the image, and the number: 1 without such a card."""
+    for row, value in _numbers(header, dialects.FRAMES, []):
+        if value > 1.0 and value == int(value):
+            return row.key, int(value)
+    return None, 1
 
-    Upper and lower case tell the systems apart where nothing else does: ``R`` is Cousins', ``r`` Sloan's.
-    """
-    text = re.sub(r"\s+", " ", str(name)).strip().strip('"').strip()
-    if text in _PLAIN:
-        return _PLAIN[text]
-    # A wheel's number behind the name, such as SDSS-R+1 or r 103.
-    text = re.sub(r"[ _#+]\d{1,4}$", "", text)
-    if text in _PLAIN:
-        return _PLAIN[text]
-    for pattern, case, special in _FAMILIES:
-        match = pattern.match(text)
-        if match:
-            band = case(match[1])
-            return (special or {}).get(band, band)
+
+# --- Gain, read noise, saturation -------------------------------------------------------------------------------------
+
+
+def _is_setting(header: fits.Header, value: float, words: str) -> str | None:
+    """Return why the card GAIN is a setting of the camera and not e-/ADU; None when it may well be the latter."""
+    camera = text(header, dialects.CAMERA_KEYS)
+    writer = text(header, dialects.WRITER_KEYS)
+    if dialects.SETTING_CAMERAS.search(camera):
+        return f"a setting of the camera ({camera})"
+    if dialects.SETTING_WRITERS.search(writer):
+        return f"a setting of the camera (written by {writer})"
+    if re.search(r"\bsetting\b|sensor gain|\bdb\b|gain index|camera gain", words):
+        return "a setting of the camera, as its comment says"
+    spoken = re.search(r"e-|electron|adu|photo", words) or read_frames(header)[1] > 1
+    if value >= 20.0 and value == int(value) and not spoken:
+        return "like the setting of a camera"
     return None
 
 
-def is_empty_filter(name: str) -> bool:
-    """Return whether a filter's name says that there is none."""
-    return re.sub(r"[ _\-]*\d*$", "", str(name).strip().lower()) in _EMPTY or str(name).strip().lower() in _EMPTY
-
-
-def read_filter(header: fits.Header) -> tuple[str | None, str, list[str]]:
-    """Return the canonical filter (or None), its name as in the header, and warnings."""
-    names = {}
-    for key in FILTER_KEYS:
-        value = get(header, key)
-        if value is not None and not isinstance(value, bool):
-            names[key] = str(value)
-    if not names:
-        return None, "", ["no filter in the header"]
-    known = {key: canonical_filter(name) for key, name in names.items() if canonical_filter(name)}
-    if known:
-        key = next(iter(known))
-        others = sorted({f"{other} = {names[other]}" for other, band in known.items() if band != known[key]})
-        clash = [f"{key} = {names[key]} is taken for the filter, though {', '.join(others)}"] if others else []
-        return known[key], names[key], clash
-    full = [name for name in names.values() if not is_empty_filter(name)]
-    if full:
-        return None, full[0], [f"filter {full[0]!r} is not known"]
-    name = next(iter(names.values()))
-    return None, name, [f"unfiltered image (filter {name!r})"]
-
-
-def _angle(value, comment: str, hours: bool) -> float | None:
-    plain = number(value)
-    if plain is not None:
-        return plain * (15.0 if hours and re.search(r"\b(hours?|hrs?|h)\b", comment) else 1.0)
-    match = re.match(r"^\s*([+-]?)\s*(\d+)[:hd° ]+\s*(\d+)[:m' ]+\s*(\d+\.?\d*)?[s\"]*\s*$", str(value))
-    if not match:
+def _pixel_unit(header: fits.Header, exptime: float | None, warnings: list[str]) -> tuple[bool, float] | None:
+    """Return whether pixels are in electrons, and e-/ADU per such; None for units that no gain goes with."""
+    unit = str(get(header, "BUNIT") or "").lower().strip()
+    rate = bool(re.search(r"(/|per) ?(s|sec|second)$|s\*\*-1$|s\^?-1$", unit))
+    electrons = bool(re.match(r"e(-|lectrons?|l)?(?![a-z])|photo", unit))
+    if re.search(r"jy|magg|erg|mag$", unit):
+        warnings.append(f"BUNIT {unit} is no count: no gain of the header goes with it")
         return None
-    size = int(match[2]) + int(match[3]) / 60.0 + float(match[4] or 0.0) / 3600.0
-    return (-size if match[1] == "-" else size) * (15.0 if hours else 1.0)
-
-
-def read_pointing(header: fits.Header) -> tuple[float | None, float | None]:
-    """Return the pointing (ra, dec) in degrees, or ``(None, None)``; text with three fields has ra in hours."""
-    for ra_key, dec_key in zip(RA_KEYS, DEC_KEYS, strict=True):
-        ra_value, dec_value = get(header, ra_key), get(header, dec_key)
-        if ra_value is None or dec_value is None:
-            continue
-        ra = _angle(ra_value, header.comments[ra_key].lower(), hours=True)
-        dec = _angle(dec_value, "", hours=False)
-        if ra is not None and dec is not None and 0.0 <= ra <= 360.0 and abs(dec) <= 90.0 and (ra, dec) != (0.0, 0.0):
-            return ra % 360.0, dec
-    return None, None
-
-
-def read_scale(header: fits.Header) -> float | None:
-    """Return the pixel scale in arcsec that the header claims apart from its WCS, or None."""
-    _, value = first_number(header, SCALE_KEYS)
-    if value is None:
-        pixel, focal = number(get(header, "XPIXSZ")), number(get(header, "FOCALLEN"))
-        # micrometres over millimetres
-        value = 206.265 * pixel / focal if pixel and focal and focal > 0 else None
-    return value if value is not None and 0.005 < value < 400.0 else None
-
-
-# --- The celestial solution -------------------------------------------------------------------------------------------
-
-_WCS_NUMBER = re.compile(r"^(CRVAL|CRPIX|CDELT|CROTA)[12]$|^(CD|PC)[12]_[12]$|^PV[12]_\d+$|^(LONPOLE|LATPOLE)$")
-_SIP = re.compile(r"^(A|B|AP|BP)_(ORDER|\d_\d)$")
-_PROJECTIONS = {"TAN", "TPV", "SIN", "ARC", "STG", "ZEA", "ZPN", "NCP", "AIR", "CAR", "MER", "CEA", "AIT", "SFL", "MOL"}
-_SCALE_LIMITS = (0.001, 200.0)
-
-
-def _wcs_cards(header: fits.Header, warnings: list[str]) -> dict:
-    """Collect the numeric cards of the solution as floats, old spellings turned into the standard's."""
-    cards = {}
-    for key in list(dict.fromkeys(header.keys())):
-        name = re.sub(r"^(PC|CD)00([12])00([12])$", r"\1\2_\3", key)
-        if not (_WCS_NUMBER.match(name) or _SIP.match(name)):
-            continue
-        value = number(get(header, key))
-        if value is not None:
-            cards.setdefault(name, value)
-            if isinstance(get(header, key), str):
-                warnings.append(f"WCS: {key} is text, read as a number")
-        elif get(header, key) is not None:
-            warnings.append(f"WCS: {key} = {get(header, key)!r} is no number")
-    return cards
-
-
-def _matrix(cards: dict) -> np.ndarray | None:
-    """Return the CD matrix in degrees a pixel, whichever of CD, PC + CDELT and CROTA + CDELT the header has."""
-    names = [(row, column) for row in (1, 2) for column in (1, 2)]
-    if any(f"CD{row}_{column}" in cards for row, column in names):
-        return np.array([cards.get(f"CD{row}_{column}", 0.0) for row, column in names]).reshape(2, 2)
-    if "CDELT1" not in cards and "CDELT2" not in cards and not any(f"PC{i}_{j}" in cards for i, j in names):
+    if rate and exptime is None:
+        warnings.append(f"BUNIT {unit} is a rate, and the exposure is not known: no gain of the header goes with it")
         return None
-    delta = np.array([cards.get("CDELT1", 1.0), cards.get("CDELT2", 1.0)])
-    if any(f"PC{row}_{column}" in cards for row, column in names):
-        unit = [cards.get(f"PC{row}_{column}", float(row == column)) for row, column in names]
-        return delta[:, None] * np.array(unit).reshape(2, 2)
-    angle = math.radians(cards.get("CROTA2", cards.get("CROTA1", 0.0)))
-    # Greisen & Calabretta 2002, eq. 189
-    rotation = np.array([[math.cos(angle), -math.sin(angle) * delta[1] / delta[0]], [0.0, math.cos(angle)]])
-    rotation[1, 0] = math.sin(angle) * delta[0] / delta[1]
-    return delta[:, None] * rotation if delta.all() else np.zeros((2, 2))
+    if rate:
+        warnings.append(f"BUNIT {unit} is a rate: the gain is multiplied by the exposure")
+    return electrons, exptime if rate else 1.0
 
 
-def _axes(header: fits.Header, warnings: list[str]) -> tuple[list[str], str] | None:
-    """Return the two axes' coordinates and the projection, or None with a warning."""
-    names, codes = [], []
-    for key in ("CTYPE1", "CTYPE2"):
-        text = str(get(header, key) or "").upper()
-        match = re.match(r"^([A-Z]+)-+([A-Z]{3})(-SIP)?$", text)
-        if not match:
-            warnings.append(f"WCS: no celestial axes ({key} = {text!r})" if text else "no WCS in the header")
-            return None
-        names.append(match[1])
-        codes.append(match[2])
-    if sorted(names) != ["DEC", "RA"]:
-        warnings.append(f"WCS: axes {' and '.join(names)} are not right ascension and declination")
-        return None
-    if codes[0] != codes[1] or codes[0] not in _PROJECTIONS:
-        warnings.append(f"WCS: projection {'/'.join(dict.fromkeys(codes))} is not supported")
-        return None
-    return names, codes[0]
-
-
-def _distortion(cards: dict, code: str, warnings: list[str]) -> tuple[str, dict]:
-    """Return the projection, its PV cards included or left out, and the SIP cards."""
-    pv = {key: value for key, value in cards.items() if key.startswith("PV")}
-    sip = {key: value for key, value in cards.items() if _SIP.match(key)}
-    if sip and not (sip.get("A_ORDER", 0) >= 1 and sip.get("B_ORDER", 0) >= 1):
-        warnings.append("WCS: incomplete SIP distortion left out")
-        sip = {}
-    if "AP_ORDER" not in sip or "BP_ORDER" not in sip:
-        sip = {key: value for key, value in sip.items() if not re.match("[AB]P_", key)}
-    if code == "TAN" and pv:
-        polynomial = any(key.startswith("PV2_") or int(key[4:]) > 4 for key in pv)
-        linear = all(value == (1.0 if key.endswith("_1") else 0.0) for key, value in pv.items())
-        if polynomial and not linear and not sip:
-            warnings.append("WCS: TAN with PV polynomials is read as TPV")
-            return "TPV", pv
-        return code, {key: value for key, value in sip.items()}
-    if code == "TPV":
-        if sip:
-            warnings.append("WCS: TPV with SIP cards: SIP left out")
-        return code, pv
-    return code, pv | sip if code != "TAN" else sip
-
-
-def _frame(header: fits.Header, warnings: list[str]) -> tuple[str | None, float | None] | None:
-    radesys = str(get(header, "RADESYS") or get(header, "RADECSYS") or "").upper()
-    equinox = get(header, "EQUINOX") if get(header, "EQUINOX") is not None else get(header, "EPOCH")
-    year = number(re.sub(r"^[JB]", "", equinox.upper()) if isinstance(equinox, str) else equinox)
-    if radesys.startswith("FK4") or (year is not None and abs(year - 2000.0) > 0.1 and radesys != "ICRS"):
-        warnings.append(f"WCS: equinox {year or 1950.0:g} is not J2000")
-        return None
-    return (radesys if radesys in ("ICRS", "FK5") else None), (2000.0 if year is not None else None)
-
-
-def repair_wcs(header: fits.Header, shape) -> tuple[fits.Header | None, list[str]]:
-    """Return the celestial cards in a form that `astropy.wcs.WCS` accepts.
+def read_gain(header: fits.Header, exptime: float | None = None) -> tuple[float | None, list[str]]:
+    """Return the gain in e-/ADU as the header has it, not yet checked against the pixels, and warnings.
 
     Parameters
     ----------
     header : astropy.io.fits.Header
-    shape : tuple of int
-        (ny, nx) of the image.
-
-    Returns
-    -------
-    cards : astropy.io.fits.Header or None
-        CD matrix in degrees, SIP or PV included; None when there is no solution that can be used.
-    warnings : list of str
+    exptime : float, optional
+        Seconds; for pixels in counts a second.
     """
     warnings: list[str] = []
-    axes = _axes(header, warnings)
-    if axes is None:
+    unit = _pixel_unit(header, exptime, warnings)
+    if unit is None:
         return None, warnings
-    (names, code), cards = axes, _wcs_cards(header, warnings)
-    matrix, frame = _matrix(cards), _frame(header, warnings)
-    if frame is None:
+    electrons, factor = unit
+    usable = _gains(header, warnings)
+    if electrons:
+        if usable and abs(usable[0][1] - 1.0) > 0.01:
+            warnings.append(f"BUNIT is electrons: gain 1 is taken, not {usable[0][0].key} = {usable[0][1]:g}")
+        return factor, warnings
+    if not usable:
         return None, warnings
-    if matrix is None or any(f"{stem}{axis}" not in cards for stem in ("CRVAL", "CRPIX") for axis in (1, 2)):
-        warnings.append("WCS: reference point or scale is missing")
-        return None, warnings
-    for axis in (1, 2):
-        unit = str(get(header, f"CUNIT{axis}") or "deg").lower()
-        factor = {"arcsec": 1 / 3600.0, "arcmin": 1 / 60.0, "rad": 180.0 / math.pi}.get(unit, 1.0)
-        matrix[axis - 1] *= factor
-        cards[f"CRVAL{axis}"] *= factor
-    scale = math.sqrt(abs(float(np.linalg.det(matrix)))) * 3600.0
-    lengths = np.sqrt((matrix**2).sum(axis=0)) * 3600.0
-    if not _SCALE_LIMITS[0] < scale < _SCALE_LIMITS[1] or lengths.max() > 20.0 * scale:
-        warnings.append(f"WCS: pixel scale {scale:.3g} arcsec (matrix {matrix.ravel().tolist()}) is not possible")
-        return None, warnings
-    code, distortion = _distortion(cards, code, warnings)
-    suffix = "-SIP" if "A_ORDER" in distortion else ""
-    if suffix and not str(get(header, "CTYPE1")).upper().endswith("-SIP"):
-        warnings.append("WCS: SIP distortion without -SIP in CTYPE")
-    base = [("WCSAXES", 2)]
-    for axis, name in enumerate(names, 1):
-        base.append((f"CTYPE{axis}", f"{name:-<4}-{code}"))
-        base += [(f"CUNIT{axis}", "deg"), (f"CRVAL{axis}", cards[f"CRVAL{axis}"])]
-        base += [(f"CRPIX{axis}", cards[f"CRPIX{axis}"])]
-        base += [(f"CD{axis}_{column}", float(matrix[axis - 1, column - 1])) for column in (1, 2)]
-    base += [(key, cards[key]) for key in ("LONPOLE", "LATPOLE") if key in cards]
-    base += [(key, value) for key, value in zip(("RADESYS", "EQUINOX"), frame, strict=True) if value is not None]
-    return _first_that_works(base, distortion, suffix, shape, warnings)
+    row, value = usable[0]
+    if row.meaning == "gain of one amplifier":
+        same = [item for item in usable if item[0].meaning == row.meaning]
+        value = float(np.mean([gain for _, gain in same]))
+        if len(same) > 1:
+            warnings.append(f"the mean of {', '.join(item.key for item, _ in same)} is taken, {value:.4g} e-/ADU")
+    else:
+        warnings += _disagreement([item for item in usable if "amplifier" not in item[0].meaning], 1.3, "e-/ADU")
+    return value * factor, warnings
 
 
-def _first_that_works(base, distortion: dict, suffix: str, shape, warnings: list[str]):
-    cards = [(key, value + suffix if key.startswith("CTYPE") else value) for key, value in base]
-    extra = [(key, int(value) if key.endswith("ORDER") else value) for key, value in distortion.items()]
-    full = fits.Header(cards + extra)
-    problem = wcs_problem(full, shape)
-    if problem is None:
-        return full, warnings
-    if distortion and "TPV" not in dict(base)["CTYPE1"] and wcs_problem(fits.Header(base), shape) is None:
-        warnings.append(f"WCS: distortion left out, as with it {problem}")
-        return fits.Header(base), warnings
-    warnings.append(f"WCS: not used, as {problem}")
+def _gains(header: fits.Header, warnings: list[str]) -> list[tuple[dialects.Spelling, float]]:
+    usable = []
+    for row, value in _numbers(header, dialects.GAIN, warnings):
+        words = comment(header, row.key)
+        setting = _is_setting(header, value, words) if row.key == "GAIN" else None
+        inverse = row.unit == "ADU/e-" or re.search(r"(adu|dn|counts?)\s*(/|per)\s*(e|photo)", words)
+        if value <= 0.0 or value > 1000.0:
+            warnings.append(f"{row.key} = {value:g} e-/ADU is not possible: ignored")
+        elif setting:
+            if not usable:
+                warnings.append(f"GAIN = {value:g} is {setting}, not e-/ADU: ignored")
+        elif inverse:
+            if not usable:
+                warnings.append(f"{row.key} is in ADU/e-, as its comment or writer says: its inverse is taken")
+            usable.append((row, 1.0 / value))
+        else:
+            usable.append((row, value))
+    return usable
+
+
+def read_readnoise(header: fits.Header) -> tuple[float | None, list[str]]:
+    """Return the read noise in electrons, or None, and warnings."""
+    warnings: list[str] = []
+    for row, value in _numbers(header, dialects.READNOISE, warnings):
+        if 0.0 < value < 1000.0:
+            return value, warnings
+        warnings.append(f"{row.key} = {value:g} e- is no read noise: ignored")
     return None, warnings
 
 
-def wcs_problem(cards: fits.Header, shape, tolerance: float = 0.05) -> str | None:
-    """Return why a solution fails from pixels to the sky and back at the centre and corners; None when it holds."""
-    ny, nx = shape
-    x = np.array([(nx - 1) / 2.0, 0.0, nx - 1.0, 0.0, nx - 1.0])
-    y = np.array([(ny - 1) / 2.0, 0.0, 0.0, ny - 1.0, ny - 1.0])
-    try:
-        with np.errstate(all="ignore"), python_warnings.catch_warnings():
-            python_warnings.simplefilter("ignore")
-            wcs = WCS(cards)
-            ra, dec = wcs.all_pix2world(x, y, 0)
-            if not (np.isfinite(ra).all() and np.isfinite(dec).all()):
-                return "parts of the image have no sky position"
-            back = np.hypot(*(np.array(wcs.all_world2pix(ra, dec, 0, tolerance=1e-4, maxiter=40)) - (x, y)))
-    except (ValueError, TypeError, KeyError, MemoryError, NoConvergence, WcsError) as error:
-        text = str(error).strip().splitlines()
-        return f"it fails ({text[0] if text else type(error).__name__})"
-    return None if (back < tolerance).all() else f"pixels come back {np.nanmax(back):.3g} px off"
+def read_saturation(header: fits.Header) -> tuple[str | None, float | None, list[str]]:
+    """Return the card and the level in ADU from which on pixels are saturated, and warnings."""
+    warnings: list[str] = []
+    usable = []
+    for row, value in _numbers(header, dialects.SATURATION, warnings):
+        words = comment(header, row.key)
+        electrons = re.search(r"\[?\b(e-|electrons?)", words) and "adu" not in words
+        if row.key == "DATAMAX" and not re.search(r"saturat|linear|good|valid", words):
+            if not usable:
+                warnings.append(f"DATAMAX = {value:g} is the largest pixel, not saturation: ignored")
+        elif value <= 0.0:
+            warnings.append(f"{row.key} = {value:g} ADU is no saturation level: ignored")
+        elif electrons and not str(get(header, "BUNIT") or "").lower().startswith("e"):
+            warnings.append(f"{row.key} = {value:g} is in electrons, as its comment says: ignored")
+        else:
+            usable.append((row, value))
+    amplifiers = [item for item in usable if item[0].meaning.endswith("one amplifier")]
+    if not usable:
+        return None, None, warnings
+    row, value = min(amplifiers, key=lambda item: item[1]) if usable[0] in amplifiers else usable[0]
+    return row.key, value, warnings
+
+
+# --- Filter -----------------------------------------------------------------------------------------------------------
+
+
+def has_color_wheel(header: fits.Header) -> bool:
+    """Return whether the header is that of a camera for pictures, whose filters R, G and B may be those of RGB."""
+    observer = text(header, ("TELESCOP", *dialects.CAMERA_KEYS))
+    writer = text(header, dialects.WRITER_KEYS)
+    return bool(
+        dialects.SETTING_CAMERAS.search(observer)
+        or dialects.SETTING_WRITERS.search(writer)
+        or re.search(r"\bgoto\b|goto-?\d", observer, re.IGNORECASE)
+        or get(header, "BAYERPAT") is not None
+    )
+
+
+def read_filter(header: fits.Header) -> tuple[str | None, str, list[str]]:
+    """Return the canonical filter (or None), its name as in the header, and warnings."""
+    warnings: list[str] = []
+    names = {}
+    for row in dialects.FILTER:
+        value = look(header, row.key, warnings)
+        # The name of a survey may end in a filter, as SkyView has it, but mostly does not.
+        if row.key == "SURVEY" and filters.identify(str(value)).band is None:
+            continue
+        if value is not None and not isinstance(value, bool):
+            names[row.key] = str(value)
+    if not names:
+        return None, "", [*warnings, "no filter in the header"]
+    wheel, observer = has_color_wheel(header), text(header, ("TELESCOP", "INSTRUME", "OBSERVAT", "SURVEY", "ORIGIN"))
+    found = {key: filters.identify(name, wheel, observer) for key, name in names.items()}
+    known = {key: item for key, item in found.items() if item.band}
+    if known:
+        key, item = next(iter(known.items()))
+        others = sorted({f"{other} = {names[other]}" for other in known if known[other].band != item.band})
+        others += [f"{other} = {names[other]}" for other in found if found[other].kind in ("narrow", "rgb", "other")]
+        clash = [f"{key} = {names[key]} is taken for the filter, though {', '.join(others)}"] if others else []
+        return item.band, names[key], warnings + clash + [item.note] * bool(item.note)
+    # Of several wheels the one that says most.
+    order = ("narrow", "rgb", "other", "unknown", "none")
+    key = min(found, key=lambda name: order.index(found[name].kind))
+    return None, names[key], [*warnings, found[key].note]
+
+
+# --- Pointing ---------------------------------------------------------------------------------------------------------
+
+
+def _angle(value, words: str, hours: bool) -> tuple[float | None, str]:
+    """Return degrees, and whether the unit was ``said`` or ``assumed``; ``hours`` tells that it may be in hours."""
+    plain = number(value)
+    if plain is not None:
+        in_hours = hours and re.search(r"\b(hours?|hrs?|h)\b", words)
+        said = "said" if in_hours or "deg" in words else "assumed"
+        return plain * (15.0 if in_hours else 1.0), said
+    match = re.match(r"^\s*([+-]?)\s*(\d+)[:hd° ]+\s*(\d+)[:m' ]+\s*(\d+\.?\d*)?[s\"]*\s*$", str(value))
+    if not match or int(match[3]) > 59 or float(match[4] or 0.0) >= 60.001:
+        return None, ""
+    size = int(match[2]) + int(match[3]) / 60.0 + float(match[4] or 0.0) / 3600.0
+    in_hours = hours and size < 24.0 and not re.search(r"\bdeg", words)
+    return (-size if match[1] == "-" else size) * (15.0 if in_hours else 1.0), "said"
+
+
+def read_pointing(header: fits.Header) -> tuple[float | None, float | None, list[str]]:
+    """Return the pointing (ra, dec) in degrees, or ``(None, None)``, and warnings.
+
+    Text with three fields has ra in hours, unless it is 24 or more or the comment says degrees.
+    """
+    warnings: list[str] = []
+    found = []
+    for ra_key, dec_key in dialects.POINTING:
+        ra_value, dec_value = look(header, ra_key, warnings), look(header, dec_key, warnings)
+        if ra_value is None or dec_value is None:
+            continue
+        ra, unit = _angle(ra_value, comment(header, ra_key), hours=True)
+        dec, _ = _angle(dec_value, "", hours=False)
+        if ra is None or dec is None or not (0.0 <= ra <= 360.0 and abs(dec) <= 90.0):
+            warnings.append(f"{ra_key} = {ra_value!r}, {dec_key} = {dec_value!r} is no position: ignored")
+        elif (ra, dec) == (0.0, 0.0):
+            warnings.append(f"{ra_key} and {dec_key} are both 0, as if never set: ignored")
+        else:
+            found.append((ra_key, ra % 360.0, dec, unit))
+    if not found:
+        return None, None, warnings
+    key, ra, dec, unit = found[0]
+    for other, another, its_dec, its_unit in found[1:]:
+        if (
+            unit == "assumed"
+            and its_unit == "said"
+            and ra < 24.0
+            and abs(15.0 * ra - another) < 1.0 < abs(ra - another)
+        ):
+            warnings.append(f"{key} = {ra:g} is in hours, as {other} shows")
+            return 15.0 * ra, dec, warnings
+        away = abs((ra - another + 180.0) % 360.0 - 180.0) * math.cos(math.radians(dec))
+        if max(away, abs(dec - its_dec)) > 1.0 and other != "CRVAL1":
+            warnings.append(f"{key} and {other} point {max(away, abs(dec - its_dec)):.1f} deg apart: {key} is taken")
+            break
+    return ra, dec, warnings
+
+
+def read_scale(header: fits.Header) -> tuple[float | None, list[str]]:
+    """Return the pixel scale in arcsec that the header claims apart from its WCS, or None, and warnings."""
+    warnings: list[str] = []
+    for row, value in _numbers(header, dialects.SCALE, warnings):
+        if 0.005 < value < 400.0:
+            return value, warnings
+        warnings.append(f"{row.key} = {value:g} arcsec is no pixel scale: ignored")
+    pixel, focal = number(get(header, "XPIXSZ")), number(get(header, "FOCALLEN"))
+    # micrometres over millimetres
+    value = 206.265 * pixel / focal if pixel and focal and focal > 0 else None
+    return value if value is not None and 0.005 < value < 400.0 else None, warnings
+
+
+# --- Pixels that are not linear in flux -------------------------------------------------------------------------------
+
+
+def linearised(data: np.ndarray, header: fits.Header) -> np.ndarray:
+    """Return pixel values linear in flux, undoing the asinh scaling of Pan-STARRS skycells.
+
+    Parameters
+    ----------
+    data : ndarray
+        Pixel values, BSCALE and BZERO applied.
+    header : astropy.io.fits.Header
+        With BSOFTEN and BOFFSET for such an image; any other image is returned as it is.
+
+    Notes
+    -----
+    flux = BOFFSET + 2 BSOFTEN sinh(v ln 10 / 2.5), Waters et al. 2020, ApJS 251, 4.
+    """
+    soften, offset = number(get(header, "BSOFTEN")), number(get(header, "BOFFSET"))
+    if soften is None or offset is None or soften <= 0.0:
+        return data
+    with np.errstate(over="ignore"):
+        return (offset + 2.0 * soften * np.sinh(data.astype(float) / _ASINH)).astype(np.float32)

@@ -13,15 +13,19 @@ from astropy.wcs import WCS
 from scipy import ndimage
 
 from nightsift import cosmics, headers, parameters
+from nightsift.cards import get, number
 from nightsift.errors import Rejected
+from nightsift.filters import identify
 from nightsift.planes import Mask
+from nightsift.solution import repair_wcs
+from nightsift.times import parse_time, read_time
 
 _BIN = 0.02
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the sample sheet says of an image, over its header; None = not given.
+    """What the sample sheet and `instruments` say of an image, over its header; None = not given.
 
     Attributes
     ----------
@@ -32,8 +36,14 @@ class Overrides:
     exptime : float or None
         Seconds.
     time : str or None
-        Start of the exposure, ISO or MJD, UTC.
+        ISO or MJD, UTC.
     filter : str or None
+    readnoise : float or None
+        Electrons.
+    time_is : str
+        What `time` is of the exposure: ``start``, ``middle`` or ``end``.
+    now : float or None
+        MJD, for telling times of observation that lie in the future.
     """
 
     gain: float | None = None
@@ -41,6 +51,9 @@ class Overrides:
     exptime: float | None = None
     time: str | None = None
     filter: str | None = None
+    readnoise: float | None = None
+    time_is: str = "start"
+    now: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class Inspection:
         Seconds.
     gain : float or None
         e-/ADU.
+    readnoise : float or None
+        Electrons, as given or in the header.
     saturation : float or None
         ADU.
     filter : str or None
@@ -82,6 +97,7 @@ class Inspection:
     mjd: float | None
     exptime: float | None
     gain: float | None
+    readnoise: float | None
     saturation: float | None
     filter: str | None
     filter_name: str
@@ -160,34 +176,42 @@ def _described(header, shape, overrides: Overrides, warnings: list[str]) -> dict
     """Read what the pixels have no say in."""
     exptime, notes = (overrides.exptime, []) if overrides.exptime is not None else headers.read_exptime(header)
     warnings += notes
-    if overrides.time is not None:
-        start, has_clock = headers.parse_time(overrides.time)
-        mjd = None if start is None or not has_clock else start + (exptime or 0.0) / 172800.0
-        if mjd is None:
-            warnings.append(f"time {overrides.time!r} of the sample sheet is no date with a time of day, nor MJD")
-    else:
-        mjd, notes = headers.read_time(header, exptime)
-        warnings += notes
     if overrides.filter is not None:
-        band, name = headers.canonical_filter(overrides.filter), overrides.filter
-        if band is None:
-            warnings.append(f"filter {name!r} of the sample sheet is not known")
+        name, meant = overrides.filter, identify(overrides.filter)
+        band = meant.band
+        notes = [] if meant.kind in ("band", "none") else [f"filter {name!r} given for the image is not known"]
     else:
         band, name, notes = headers.read_filter(header)
-        warnings += notes
-    cards, notes = headers.repair_wcs(header, shape)
     warnings += notes
+    readnoise, notes = headers.read_readnoise(header) if overrides.readnoise is None else (overrides.readnoise, [])
+    mjd = _time(header, overrides, exptime, warnings)
+    cards, more = repair_wcs(header, shape)
+    warnings += notes + more
     if cards is not None:
         ra, dec = (float(v) for v in WCS(cards).all_pix2world((shape[1] - 1) / 2.0, (shape[0] - 1) / 2.0, 0))
         matrix = [cards[f"CD{row}_{column}"] for row in (1, 2) for column in (1, 2)]
         scale = 3600.0 * math.sqrt(abs(matrix[0] * matrix[3] - matrix[1] * matrix[2]))
     else:
-        (ra, dec), scale = headers.read_pointing(header), headers.read_scale(header)
-    return {"mjd": mjd, "exptime": exptime, "filter": band, "filter_name": name, "wcs_header": cards} | {
-        "pixscale": scale,
-        "ra": ra,
-        "dec": dec,
+        ra, dec, notes = headers.read_pointing(header)
+        scale, more = headers.read_scale(header)
+        warnings += notes + more
+    return {
+        **{"mjd": mjd, "exptime": exptime, "readnoise": readnoise, "filter": band, "filter_name": name},
+        **{"wcs_header": cards, "pixscale": scale, "ra": ra, "dec": dec},
     }
+
+
+def _time(header, overrides: Overrides, exptime: float | None, warnings: list[str]) -> float | None:
+    """Return the middle of the exposure, as given or in the header."""
+    if overrides.time is None:
+        mjd, notes = read_time(header, exptime, headers.read_frames(header)[1], overrides.now)
+        warnings += notes
+        return mjd
+    given, has_clock = parse_time(overrides.time)
+    if given is None or not has_clock:
+        warnings.append(f"time {overrides.time!r} given for the image is no date with a time of day, nor MJD")
+        return None
+    return given + {"start": 0.5, "middle": 0.0, "end": -0.5}[overrides.time_is] * (exptime or 0.0) / 86400.0
 
 
 def _first_mask(data, header, params, user_mask, warnings: list[str]) -> np.ndarray:
@@ -224,7 +248,7 @@ def data_section(header, shape, warnings: list[str]):
     """Return the slices of the section that holds the sky, or None when it is the whole image."""
     ny, nx = shape
     for key in ("TRIMSEC", "DATASEC"):
-        value = headers.get(header, key)
+        value = get(header, key)
         match = re.match(r"^\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]$", str(value)) if value else None
         if not match:
             continue
@@ -385,7 +409,8 @@ def _saturation(data, header, params, overrides, sky, mask, warnings: list[str])
     bad = mask != 0
     highest = float(data[~bad].max())
     found = pile_up(data, bad, background, noise)
-    key, value = headers.first_number(header, headers.SATURATION_KEYS)
+    key, value, notes = headers.read_saturation(header)
+    warnings += notes
     if value is not None and value <= background + 3.0 * noise:
         warnings.append(f"{key} = {value:g} lies below the sky ({background:.6g}): ignored")
         value = None
@@ -397,9 +422,9 @@ def _saturation(data, header, params, overrides, sky, mask, warnings: list[str])
     if found is not None:
         warnings.append(f"no saturation level in the header: {found:.6g}, where pixel values pile up, is taken")
         return found
-    bits = headers.first_number(header, ("BITPIX",))[1]
+    bits = number(get(header, "BITPIX"))
     if bits in (8, 16):
-        scale, zero = (headers.first_number(header, (name,))[1] for name in ("BSCALE", "BZERO"))
+        scale, zero = (number(get(header, name)) for name in ("BSCALE", "BZERO"))
         limit = ((255 if bits == 8 else 32767) * (1.0 if scale is None else scale)) + (zero or 0.0)
         # Scaled integers end at the highest value of the image, whatever that was.
         return limit if scale in (None, 1.0) else None
@@ -492,9 +517,16 @@ def _gain(data, header, params, overrides, sky, mask, warnings: list[str]) -> fl
     if given is not None:
         value = float(given)
     else:
-        value, notes = headers.read_gain(header)
+        exptime = overrides.exptime if overrides.exptime is not None else headers.read_exptime(header)[0]
+        value, notes = headers.read_gain(header, exptime)
         warnings += notes
     guess = background / single**2 if not subtracted and single > 0 else None
+    key, frames = headers.read_frames(header)
+    if given is None and value is not None and guess is not None and frames > 1:
+        # The mean of N frames has N times the electrons in an ADU; some writers say so in GAIN, some do not.
+        if abs(math.log(guess / (value * frames))) < min(0.3, abs(math.log(guess / value))):
+            warnings.append(f"the noise is that of the mean of {frames} frames ({key}): gain {value:g} times {frames}")
+            value *= frames
     if value is not None and guess is not None:
         poisson = math.sqrt(background / value)
         other = math.sqrt(max(single**2 - poisson**2, 0.0)) * value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 
 BANDS = ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "G", "BP", "RP", "J", "H", "Ks")
@@ -189,6 +190,31 @@ class Report:
     max_candidates: int = option(500, "candidates shown on the page, the best first", minimum=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Instrument:
+    """What holds for all images whose header matches, over the header and under the sample sheet."""
+
+    match: Mapping = option(
+        MISSING,
+        "cards that the header must all have: number, or text with the wildcards * and ?",
+        minProperties=1,
+        additionalProperties={"type": ["string", "number", "boolean"]},
+    )
+    gain: float | None = option(None, "e-/ADU", exclusiveMinimum=0)
+    readnoise: float | None = option(None, "read noise in electrons", exclusiveMinimum=0)
+    saturation: float | None = option(None, "ADU above which pixels are saturated")
+    filter: Mapping | None = option(
+        None,
+        "names of filters in the header, and the bands they are; `none` for no band",
+        additionalProperties={"enum": (*BANDS, "none")},
+    )
+    time: str | None = option(None, "card of the header that holds the time of observation, UTC")
+    time_is: str | None = option(None, "what that card tells of the exposure", enum=("start", "middle", "end", None))
+    exptime: float | str | None = option(None, "exposure in seconds, or the card of the header that holds it")
+    pixscale: float | None = option(None, "approximate pixel scale in arcsec", exclusiveMinimum=0)
+    hdu: int | None = option(None, "number of the HDU that holds the image, from 0", minimum=0)
+
+
 STAGES = {
     "inspect": Inspect,
     "detect": Detect,
@@ -209,7 +235,8 @@ def _type_schema(annotation) -> dict:
     if isinstance(annotation, types.UnionType):
         names = [_type_schema(part)["type"] for part in typing.get_args(annotation)]
         return {"type": names}
-    return {"type": {str: "string", float: "number", int: "integer", bool: "boolean", type(None): "null"}[annotation]}
+    names = {str: "string", float: "number", int: "integer", bool: "boolean", Mapping: "object", type(None): "null"}
+    return {"type": names[annotation]}
 
 
 def section_schema(section) -> dict:
@@ -218,16 +245,25 @@ def section_schema(section) -> dict:
     properties = {}
     for item in fields(section):
         entry = _type_schema(hints[item.name]) | {"description": item.metadata["doc"]}
-        rule = {key: list(value) if isinstance(value, tuple) else value for key, value in item.metadata["rule"].items()}
+        rule = {key: _plain(value) for key, value in item.metadata["rule"].items()}
         if item.default is not MISSING:
             entry["default"] = item.default
         properties[item.name] = entry | rule
+    required = [item.name for item in fields(section) if item.default is MISSING]
     return {
         "type": "object",
         "description": section.__doc__.strip(),
+        **({"required": required} if required else {}),
         "additionalProperties": False,
         "properties": properties,
     }
+
+
+def _plain(value):
+    """Return a rule as JSON has it."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def schema() -> dict:
@@ -241,6 +277,12 @@ def schema() -> dict:
         "properties": {
             "images": {"type": "string", "description": "a sample sheet (.tsv), or a glob of FITS images"},
             "results": {"type": "string", "description": "the output folder", "default": "results"},
+            "instruments": {
+                "type": "array",
+                "description": "a list of what holds for all images of an instrument, over their headers",
+                "default": [],
+                "items": section_schema(Instrument),
+            },
             **{name: section_schema(section) for name, section in STAGES.items()},
         },
     }

@@ -69,8 +69,10 @@ def user_mask(wildcards):
 
 
 def overrides(wildcards):
-    """What the sample sheet says of an image, as JSON."""
-    return json.dumps(CAMPAIGN.images[wildcards.image].overrides, sort_keys=True)
+    """What the sample sheet says of an image, and the instruments that it may be of, as JSON."""
+    instruments = CAMPAIGN.config["instruments"]
+    known = CAMPAIGN.images[wildcards.image].overrides | ({"instruments": instruments} if instruments else {})
+    return json.dumps(known, sort_keys=True)
 
 
 def local_catalog(wildcards):

@@ -4,7 +4,7 @@ from astropy.wcs import WCS
 
 from nightsift import parameters
 from nightsift.errors import NotAsked, Rejected
-from nightsift.headers import read_gain
+from nightsift.headers import read_exptime, read_gain
 from nightsift.inspect import Overrides, inspect
 from nightsift.io.fits import read_image, read_mask
 from nightsift.io.products import read_wcs
@@ -42,7 +42,7 @@ def work(job):
     place = WCS(about.wcs_header)
     part = job.call(crop, place, wcs, shape, image.data.shape)
     # Of a stack, a gain guessed from the sky means nothing.
-    gain = about.gain if job.params.gain or read_gain(image.header)[0] is not None else None
+    gain = about.gain if job.params.gain or read_gain(image.header, read_exptime(image.header)[0])[0] else None
     objects = job.read_table("detections")
     result = job.call(template, image.data[part], about.mask[part], place[part], wcs, shape, gain, job.params, objects)
     frame = wcs.to_header(relax=True)

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from dialect_headers import BROKEN, BROKEN_CARDS, CD, MJD, PLACE, SHAPE, WRITERS
 
-from nightsift import headers
+from nightsift import dialects, headers
+from nightsift.io.fits import read_image
+from nightsift.solution import repair_wcs
+from nightsift.times import read_time
 
 START = 57182.0 + (2 * 3600 + 29 * 60 + 16) / 86400.0
 MID = START + 5.0 / 86400.0
@@ -32,7 +36,6 @@ def make(cards):
         ({"DATE-OBS": "2015-06-09", "UT": "2 29 16"}, MID),
         ({"DATE-OBS": "2015-06-09", "UTC-OBS": "02:29:16"}, MID),
         ({"DATE-OBS": "2015-06-09", "TIME-OBS": 8956.0}, MID),
-        ({"DATE-OBS": "09/06/15", "TIME-OBS": "02:29:16"}, MID),
         ({"DATE-OBS": "09/06/2015", "TIME-OBS": "02:29:16"}, MID),
         ({"DATEOBS": "2015-06-09T02:29:16"}, MID),
         ({"DATE-BEG": "2015-06-09T02:29:16"}, MID),
@@ -55,7 +58,7 @@ def make(cards):
     ],
 )
 def test_time_is_the_middle_of_the_exposure(cards, expected):
-    mjd, notes = headers.read_time(make(cards), 10.0)
+    mjd, notes = read_time(make(cards), 10.0)
     if expected is None:
         assert mjd is None
         assert notes
@@ -65,7 +68,7 @@ def test_time_is_the_middle_of_the_exposure(cards, expected):
 
 
 def test_times_that_disagree_are_told():
-    _, notes = headers.read_time(make({"DATE-OBS": "2015-06-09T02:29:16", "MJD-OBS": START + 0.04}), 10.0)
+    _, notes = read_time(make({"DATE-OBS": "2015-06-09T02:29:16", "MJD-OBS": START + 0.04}), 10.0)
     assert "differ" in notes[0]
 
 
@@ -111,48 +114,6 @@ def test_gain(cards, expected):
     assert headers.read_gain(make(cards))[0] == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "band"),
-    [
-        ("R", "R"),
-        ("r", "r"),
-        ("Rc", "R"),
-        ("sdss_r", "r"),
-        ("SDSS-R", "r"),
-        ("r'", "r"),
-        ("rp", "r"),
-        ("Bessell R", "R"),
-        ("Sloan r", "r"),
-        ("ZTF_r", "r"),
-        ("PS1 g", "g"),
-        ("Johnson V", "V"),
-        ("Cousins I", "I"),
-        ("B", "B"),
-        ("i", "i"),
-        ("g_SDSS", "g"),
-        ("SDSS g'", "g"),
-        ("Sg", "g"),
-        ("r.MP9602", "r"),
-        ("Bessell-B", "B"),
-        ("V Johnson", "V"),
-        ("SDSS-R+1", "r"),
-        ("2MASS Ks", "Ks"),
-        ("K", "Ks"),
-        ("Gaia BP", "BP"),
-        ("r DECam SDSS c0002 6415.0", "r"),
-        ("BessellV", "V"),
-        ("ip", "i"),
-        ("z_s", None),
-        ("Clear", None),
-        ("L", None),
-        ("Ha", None),
-        ("OIII", None),
-    ],
-)
-def test_filter_names(name, band):
-    assert headers.canonical_filter(name) == band
-
-
 def test_filter_wheels_pass_over_the_empty_one():
     assert headers.read_filter(make({"FILTER1": "Clear", "FILTER2": "V"}))[:2] == ("V", "V")
     band, name, notes = headers.read_filter(make({"FILTER": "Luminance"}))
@@ -172,12 +133,9 @@ def test_filter_wheels_pass_over_the_empty_one():
     ],
 )
 def test_pointing(cards):
-    assert headers.read_pointing(make(cards)) == pytest.approx((150.0, -30.5))
+    assert headers.read_pointing(make(cards))[:2] == pytest.approx((150.0, -30.5))
 
 
-SHAPE = (200, 300)
-GOOD = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 20.0, "CRPIX1": 150.0, "CRPIX2": 100.0}
-CD = {"CD1_1": -3e-4, "CD1_2": 1e-5, "CD2_1": 1e-5, "CD2_2": 3e-4}
 SIP = {"A_ORDER": 2, "A_2_0": 1e-6, "B_ORDER": 2, "B_0_2": -2e-6}
 PV = {"PV1_1": 1.0, "PV1_5": 1e-3, "PV2_1": 1.0, "PV2_6": 2e-3}
 
@@ -203,11 +161,11 @@ PV = {"PV1_1": 1.0, "PV1_5": 1e-3, "PV2_1": 1.0, "PV2_6": 2e-3}
     ],
 )
 def test_repaired_solutions_agree_with_the_sound_spelling(broken, sound):
-    cards, _ = headers.repair_wcs(make(GOOD | broken), SHAPE)
+    cards, _ = repair_wcs(make(PLACE | broken), SHAPE)
     x, y = np.array([0.0, 299.0, 140.0]), np.array([0.0, 199.0, 20.0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = WCS(make(GOOD | sound)).all_pix2world(x, y, 0)
+        expected = WCS(make(PLACE | sound)).all_pix2world(x, y, 0)
     assert np.allclose(WCS(cards).all_pix2world(x, y, 0), expected, rtol=0, atol=1e-9)
 
 
@@ -215,17 +173,145 @@ def test_repaired_solutions_agree_with_the_sound_spelling(broken, sound):
     ("cards", "word"),
     [
         ({}, "no WCS"),
-        (GOOD, "missing"),
-        (GOOD | {key: 0.0 for key in CD}, "scale"),
-        (GOOD | {key: 1000 * value for key, value in CD.items()}, "scale"),
-        (GOOD | CD | {"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX"}, "TNX"),
-        (GOOD | CD | {"CTYPE1": "RA---ZPX", "CTYPE2": "DEC--ZPX"}, "ZPX"),
-        (GOOD | CD | {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, "celestial"),
-        (GOOD | CD | {"EQUINOX": 1950.0}, "1950"),
-        (GOOD | CD | {"CRVAL1": "NaN"}, "NaN"),
+        (PLACE, "missing"),
+        (PLACE | {key: 0.0 for key in CD}, "scale"),
+        (PLACE | {key: 1000 * value for key, value in CD.items()}, "scale"),
+        (PLACE | CD | {"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX"}, "TNX"),
+        (PLACE | CD | {"CTYPE1": "RA---ZPX", "CTYPE2": "DEC--ZPX"}, "ZPX"),
+        (PLACE | CD | {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, "celestial"),
+        (PLACE | CD | {"EQUINOX": 1950.0}, "1950"),
+        (PLACE | CD | {"CRVAL1": "NaN"}, "NaN"),
     ],
 )
 def test_solutions_refused(cards, word):
-    found, notes = headers.repair_wcs(make(cards), SHAPE)
+    found, notes = repair_wcs(make(cards), SHAPE)
     assert found is None
     assert any(word in note for note in notes)
+
+
+# --- Whole headers ----------------------------------------------------------------------------------------------------
+
+
+def read_all(header, now=None):
+    """Return everything that the readers make of a header, and all that they say."""
+    exptime, notes = headers.read_exptime(header)
+    gain, more = headers.read_gain(header, exptime)
+    readnoise, some = headers.read_readnoise(header)
+    _, saturation, others = headers.read_saturation(header)
+    band, _, rest = headers.read_filter(header)
+    mjd, times = read_time(header, exptime, headers.read_frames(header)[1], now)
+    cards, wcs = repair_wcs(header, SHAPE)
+    found = {"exptime": exptime, "gain": gain, "readnoise": readnoise, "saturation": saturation, "filter": band}
+    found |= {"mid": None if mjd is None else (mjd - MJD) * 86400.0, "wcs": cards is not None}
+    ra, _, place = headers.read_pointing(header)
+    _, scale = headers.read_scale(header)
+    notes = [*notes, *more, *some, *others, *rest, *times]
+    return found | {"ra": ra if cards is None else cards["CRVAL1"]}, notes, [*wcs, *place, *scale]
+
+
+def check(found, expected):
+    for key, value in expected.items():
+        if isinstance(value, float) and not isinstance(value, bool):
+            assert found[key] == pytest.approx(value, abs=0.002), key
+        else:
+            assert found[key] == value, key
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_headers_of_the_common_writers(writer):
+    cards, expected = WRITERS[writer]
+    found, notes, _ = read_all(make(cards))
+    check(found, {key: value for key, value in expected.items() if key != "word"})
+    if expected.get("word", "") is None:
+        assert not notes
+    else:
+        assert any(expected.get("word", "") in note for note in ["", *notes])
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+def test_broken_headers_are_told(wrong):
+    cards, expected, words = BROKEN[wrong]
+    found, notes, others = read_all(make(cards), now=60000.0)
+    check(found, expected)
+    assert any(words in note for note in notes + others), notes + others
+
+
+def test_the_good_header_is_read_in_silence():
+    cards, _, _ = BROKEN["future"]
+    found, notes, others = read_all(make(cards | {"DATE-OBS": "2015-06-09T02:00:00"}), now=60000.0)
+    check(found, {"mid": 30.0, "exptime": 60.0, "gain": 1.5, "saturation": 60000.0, "filter": "V", "wcs": True})
+    assert not notes + others
+
+
+@pytest.mark.parametrize("wrong", BROKEN_CARDS)
+def test_broken_cards_of_files_are_told(tmp_path, wrong):
+    lines, expected, words = BROKEN_CARDS[wrong]
+    start = ["SIMPLE  =                    T", "BITPIX  =                  -32", "NAXIS   =                    2"]
+    start += [f"NAXIS{axis}  = {size:20d}" for axis, size in ((1, SHAPE[1]), (2, SHAPE[0]))]
+    block = "".join(f"{line:80}" for line in [*start, *lines, "END"])
+    raw = block.ljust(-(-len(block) // 2880) * 2880).encode("latin-1") + np.ones(SHAPE, ">f4").tobytes()
+    (tmp_path / "a.fits").write_bytes(raw.ljust(-(-len(raw) // 2880) * 2880, b"\0"))
+    found, notes, others = read_all(read_image(tmp_path / "a.fits").header)
+    check(found, expected)
+    assert any(words in note for note in ["", *notes, *others]), notes
+
+
+@pytest.mark.parametrize("row", dialects.EXPTIME, ids=lambda row: row.key)
+def test_every_spelling_of_the_exposure(row):
+    value = 10.0 / dialects.EXPOSURE_UNITS[row.unit]
+    assert headers.read_exptime(make({row.key: value}))[0] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("row", dialects.TIME, ids=lambda row: row.key)
+def test_every_spelling_of_the_time(row):
+    mjd = {"start": MJD - 5.0 / 86400, "middle": MJD, "end": MJD + 5.0 / 86400}[row.meaning]
+    date = str(np.datetime64("1858-11-17T00:00:00.000") + np.timedelta64(round(mjd * 86400), "s"))
+    kinds = {"date": date, "MJD": mjd, "JD": mjd + 2400000.5, "TAI": mjd * 86400 + 35, "unix": (mjd - 40587) * 86400}
+    found, _ = read_time(make({row.key: kinds[row.unit]}), 10.0)
+    assert found == pytest.approx(MJD, abs=1e-3 / 86400)
+
+
+@pytest.mark.parametrize("row", dialects.CLOCK, ids=lambda row: row.key)
+def test_every_spelling_of_the_clock(row):
+    clock = {"start": "01:59:55", "middle": "02:00:00", "end": "02:00:05"}[row.meaning]
+    other = {} if row.meaning == "start" else {"TIME-OBS": "01:59:55"}
+    found, _ = read_time(make({"DATE-OBS": "2015-06-09", row.key: clock} | other), 10.0)
+    assert found == pytest.approx(MJD, abs=1e-3 / 86400)
+
+
+@pytest.mark.parametrize("row", dialects.GAIN, ids=lambda row: row.key)
+def test_every_spelling_of_the_gain(row):
+    found, _ = headers.read_gain(make({f"HIERARCH {row.key}" if len(row.key) > 8 or "." in row.key else row.key: 0.8}))
+    assert found == pytest.approx(1.25 if row.unit == "ADU/e-" else 0.8)
+
+
+@pytest.mark.parametrize("row", [*dialects.READNOISE, *dialects.SATURATION, *dialects.FILTER], ids=lambda row: row.key)
+def test_every_other_spelling(row):
+    key = f"HIERARCH {row.key}" if len(row.key) > 8 or "." in row.key else row.key
+    if row in dialects.FILTER:
+        assert headers.read_filter(make({key: "Sloan r"}))[0] == "r"
+    elif row in dialects.READNOISE:
+        assert headers.read_readnoise(make({key: 7.0}))[0] == 7.0
+    else:
+        assert headers.read_saturation(make({key: (5e4, "good data below")}))[:2] == (row.key, 5e4)
+
+
+# --- Pixels that are not linear in flux -------------------------------------------------------------------------------
+
+
+def test_asinh_of_pan_starrs_is_undone(tmp_path):
+    flux = np.random.default_rng(1).normal(100.0, 900.0, SHAPE) + 10 ** np.linspace(0, 5, SHAPE[1])
+    soften, offset = 30.1, -4.7
+    # As the skycells are made: magnitudes of asinh, in two bytes a pixel.
+    scaled = 2.5 / np.log(10) * np.arcsinh((flux - offset) / (2 * soften))
+    hdu = fits.PrimaryHDU(scaled)
+    hdu.scale("int16", bscale=5e-4, bzero=10.0)
+    hdu.header["BSOFTEN"], hdu.header["BOFFSET"] = soften, offset
+    hdu.writeto(tmp_path / "skycell.fits")
+    read = read_image(tmp_path / "skycell.fits").data
+    # Half a step of the scaled values, as a share of the distance from where asinh bends.
+    step = 0.5 * 5e-4 * np.log(10) / 2.5 * np.hypot(flux - offset, 2 * soften)
+    assert np.all(np.abs(read - flux) < 1.05 * step + 1e-4 * np.abs(flux))
+    del hdu.header["BSOFTEN"]
+    plain = np.ones((3, 3), np.float32)
+    assert headers.linearised(plain, hdu.header) is plain

@@ -189,6 +189,25 @@ def test_gain_is_checked_against_the_pixels(data, header, scale, offset, word, g
         assert found.gain is None
 
 
+@pytest.mark.parametrize("header", [{"GAIN": GAIN}, {"GAIN": 9 * GAIN}])
+def test_gain_of_the_mean_of_frames(field, header):
+    mean = np.mean([observe(field[0], seed=seed, sky=3000.0) for seed in range(9)], axis=0)
+    found = look(mean, header | {"NCOMBINE": 9})
+    assert found.gain == 9 * GAIN
+    assert any("mean of 9 frames" in note for note in found.warnings) == (header["GAIN"] == GAIN)
+    assert look(observe(field[0], sky=3000.0), {"GAIN": GAIN, "NCOMBINE": 9}).gain == GAIN
+
+
+def test_readnoise_and_times_that_are_given(data):
+    assert look(data, {"RDNOISE": 5.0}).readnoise == 5.0
+    assert look(data, {"RDNOISE": 5.0}, Overrides(readnoise=4.0)).readnoise == 4.0
+    for time_is, seconds in {"start": 10.0, "middle": 0.0, "end": -10.0}.items():
+        given = Overrides(time="57000.25", time_is=time_is, exptime=20.0)
+        assert look(data, {}, given).mjd == pytest.approx(57000.25 + seconds / 86400, abs=1e-8)
+    late = look(data, {"DATE-OBS": "2030-01-01T00:00:00", "EXPTIME": 1.0}, Overrides(now=60000.0))
+    assert any("in the future" in note for note in late.warnings)
+
+
 def test_background_and_noise(data):
     found = look(data)
     assert found.background == pytest.approx(SKY, abs=5)

@@ -15,6 +15,7 @@ import numpy as np
 from astropy.io import fits
 
 from nightsift.errors import Rejected
+from nightsift.headers import linearised
 
 _NOT_SCIENCE = ("ERR", "DQ", "WHT", "WEIGHT", "MASK", "BPM", "VAR", "CAT", "SIGMA", "RMS", "NOISE", "BKG", "BACK")
 _NOT_MERGED = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "GROUPS", "PCOUNT", "GCOUNT", "TFIELDS", "BSCALE"}
@@ -32,7 +33,7 @@ class Image:
     Attributes
     ----------
     data : ndarray
-        2-D float32, native byte order; NaN where the file says BLANK or the value is not finite.
+        2-D float32, native byte order, linear in flux; NaN where the file says BLANK or the value is not finite.
     header : astropy.io.fits.Header
         The image HDU's header as in the file (BITPIX, BSCALE and BZERO are those of the file), completed by the
         primary's cards for an extension.
@@ -147,6 +148,7 @@ def _read(path: Path, source, wanted: int | None) -> Image:
                     raise Rejected(f"{path.name}: HDU {number} is no 2-D image ({_kind(chosen)})")
                 data = _to_float(chosen.data, chosen.header).reshape(shape)
                 header = _merged(chosen.header, hdus[0].header if number else None)
+                data = linearised(data, header)
         except Rejected:
             raise
         except (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError) as error:
