@@ -228,4 +228,6 @@ def wcs_problem(cards: fits.Header, shape, tolerance: float = 0.05) -> str | Non
     except (ValueError, TypeError, KeyError, MemoryError, NoConvergence, WcsError) as error:
         text = str(error).strip().splitlines()
         return f"it fails ({text[0] if text else type(error).__name__})"
-    return None if (back < tolerance).all() else f"pixels come back {np.nanmax(back):.3g} px off"
+    if not np.isfinite(back).all():
+        return "pixels do not come back from the sky"
+    return None if (back < tolerance).all() else f"pixels come back {back.max():.3g} px off"

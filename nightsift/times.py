@@ -25,6 +25,7 @@ class _Moment:
     key: str
     role: str
     mjd: float
+    composed: bool = False  # of a date and the time of day of another card
 
 
 def _clock(value) -> float | None:
@@ -156,7 +157,7 @@ def _moments(header: fits.Header, warnings: list[str]) -> tuple[list[_Moment], s
         value, role = look(header, row.key, warnings), _role(header, row)
         if value is None or (_clock(value) is not None and (row.key in _CLOCKS or number(value) is None)):
             continue
-        if re.search(r"\blocal (time|date)|\(local\)|\[local\]", comment(header, row.key)):
+        if re.search(r"(?<!not )\blocal (time|date)|\(local\)|\[local\]", comment(header, row.key)):
             warnings.append(f"{row.key} is local time, as its comment says: not taken")
             continue
         mjd, has_clock = _parse(value, row.unit)
@@ -177,7 +178,7 @@ def _moments(header: fits.Header, warnings: list[str]) -> tuple[list[_Moment], s
             mjd += clock[1]
         elif clock and row.unit == "date" and min((mjd - clock[1]) % 1.0, (clock[1] - mjd) % 1.0) > 120.0 / 86400.0:
             warnings.append(f"{row.key} and {clock[0]} tell different times of day: {row.key} is taken")
-        moments.append(_Moment(row.key, role, _to_utc(mjd, "tai" if row.unit == "TAI" else scale)))
+        moments.append(_Moment(row.key, role, _to_utc(mjd, "tai" if row.unit == "TAI" else scale), not has_clock))
     if day is not None:
         # A clock of the middle or the end alone lies in the day that follows the start.
         begin = next((item.mjd for item in moments if item.role == "start"), None)
@@ -214,6 +215,8 @@ def read_time(
     moments, bare = _moments(header, warnings)
     if not moments:
         if bare is not None:
+            clocks = [row.key for row in dialects.CLOCK if get(header, row.key) is not None]
+            warnings += [f"{key} = {get(header, key)!r} is no time of day" for key in clocks]
             warnings.append(f"{bare} holds a date without a time of day, and no other card gives it")
         refused = [f"{row.key} is {row.meaning}" for row in dialects.NOT_TIME if get(header, row.key) is not None]
         said = f" ({', '.join(refused)}: not taken)" if refused else ""
@@ -234,7 +237,10 @@ def _middle(moments: list[_Moment], exptime: float | None, frames: int, warnings
         for other in same[1:]:
             apart = abs(other.mjd - same[0].mjd) * 86400.0
             if apart > slack:
-                warnings.append(f"{same[0].key} and {other.key} differ by {apart:.0f} s: {same[0].key} is taken")
+                # A date alone may be that of the evening, or local.
+                taken = other if same[0].composed and not other.composed else same[0]
+                warnings.append(f"{same[0].key} and {other.key} differ by {apart:.0f} s: {taken.key} is taken")
+                same.insert(0, taken)
                 break
     middle, start, end = ((of[role] or [None])[0] for role in ("middle", "start", "end"))
     half = (exptime or 0.0) / 172800.0

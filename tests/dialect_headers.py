@@ -320,6 +320,12 @@ BROKEN = {
     "JD without its first digits": (but("DATE-OBS", JD=JD - 2400000), {"mid": None}, "is no time"),
     "times that disagree": (but(MJD__OBS=MJD + 0.5), {"mid": 30.0}, "DATE-OBS and MJD-OBS differ by 43200 s"),
     "clocks that disagree": (but(UT="14:00:00"), {"mid": 30.0}, "tell different times of day"),
+    "date of the evening": (
+        but(DATE__OBS="2015-06-08", UT="02:00:00", MJD__OBS=MJD),
+        {"mid": 30.0},
+        "DATE-OBS and MJD-OBS differ by 86400 s: MJD-OBS is taken",
+    ),
+    "clock of 26 hours": (but(DATE__OBS=DATE, UT="26:00:00"), {"mid": None}, "UT = '26:00:00' is no time of day"),
     "middle before the start": (but(DATE__AVG=f"{DATE}T01:00:00"), {"mid": -3600.0}, "DATE-AVG lies -3630 s off"),
     "end before the start": (but(DATE__END=f"{DATE}T01:00:00"), {"mid": 30.0}, "DATE-END lies before DATE-OBS"),
     "end too early": (but(DATE__END=f"{DATE}T02:00:10"), {"mid": 30.0}, "are 10 s apart, the exposure is 60 s"),

@@ -256,6 +256,27 @@ def test_broken_cards_of_files_are_told(tmp_path, wrong):
     assert any(words in note for note in ["", *notes, *others]), notes
 
 
+def test_no_header_is_too_broken_to_be_read():
+    rng = np.random.default_rng(3)
+    tables = (dialects.TIME, dialects.CLOCK, dialects.EXPTIME, dialects.GAIN, dialects.SATURATION, dialects.FILTER)
+    keys = [row.key for table in tables for row in table if len(row.key) <= 8 and "." not in row.key]
+    keys += [*PLACE, *CD, "CUNIT1", "CDELT1", "CROTA2", "PC1_1", "A_ORDER", "A_2_0", "B_ORDER", "PV1_5", "RA", "DEC"]
+    keys += ["TIMESYS", "BUNIT", "RADESYS", "EQUINOX", "NCOMBINE", "XPIXSZ", "FOCALLEN", "LONPOLE", "INSTRUME"]
+    values = [0, -1, 1, 0.5, 1e30, -1e30, 2457182.5, 57182.25, True, False, 1 + 2j, "", " ", "NaN", "inf", "1,5", "-"]
+    values += ["2015-06-09", "2015-06-09T02:00:00", "00:00:00", "23:59:60", "09/06/15", "T", "+", "''", "RA---TAN"]
+    values += ["10:00:00", "V", "3: Sloan r", "(", "[e-]", "TT", "*", "99999999999999999999", "1e999"]
+    for _ in range(300):
+        chosen = rng.choice(keys, rng.integers(1, 60))
+        cards = {str(key): values[rng.integers(len(values))] for key in chosen}
+        good = PLACE | CD | {"DATE-OBS": "2015-06-09T02:00:00"} if rng.random() < 0.5 else {}
+        found, notes, others = read_all(make(good | cards), now=60000.0)
+        assert all(isinstance(note, str) for note in notes + others)
+        numbers = [found[key] for key in ("mid", "exptime", "gain", "saturation", "ra") if found[key] is not None]
+        assert np.isfinite(numbers).all()
+        assert found["exptime"] is None or found["exptime"] > 0
+        assert found["gain"] is None or found["gain"] > 0
+
+
 @pytest.mark.parametrize("row", dialects.EXPTIME, ids=lambda row: row.key)
 def test_every_spelling_of_the_exposure(row):
     value = 10.0 / dialects.EXPOSURE_UNITS[row.unit]
