@@ -85,7 +85,11 @@ def measure(folder, planes, gain, x, y):
     psf = Psf.from_images(images, header)
     fit = forced(planes["DIFFERENCE"], planes["SIGMA"], planes["MASK"] != 0, psf, x, y)
     bgerr = fit.fluxerr * header["NOISECOR"]
-    return fit.flux, np.hypot(bgerr, photon_noise(psf, fit.flux, gain)), bgerr
+    column, row = (
+        np.clip(np.rint(v).astype(int), 0, side - 1) for v, side in zip((x, y), psf.shape[::-1], strict=True)
+    )
+    own = photon_noise(psf, fit.flux, gain, planes["SIGMA"][row, column])
+    return fit.flux, np.hypot(bgerr, own), bgerr
 
 
 def gather(images):
