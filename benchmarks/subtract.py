@@ -90,6 +90,7 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
 
     from nightsift import parameters
     from nightsift.psf import forced
+    from nightsift.realbogus import train
     from nightsift.subtract import Exposure, Reference, subtract
     from nightsift.transients import Search, transients
 
@@ -99,6 +100,7 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
     clear = np.zeros(data["image"].shape, np.uint16)
     exposure = Exposure(data["image"], clear, GAIN, float(given.fwhm), float(data["aperture"]))
     reference = Reference(data["template"], data["template_noise"], data["template_mask"])
+    model = train()
     seconds, later = [], []
     for _ in range(repeat):
         start = time.perf_counter()
@@ -117,7 +119,7 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
             facts["residual"],
             facts["mismatch"],
         )
-        table = transients(search, objects, parameters.Transients()).candidates
+        table = transients(search, objects, model, parameters.Transients()).candidates
         seconds.append(middle - start)
         later.append(time.perf_counter() - middle)
     real = table[np.asarray(table["is_real"], bool)]

@@ -313,8 +313,9 @@ def test_a_border_of_the_template_is_masked(method):
     layers["mask"][:, : PAD + edge] = int(Mask.NO_TEMPLATE)
     found = differenced(replace(made, reference=Reference(**layers)), method)
     assert np.all(found.mask[:, :edge] & int(Mask.NO_TEMPLATE))
-    reach = found.facts.get("kernel_half", 25)  # of zogy: beside stars that the border cuts
-    assert np.all(found.mask[:, edge + reach + 1 :] == 0)
+    # Proper subtraction masks what may be seen of a bright star that a border cuts.
+    reach, most = (10, 0.01) if method == "zogy" else (found.facts["kernel_half"], 0)
+    assert np.mean(found.mask[:, edge + reach + 1 :] != 0) <= most
     assert found.facts["coverage"] == pytest.approx(1 - edge / SIZE, abs=0.03)
     usable = replace(found, mask=np.where(np.arange(SIZE) < edge, 1, found.mask))
     ratio, _, pull = pulls(replace_places(made, made.x > edge + 15), usable)
