@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,13 @@ def prepare(case: Case, folder: Path):
 # --- The methods: each runs in a process of its own -------------------------------------------------------------------
 
 
-def run_nightsift(folder: Path, given: Inputs, repeat: int):
-    """Run the stages `subtract` and `transients`."""
+def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
+    """Run the stages `subtract`, by a method, and `transients`."""
     from astropy.table import Table
 
     from nightsift import parameters
     from nightsift.psf import forced
+    from nightsift.realbogus import train
     from nightsift.subtract import Exposure, Reference, subtract
     from nightsift.transients import Search, transients
 
@@ -98,10 +100,11 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int):
     clear = np.zeros(data["image"].shape, np.uint16)
     exposure = Exposure(data["image"], clear, GAIN, float(given.fwhm), float(data["aperture"]))
     reference = Reference(data["template"], data["template_noise"], data["template_mask"])
+    model = train()
     seconds, later = [], []
     for _ in range(repeat):
         start = time.perf_counter()
-        found = subtract(exposure, reference, objects, parameters.Subtract())
+        found = subtract(exposure, reference, objects, parameters.Subtract(method=method))
         middle = time.perf_counter()
         facts = found.facts
         search = Search(
@@ -116,7 +119,7 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int):
             facts["residual"],
             facts["mismatch"],
         )
-        table = transients(search, objects, parameters.Transients()).candidates
+        table = transients(search, objects, model, parameters.Transients()).candidates
         seconds.append(middle - start)
         later.append(time.perf_counter() - middle)
     real = table[np.asarray(table["is_real"], bool)]
@@ -134,8 +137,9 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int):
     }
 
 
+OWN = {"nightsift": "alard-lupton", "nightsift delta": "delta", "nightsift zogy": "zogy"}
 METHODS = {
-    "nightsift": run_nightsift,
+    **{name: partial(run_nightsift, method=method) for name, method in OWN.items()},
     "HOTPANTS order 0": lambda *given: hotpants(*given, 0),
     "HOTPANTS order 2": lambda *given: hotpants(*given, 2),
     "SFFT order 0": lambda *given: sfft(*given, 0),
@@ -214,7 +218,7 @@ def judge(result, truth, fwhm: float):
 def line(name, figures):
     found = "  ".join(f"{seen:3d}/{all_:<3d}" for seen, all_ in figures["found"])
     return (
-        f"{name:20}{figures['seconds']:7.2f}{figures['megabytes']:7.0f}{figures['sky_median']:8.3f}"
+        f"{name:24}{figures['seconds']:7.2f}{figures['megabytes']:7.0f}{figures['sky_median']:8.3f}"
         f"{figures['sky_sigma']:7.3f}{figures['core_chi2']:8.2f}   {found}{figures['false']:7.1f}"
         f"{100 * figures['bias']:8.2f}{figures['pull_median']:7.2f}{figures['pull_sigma']:6.2f}"
         f"{figures['pull_strong']:6.2f}"
@@ -222,14 +226,14 @@ def line(name, figures):
 
 
 HEAD = (
-    f"{'method':20}{'s':>7}{'MB':>7}{'sky med':>8}{'sigma':>7}{'core X2':>8}   {'S/N 5-7':9}{'7-10':9}{'>10':7}"
+    f"{'method':24}{'s':>7}{'MB':>7}{'sky med':>8}{'sigma':>7}{'core X2':>8}   {'S/N 5-7':9}{'7-10':9}{'>10':7}"
     f"{'false':>7}{'bias %':>8}{'pull':>7}{'sigma':>6}{'>15':>6}"
 )
 
 
 def installed(stdpipe: str | None) -> dict[str, str]:
     """Return the interpreter for each method that can run."""
-    ready = {"nightsift": sys.executable}
+    ready = dict.fromkeys(OWN, sys.executable)
     if shutil.which("hotpants"):
         ready |= {name: sys.executable for name in METHODS if name.startswith("HOTPANTS")}
     if stdpipe or importlib.util.find_spec("stdpipe"):
@@ -247,24 +251,25 @@ def compare(case: Case, ready, repeat: int):
         fwhm = float(detection.seeing.fwhm)
         for method in METHODS:
             if method not in ready:
-                print(f"{method:20} not installed")
+                print(f"{method:24} not installed")
                 continue
             arguments = ["--worker", method, "--folder", str(folder), "--repeat", str(repeat)]
             done = subprocess.run([ready[method], __file__, *arguments], stderr=subprocess.PIPE, text=True)
             if done.returncode:
-                print(f"{method:20} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:90]}")
+                print(f"{method:24} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:90]}")
                 continue
             with np.load(folder / "result.npz") as arrays:
                 result = {key: arrays[key][()] for key in arrays}
-            if method == "nightsift":
+            if method in OWN:
                 result["share"] = light_in_aperture(truth["place"], truth["profiles"], detection.aperture)
             rows[method] = judge(result, truth, fwhm)
             print(line(method, rows[method]), flush=True)
-            if method == "nightsift":
+            if method in OWN:
                 counts, false = found_and_false(*result["vetted"], truth, fwhm)
-                rows["nightsift, vetted"] = rows[method] | {"found": counts, "false": false}
-                rows["nightsift, vetted"]["seconds"] = rows[method]["seconds"] + float(result["later"])
-                print(line("nightsift, vetted", rows["nightsift, vetted"]))
+                vetted = f"{method}, vetted"
+                rows[vetted] = rows[method] | {"found": counts, "false": false}
+                rows[vetted]["seconds"] = rows[method]["seconds"] + float(result["later"])
+                print(line(vetted, rows[vetted]))
                 print("  ", str(result["facts"]))
     return rows
 

@@ -106,7 +106,7 @@ def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
     result = Raw(
         data=data,
         model=np.empty_like(data),
-        bad=leaks(source.bad, kernel) | core(target.bad),
+        bad=leaks(source.bad, kernel, LEAK * np.abs(kernel).sum()) | core(target.bad),
         white=core(target.noise),
         smoothed=core(source.noise),
         scale=() if forward else (convolved.sums,),
@@ -124,16 +124,14 @@ def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
     return result
 
 
-def leaks(bad: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Tell into which pixels of the image proper a kernel smears bad ones of the framed image."""
-    size = np.abs(kernel)
-    shape = tuple(side - 2 * PAD for side in bad.shape)
-    bank = Bank([size / size.sum()], largest(shape, PAD))
-    result = np.zeros(shape, bool)
-    for tile in tiles(shape):
+def leaks(bad: np.ndarray, kernel: np.ndarray, limit: float) -> np.ndarray:
+    """Tell into which pixels of the image proper a kernel smears more than `limit` of what the framed image holds."""
+    bank = Bank([np.abs(kernel)], largest(tuple(side - 2 * PAD for side in bad.shape), PAD))
+    result = np.zeros([side - 2 * PAD for side in bad.shape], bool)
+    for tile in tiles(result.shape):
         piece = bad[tuple(slice(part.start, part.stop + 2 * PAD) for part in tile.own)]
         if piece.any():
-            result[tile.own] = core(next(bank(piece))) > LEAK
+            result[tile.own] = core(next(bank(piece))) > limit
     return result
 
 

@@ -10,7 +10,7 @@ from astropy.table import Table
 from nightsift import parameters, zogy
 from nightsift.errors import Rejected
 from nightsift.layers import Layer, Raw, Surface, core
-from nightsift.matching import MIN_STAMPS, isolated, leaks
+from nightsift.matching import LEAK, MIN_STAMPS, isolated, leaks
 from nightsift.polynomial import design
 from nightsift.psf import Psf, fit_psf, fitted
 from nightsift.seeing import star_width, widths
@@ -19,6 +19,8 @@ from nightsift.template import PAD
 
 APERTURE = 1.5  # radius, FWHM of the broader image, in which both PSFs sum to 1
 ENOUGH = 30  # stars from which on the displacement may change over the image
+BRIGHT = 5.0  # times the noise, from which on what stands in for bad pixels may be seen elsewhere
+DOUBT = 0.2  # by how much of itself it may be wrong
 FLOOR = 0.02  # pixels that the positions of the brightest stars scatter at least
 
 
@@ -69,9 +71,8 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
         zogy.Layer(there, template.noise, template.bad, _Placed(psfs[1], found.shift)),
         found.ratio,
     )
-    middle = tuple(side // 2 for side in result.kernels.shape[:2])
-    # Squared, for these kernels have far wings, which hardly matter: a bad pixel is not wholly wrong.
-    bad = leaks(image.bad, result.kernels[middle] ** 2) | leaks(template.bad, result.reference_kernels[middle] ** 2)
+    bad = _spoilt(here, image.bad, result.kernels, result.variance)
+    bad |= _spoilt(there, template.bad, result.reference_kernels / found.ratio, result.variance)
     x, y = (np.asarray(stars[axis], float)[found.used] + PAD for axis in "xy")
     wide = widths(result.filtered_new, x, y, image.fwhm, image.bad)
     wide = wide[np.isfinite(wide) & (wide > 0.5)]
@@ -151,3 +152,15 @@ def _completed(image: Layer, template: Layer, ratio: float) -> list[np.ndarray]:
     completed = template.data.copy()
     completed[none_there] = image.data[none_there] * np.float32(ratio)
     return [image.data, completed]
+
+
+def _spoilt(data: np.ndarray, bad: np.ndarray, kernels: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Tell which pixels of the difference have a share of bad ones, or an amount that may be seen."""
+    kernel = kernels[tuple(side // 2 for side in kernels.shape[:2])]
+    # Squared, for these kernels have far wings, and a bad pixel is hardly ever wholly wrong.
+    result = leaks(bad, kernel**2, LEAK * np.sum(kernel**2))
+    noise = float(np.sqrt(np.median(variance[::8, ::8])))
+    wrong = np.zeros(bad.shape, np.float16)
+    wrong[bad] = np.minimum(np.abs(data[bad]) / noise, 6e4)
+    wrong[wrong < BRIGHT / np.abs(kernel).max()] = 0
+    return result | leaks(wrong, kernel, 1 / DOUBT)

@@ -131,7 +131,8 @@ def subtract(
     Rejected
         If too few stars are common to both, or if the difference fails one of the limits of `params`.
     """
-    raw, psf, stars = _matched(exposure, reference, objects, params, run)
+    raw, stars = _matched(exposure, reference, objects, params, run)
+    psf = _psf(exposure, stars[raw.used], raw)
     raw, ratio = _rescaled(raw, stars, psf)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
     _gates(result.facts, params)
@@ -159,29 +160,28 @@ def _gates(facts: dict, params: parameters.Subtract) -> None:
             raise Rejected(f"{what} {facts[name]:.3g}, less than {bound:g}")
 
 
-def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[Raw, Psf, Table]:
-    """Take the difference by the method that is wanted; return it, its PSF, and the stars common to both images."""
+def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[Raw, Table]:
+    """Take the difference by the method that is wanted; return it and the stars common to both images."""
     stars = _stars(objects, exposure, reference)
     image = _framed(exposure)
     width = _width(reference, stars, exposure.fwhm)
     template = Layer(reference.data, reference.noise, reference.mask != 0, width)
     method = partial(hotpants, run=run) if params.method == "hotpants" else METHODS[params.method]
     raw = method(image, template, stars, params)
-    psf = _psf(exposure, stars[raw.used], raw)
-    facts = raw.facts | _quality(template, stars[stars["alone"]], psf, raw.forward)
-    return replace(raw, facts=facts), psf, stars
+    facts = {"method": params.method, "template_fwhm": width} | raw.facts
+    # Otherwise the PSF of the difference is the template's.
+    return replace(raw, facts=facts | _quality(template, stars) if raw.forward else facts), stars
 
 
-def _quality(template: Layer, stars: Table, psf: Psf, forward: bool) -> dict:
-    """Tell how wide the template's PSF is and how well one PSF describes its stars."""
-    if forward:
-        sample = stars["x", "y", "flux", "snr"]  # on any flux scale
-        planes = core(template.data), core(template.noise), core(template.bad)
-        try:
-            psf = fit_psf(*planes, sample, template.fwhm, template.fwhm, most=QUALITY_STARS)
-        except Rejected:
-            psf = Psf(np.zeros((1, 1)), template.fwhm, planes[0].shape, 0, template.fwhm)
-    return {"template_fwhm": template.fwhm, "template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars}
+def _quality(template: Layer, stars: Table) -> dict:
+    """Tell how well one PSF describes the template's stars."""
+    sample = stars[stars["alone"]]["x", "y", "flux", "snr"]  # on any flux scale
+    planes = core(template.data), core(template.noise), core(template.bad)
+    try:
+        psf = fit_psf(*planes, sample, template.fwhm, template.fwhm, most=QUALITY_STARS)
+    except Rejected:
+        return {"template_psf_chi2": np.nan, "template_psf_stars": 0}
+    return {"template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars}
 
 
 def _framed(exposure: Exposure) -> Layer:
@@ -421,7 +421,8 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     warnings = ()
     if not 0.8 < unit < 1.3:
         warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)
-    facts = raw.facts | {
+    facts = {"template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars} | raw.facts
+    facts |= {
         "residual": ratio.scatter,
         "flux_ratio": ratio.median,
         "mismatch": _mismatch(data, stars, stamp),

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from nightsift import parameters, tiles
 from nightsift.detect import detect
 from nightsift.errors import Rejected
+from nightsift.io.hotpants import Subtracted, hotpants_available, run_hotpants
 from nightsift.planes import Mask
 from nightsift.psf import forced
 from nightsift.simulate_pixels import Psf as Truth
@@ -117,8 +118,7 @@ def pair(fwhm, template_fwhm, seed=1, template_noise=0.4, scale=1.7, snr=(10, 10
 
 @cache
 def difference(*arguments, method="alard-lupton", **options) -> Difference:
-    made = pair(*arguments, **options)
-    return subtract(made.exposure, made.reference, made.objects, replace(PARAMS, method=method))
+    return differenced(pair(*arguments, **options), method)
 
 
 def pulls(made, found):
@@ -140,7 +140,17 @@ def quiet(found):
 CASES = {"template sharper": (3.6, 2.6), "template broader": (2.6, 3.6), "about equal": (3.0, 3.05)}
 
 
-METHODS = [(case, "alard-lupton") for case in CASES] + [("template sharper", "delta"), ("template broader", "delta")]
+ALL = ["alard-lupton", "delta", "zogy", "hotpants"]
+METHODS = [(case, method) for method in ALL for case in CASES if (case, method) != ("about equal", "delta")]
+QUICK = [(case, method) for case, method in METHODS if method in ("alard-lupton", "zogy")]
+
+
+def differenced(made, method="alard-lupton", **options):
+    """Subtract by a method; skip the test if its program is not installed."""
+    if method == "hotpants" and not hotpants_available():
+        pytest.skip("the program hotpants is not installed")
+    params = replace(PARAMS, method=method, **options)
+    return subtract(made.exposure, made.reference, made.objects, params, run_hotpants)
 
 
 @pytest.mark.parametrize(("case", "method"), METHODS)
@@ -158,15 +168,17 @@ def test_injected_fluxes_come_back(case, method):
     assert abs(np.median(pull)) < 0.25
     assert 0.85 < pull.std() < 1.15
     assert np.abs(pull).max() < 5
-    if case != "about equal":
+    if method == "zogy":
+        assert found.facts["convolved"] == "both"
+    elif case != "about equal":
         assert found.facts["convolved"] == ("image" if case == "template broader" else "template")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_fluxes_at_empty_places_have_honest_errors(case):
+@pytest.mark.parametrize(("case", "method"), QUICK)
+def test_fluxes_at_empty_places_have_honest_errors(case, method):
     together = []
     for seed in (1, 2, 3):
-        found = difference(*CASES[case], seed, number=0)
+        found = difference(*CASES[case], seed, number=0, method=method)
         y, x = (part.ravel().astype(float) for part in np.mgrid[15 : SIZE - 15 : 9, 15 : SIZE - 15 : 9])
         empty = found.model[y.astype(int), x.astype(int)] < 0.3 * NOISE
         result = forced(found.data, found.sigma, found.mask != 0, found.psf, x[empty], y[empty])
@@ -185,17 +197,18 @@ def test_without_transients_the_significance_map_is_noise(case, method):
         medians.append(middle)
         assert 0.97 < (high - low) / 2 < 1.03
         assert 0.94 < found.facts["noise_scale"] < 1.06  # before it was scaled to be one
-        assert np.abs(found.snr).max() < 5.5  # the stars included
+        # The stars included. The PSFs know less of a star that the border cuts than a kernel does.
+        assert np.abs(found.snr).max() < (7 if method == "zogy" else 5.5)
         assert found.facts["coverage"] > 0.96
-    assert abs(np.mean(medians)) < 0.07
+    assert abs(np.mean(medians)) < 0.08
     assert np.max(np.abs(medians)) < 0.15
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_zero_point_of_the_template_does_not_matter(case):
-    one, other = difference(*CASES[case]), difference(*CASES[case], scale=17.0)
+@pytest.mark.parametrize(("case", "method"), QUICK)
+def test_the_zero_point_of_the_template_does_not_matter(case, method):
+    one, other = (difference(*CASES[case], scale=scale, method=method) for scale in (1.7, 17.0))
     ratio = one.facts["kernel_sum"] / other.facts["kernel_sum"]
-    assert ratio == pytest.approx(10 if one.facts["convolved"] == "template" else 0.1, rel=0.01)
+    assert ratio == pytest.approx(0.1 if one.facts["convolved"] == "image" else 10, rel=0.01)
     for name in ("data", "sigma", "snr", "model"):
         difference_of_both = getattr(other, name) - getattr(one, name)
         unit = 1 if name == "snr" else one.sigma
@@ -244,6 +257,32 @@ def test_the_facts_tell_of_the_psf_of_the_template(case):
         assert worse["template_psf_chi2"] > 3 * facts["template_psf_chi2"]
 
 
+@pytest.mark.parametrize("case", ["template sharper", "template broader"])
+def test_an_external_program_gets_layers_and_options(case):
+    """What it leaves out is not used; the image is convolved where it is the sharper one."""
+    made, calls = pair(*CASES[case], number=0), []
+
+    def run(*given):
+        calls.append(given)
+        bad = np.zeros(given[0].data.shape, bool)
+        bad[PAD + 100 : PAD + 120] = True
+        scale = 1.7 if case == "template broader" else 1 / 1.7
+        return Subtracted(np.zeros_like(given[0].data), np.ones_like(given[0].data), bad, scale)
+
+    options = {"kernel_order": 2, "time_limit": 7.0, "max_residual": 9, "max_sky_sigma": 99, "min_sky_sigma": 0}
+    params = replace(PARAMS, method="hotpants", **options)
+    found = subtract(made.exposure, made.reference, made.objects, params, run)
+    ((target, source, x, y, order, seconds),) = calls
+    assert target.fwhm > source.fwhm
+    assert target.data.shape == source.data.shape == target.noise.shape == (FRAME, FRAME)
+    assert (order, seconds) == (0, 7.0)  # too few stars for a higher order
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    for layer in (target, source):  # the places are those of stars, whose photons are in the noise
+        assert np.median(layer.data[row, column] / np.median(layer.noise)) > 5
+        assert np.mean(layer.noise[row, column]) > 1.1 * np.median(layer.noise)
+    assert (found.mask[100:120] == int(Mask.EDGE)).all()
+
+
 def test_too_few_stars_are_a_reason():
     made = pair(3.6, 2.6)
     harmless = made.objects[(made.objects["flags"] == 0) & (made.objects["snr"] > 30)]
@@ -265,15 +304,18 @@ def test_a_template_of_another_field_is_a_reason(what):
         subtract(made.exposure, other, made.objects, PARAMS)
 
 
-def test_a_border_of_the_template_is_masked():
+@pytest.mark.parametrize("method", ALL)
+def test_a_border_of_the_template_is_masked(method):
     made = pair(3.6, 2.6)
     edge = 150
     layers = {name: getattr(made.reference, name).copy() for name in ("data", "noise", "mask")}
     layers["data"][:, : PAD + edge] = 0
     layers["mask"][:, : PAD + edge] = int(Mask.NO_TEMPLATE)
-    found = subtract(made.exposure, Reference(**layers), made.objects, PARAMS)
+    found = differenced(replace(made, reference=Reference(**layers)), method)
     assert np.all(found.mask[:, :edge] & int(Mask.NO_TEMPLATE))
-    assert np.all(found.mask[:, edge + found.facts["kernel_half"] + 1 :] == 0)
+    # Proper subtraction masks what may be seen of a bright star that a border cuts.
+    reach, most = (10, 0.01) if method == "zogy" else (found.facts["kernel_half"], 0)
+    assert np.mean(found.mask[:, edge + reach + 1 :] != 0) <= most
     assert found.facts["coverage"] == pytest.approx(1 - edge / SIZE, abs=0.03)
     usable = replace(found, mask=np.where(np.arange(SIZE) < edge, 1, found.mask))
     ratio, _, pull = pulls(replace_places(made, made.x > edge + 15), usable)
@@ -291,13 +333,13 @@ def replace_places(made, chosen):
     return replace(made, x=made.x[chosen], y=made.y[chosen], flux=made.flux[chosen])
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_difference_is_good_up_to_the_border(case):
+@pytest.mark.parametrize(("case", "method"), QUICK)
+def test_the_difference_is_good_up_to_the_border(case, method):
     places = tuple((3.0, y) for y in range(30, 360, 50)) + tuple((x, SIZE - 4.0) for x in range(55, 360, 50))
     seen, signs, extra, ratios = [], [], [], []
     for seed in (1, 2, 3):
         made = pair(*CASES[case], seed, places=places, snr=(20, 30))
-        found = difference(*CASES[case], seed, places=places, snr=(20, 30))
+        found = difference(*CASES[case], seed, places=places, snr=(20, 30), method=method)
         assert np.mean(found.mask[3:-3, 3:-3] != 0) < 1e-3  # corners
         x, y, sign = peaks(found.snr, 5.0, 3.0)
         near = np.hypot(x - made.x[:, None], y - made.y[:, None]) < 1.5
@@ -308,7 +350,7 @@ def test_the_difference_is_good_up_to_the_border(case):
         ratios.append(result.flux / made.flux)
     assert np.mean(seen) > 0.94  # a star in the image hides one now and then
     assert np.concatenate(signs).all()
-    assert sum(extra) <= 2  # nothing else, at the border or elsewhere
+    assert sum(extra) <= (2 if method == "alard-lupton" else 4)  # nothing else, at the border or elsewhere
     assert np.nanmedian(ratios) == pytest.approx(1, abs=0.06)  # what a kernel takes from beyond the border is lost
 
 
@@ -322,18 +364,19 @@ def test_an_unknown_gain_leaves_only_the_photons_out():
     assert ratio == pytest.approx(1, abs=0.01)
 
 
-def test_masked_pixels_do_not_spoil_their_surroundings():
+@pytest.mark.parametrize("method", ALL)
+def test_masked_pixels_do_not_spoil_their_surroundings(method):
     made = pair(2.6, 3.6, number=0)
     data, mask = made.exposure.data.copy(), made.exposure.mask.copy()
     data[:, 200], mask[:, 200] = 6e4, int(Mask.BADLINE)
     data[100:104, 50:54], mask[100:104, 50:54] = np.nan, int(Mask.NONFINITE)
-    found = subtract(replace(made.exposure, data=data, mask=mask), made.reference, made.objects, PARAMS)
+    found = differenced(replace(made, exposure=replace(made.exposure, data=data, mask=mask)), method)
     assert all(np.isfinite(getattr(found, name)).all() for name in ("data", "sigma", "snr", "model"))
     assert np.all(found.mask[:, 200] & int(Mask.BADLINE))
     assert np.mean(found.mask != 0) < 0.06
     near = (np.abs(np.arange(SIZE) - 200) < 12) & (found.mask == 0)
     assert 0.88 < found.snr[near].std() < 1.1
-    assert np.abs(found.snr).max() < 6
+    assert np.abs(found.snr).max() < (7 if method == "zogy" else 6)
 
 
 @pytest.mark.parametrize("case", ["template sharper", "template broader"])
@@ -365,12 +408,13 @@ def repeated(made, times):
     return exposure, Reference(*layers), vstack(parts)
 
 
+@pytest.mark.parametrize("method", ["alard-lupton", "zogy"])
 @pytest.mark.parametrize("case", ["template sharper", "template broader"])
-def test_a_subtraction_needs_no_more_memory_than_twelve_images(case):
+def test_a_subtraction_needs_no_more_memory_than_twelve_images(case, method):
     exposure, reference, objects = repeated(pair(*CASES[case]), 8)
     tracemalloc.start()
     try:
-        subtract(exposure, reference, objects, PARAMS)
+        subtract(exposure, reference, objects, replace(PARAMS, method=method))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
