@@ -16,7 +16,7 @@ from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, forced
 from nightsift.stamps import stamps
 
-FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 100.0  # S/N
+FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 400.0  # S/N
 FAINT_SHARE = 0.6  # of the fakes lies between the first two, where completeness falls
 HOSTED, BESIDE_STARS = 0.3, 0.15  # shares of fakes on galaxies and beside stars
 APART = 7.0  # FWHM between fakes, and of fakes from what the difference shows already

@@ -10,14 +10,14 @@ import numpy as np
 from astropy.table import Table
 
 MEASURES = {
-    "log_snr": "logarithm of |S/N|",
+    "log_snr": "logarithm of |S/N|, at most 200",
     "log_chi2": "logarithm of the reduced chi2 of the PSF fit",
     "sharpness": "contrast of the core over that of the PSF",
     "sharpness_pull": "deviation of that contrast from 1, in units of its error",
     "width": "FWHM over that of the PSF",
     "trail": "light along the best line away from it, relative to its own",
     "pedestal": "share of the flux that the level of the surroundings makes up",
-    "around": "rms of the S/N map from 2 to 4 FWHM",
+    "around": "rms of the S/N map from 2 to 4 FWHM, relative to what noise and the source's own wings make",
     "negative": "share of light of the other sign within 1.5 FWHM",
     "dipole": "S/N of the strongest opposite extreme over its own",
     "dipole_snr": "S/N of that extreme",
@@ -35,6 +35,8 @@ MEASURES = {
 FEWEST = (30, 10)  # real and bogus examples that make an image rich enough to train on
 OWN_WEIGHT = 2.0  # of an example from the image itself, relative to those that come with the package
 FOLDS = 4
+BRIGHT = 200.0  # S/N beyond which brightness says nothing more
+WINGS = 0.01  # of a source's S/N that its wings reach at 2 to 4 FWHM
 SHIPPED = "examples.npz"
 TREES = {
     "max_iter": 120,
@@ -100,7 +102,9 @@ def features(table: Table, fwhm: float) -> np.ndarray:
     snr = np.maximum(flux / error, 1e-3)
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = {
-            "log_snr": np.log10(snr),
+            "log_snr": np.log10(np.minimum(snr, BRIGHT)),
+            # The wings of a bright source are no noise of its surroundings.
+            "around": value["around"] / np.hypot(1, WINGS * snr),
             "log_chi2": np.log10(np.maximum(value["chi2"], 1e-2)),
             "sharpness": value["sharpness"],
             "sharpness_pull": (value["sharpness"] - 1) / value["sharpness_err"],
@@ -113,7 +117,7 @@ def features(table: Table, fwhm: float) -> np.ndarray:
             "neighbour": np.log10(flux / np.maximum(value["neighbour"], error)),
             "beside": np.log10(flux / np.maximum(value["beside"], error)),
         }
-    plain = ("trail", "pedestal", "around", "negative", "dipole", "dipole_ratio", "shifted", "cosmic", "masked")
+    plain = ("trail", "pedestal", "negative", "dipole", "dipole_ratio", "shifted", "cosmic", "masked")
     columns |= {name: value[name] for name in plain}
     stacked = np.column_stack([columns[name] for name in MEASURES]) if len(table) else np.zeros((0, len(MEASURES)))
     return np.clip(np.nan_to_num(stacked, nan=-99.0), -99, 1e3).astype(np.float32)
