@@ -105,12 +105,13 @@ def _inside(x, y, usable) -> np.ndarray:
 def _stars(model, framed, lowest: float, fwhm: float):
     """Pixels of the brightest stars of the template, in the image and beyond it, and their peaks in the model."""
     pad, reach = (framed.shape[0] - model.shape[0]) // 2, int(np.ceil(OUTER * fwhm))
-    # A pixel of the model as bright as that makes one of the template about as bright, on its own flux scale.
     bright = model > lowest
     if not bright.any():
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
     inner = framed[pad : framed.shape[0] - pad, pad : framed.shape[1] - pad]
-    x, y, height = _maxima(framed, float(np.median(inner[bright])), int(np.ceil(fwhm)))
+    # Not lower than any star that counts, whichever of the two has the broader PSF.
+    scale = 0.5 * float(np.median(inner[bright] / model[bright]))
+    x, y, height = _maxima(framed, scale * lowest, int(np.ceil(fwhm)))
     x, y = x - pad, y - pad
     inside = (x > 0) & (y > 0) & (x < model.shape[1] - 1) & (y < model.shape[0] - 1)
     if not inside.any():

@@ -18,6 +18,7 @@ REASONS = {
     "masked centre": "the central pixel is masked",
     "masked": "too much of the PSF is masked",
     "on a trail": "part of a trail across the image",
+    "extended": "wider and flatter than any point source",
     "nothing there to fade": "light has gone where the template shows none",
     "residual of a star": "a small share of the template's light there",
     "beside a saturated star": "a small share of the light of a saturated star near it",

@@ -40,7 +40,6 @@ FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not eno
 STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 MESH = 64
-QUIETEST, QUIET_PULL = 1 / 3, 0.1855  # share of the stars that certainly do not vary; chi2 of 1 degree exceeds it there
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
 MOST = 400  # stars that the template's width and the flux scale rest on
@@ -297,14 +296,11 @@ def _scaled(raw: Raw, factor: Surface) -> Raw:
 
 
 def _excess(values, errors) -> float:
-    """Scatter beyond the errors: the width for which a quantile of the squared pulls is that of a Gaussian.
-
-    A low quantile, as in sparse fields nearly half of what is bright may vary.
-    """
+    """Scatter beyond the errors: the width for which the median of the squared pulls is that of a Gaussian."""
     low, high = 0.0, float(np.abs(values).max()) + 1e-9
     for _ in range(40):
         middle = (low + high) / 2
-        if np.quantile(values**2 / (errors**2 + middle**2), QUIETEST) > QUIET_PULL:
+        if np.median(values**2 / (errors**2 + middle**2)) > 0.4549:
             low = middle
         else:
             high = middle

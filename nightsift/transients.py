@@ -22,7 +22,7 @@ SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no pro
 UNTRIED = 0.5  # score of what the model has never seen
 GROWN = 0.3  # of its light in the template: what a saturated core must have gained, measured as it is by its wings
 WORST_CHI2 = 15.0  # of a PSF fit that allows for an error of 8 per cent of the PSF: no point source, however bright
-WIDEST = 3.5  # FWHM of the PSF that the wings of such a core may have
+WINGS_CHI2 = 10.0  # of the wings of such a core, beyond which they are no star's
 ALIKE = 0.4  # of its light that a piece of a trail finds further along the line
 SIDED = 0.5  # strongest opposite extreme beside such a core that speaks for a bad subtraction
 UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has left something
@@ -225,7 +225,7 @@ def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, 
         near = trail.distance(table["x"], table["y"]) < trail.width + 0.5 * search.psf.fwhm
         piece = (significance < STANDS_OUT * trail.height) | (np.asarray(table["trail"]) > ALIKE)
         crossed |= near & (np.sign(flux) == trail.sign) & piece
-    doubtful = (flux < GROWN * np.abs(star)) | (np.asarray(table["fwhm"]) > WIDEST * search.psf.fwhm)
+    doubtful = (flux < GROWN * np.abs(star)) | ~(np.asarray(table["chi2"]) < WINGS_CHI2)
     beside = np.abs(flux) < BESIDE * np.asarray(table["beside"])
     # No example is as wide as that, and what a model has not seen, it calls what it likes.
     flat = np.asarray(table["sharpness"] + 2 * table["sharpness_err"]) < 0.75

@@ -15,6 +15,7 @@ from nightsift import parameters
 from nightsift.detect import detect
 from nightsift.io.products import read_images, read_json, read_wcs
 from nightsift.planes import Mask
+from nightsift.realbogus import train
 from nightsift.simulate_pixels import Psf, render_galaxies, render_points
 from nightsift.subtract import Exposure, Reference, subtract
 from nightsift.template import PAD
@@ -71,7 +72,7 @@ def difference(fwhm, template_fwhm):
     found = subtract(exposure, reference, objects.objects, parameters.Subtract())
     layers = found.data, found.sigma, found.snr, found.mask, found.model, clear != 0, found.psf
     facts = (found.facts[name] for name in ("noise_correlation", "residual", "mismatch"))
-    return found, transients(Search(*layers, *facts), objects.objects, parameters.Transients()).candidates
+    return found, transients(Search(*layers, *facts), objects.objects, train(), parameters.Transients()).candidates
 
 
 @pytest.fixture(scope="module", params=[(3.0, 3.0), (3.8, 2.6), (2.6, 3.8)], ids=["same", "sharper", "wider"])
