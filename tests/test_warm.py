@@ -71,9 +71,15 @@ def client(folder, owner, tmp_path):
 
     def start(*arguments, script=tmp_path / "job.py", cwd=None, env=environment):
         command = [sys.executable, "-I", "-S", warm.__file__, str(script), *map(str, arguments)]
-        return subprocess.Popen(command, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        # Where the tests run in a shell's background, an interrupt is ignored, and so it would be by the job.
+        return subprocess.Popen(command, env=env, cwd=cwd, preexec_fn=heed_interrupts, **pipes)
 
     return start
+
+
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(condition, seconds=20):
