@@ -56,6 +56,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "nightsift" / "data" / "examples.npz")
+    parser.add_argument("--most", type=int, default=2500, help="examples of a kind that are kept, at random (2500)")
     parser.add_argument("--check", action="store_true", help="print the figures only")
     options = parser.parse_args()
     parts, group = [], 0
@@ -67,6 +68,9 @@ def main():
                     parts.append((values, real, np.full(len(real), group), snr))
                     group += 1
     values, real, groups, snr = (np.concatenate(column) for column in zip(*parts, strict=True))
+    rng = np.random.default_rng(0)
+    kept = np.sort(np.concatenate([rng.permutation(np.flatnonzero(kind))[: options.most] for kind in (real, ~real)]))
+    values, real, groups, snr = values[kept], real[kept], groups[kept], snr[kept]
     everything = Examples(values, real, groups)
     held_out = np.full(len(real), np.nan)
     for fold in range(5):
