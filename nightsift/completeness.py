@@ -9,6 +9,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import betaincinv, erf, erfinv
 
+STARTS = (0.003, 0.03, 0.1, 0.3)  # widths of the fall that the fit begins with, relative to the range of the fakes
+PRECISE = {"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000}
 FEWEST = 12  # fakes that a curve needs
 NARROWEST = 0.02  # width of the fall, relative to its place
 
@@ -66,19 +68,16 @@ def completeness(value, found, edges) -> Curve | None:
     value, found = value[good], found[good]
     if len(value) < FEWEST or found.all() or not found.any():
         return None
-    start = _start(value, found)
-    scale = np.array([1.0, max(np.std(value), 1e-3), 1.0])
-
-    def cost(parameters):
-        share = np.clip(efficiency(value, *_natural(parameters * scale)), 1e-6, 1 - 1e-6)
-        # A weak prior for a full plateau keeps it there where no bright fake says otherwise.
-        prior = np.square((_natural(parameters * scale)[0] - 1) / 0.3) / 2
-        return prior - np.sum(np.log(np.where(found, share, 1 - share)))
-
-    result = minimize(
-        cost, start / scale, method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000}
-    )
-    covariance = _covariance(cost, result.x) * np.outer(scale, scale)
+    best = None
+    # Far brighter fakes that were missed make a second minimum, with a fall as wide as all of them.
+    for share in STARTS:
+        start = _start(value, found, share)
+        scale = np.array([1.0, np.exp(start[2]), 1.0])
+        result = minimize(_cost, start / scale, (value, found, scale), method="Nelder-Mead", options=PRECISE)
+        if best is None or result.fun < best[0].fun:
+            best = result, scale
+    result, scale = best
+    covariance = _covariance(lambda at: _cost(at, value, found, scale), result.x) * np.outer(scale, scale)
     raw = result.x * scale
     half, half_err = _limit(raw, covariance, 0.5)
     ninety, ninety_err = _limit(raw, covariance, 0.9)
@@ -112,13 +111,21 @@ def interval(found, number) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(low, observed), np.maximum(high, observed)
 
 
-def _start(value, found):
-    """Begin where as many are missed above as are found below."""
+def _cost(parameters, value, found, scale) -> float:
+    natural = _natural(parameters * scale)
+    share = np.clip(efficiency(value, *natural), 1e-6, 1 - 1e-6)
+    # A weak prior for a full plateau keeps it there where no bright fake says otherwise.
+    prior = np.square((natural[0] - 1) / 0.3) / 2
+    return prior - np.sum(np.log(np.where(found, share, 1 - share)))
+
+
+def _start(value, found, share):
+    """Begin where as many are missed above as are found below, with a width of a share of the range."""
     order = np.argsort(value)
     missed = np.cumsum((~found[order])[::-1])[::-1]
     gained = np.cumsum(found[order])
     middle = value[order][np.argmin(np.abs(missed - gained))]
-    return np.array([3.0, middle, np.log(max(0.1 * np.ptp(value), 1e-3))])
+    return np.array([3.0, middle, np.log(max(share * np.ptp(value), 1e-3))])
 
 
 def _natural(raw):

@@ -115,3 +115,13 @@ def test_what_is_found_does_not_depend_on_the_order():
 def test_it_is_plain():
     curve = completeness(*drawn(11), EDGES)
     assert json.loads(json.dumps(curve.to_dict()))["half"] == curve.half
+
+
+def test_one_bright_miss_does_not_widen_the_fall():
+    value = np.geomspace(3, 300, 27)
+    found = value > 6.5
+    found[np.argmin(np.abs(value - 25))] = False
+    curve = completeness(value, found, EDGES)
+    assert curve.top == pytest.approx(0.93, abs=0.05)
+    assert curve.half == pytest.approx(6, abs=0.7)
+    assert curve.width < 2
