@@ -250,8 +250,20 @@ def measured(work: Path, name: str, camera, truth: Table):
         else:
             reasons.append("" if whole["is_real"][index[i]] else str(whole["reasons"][index[i]]))
     out["image"], out["reason"] = np.full(len(out), f"{work.name} {name}"), reasons
-    quiet = (layers["MASK"] == 0) & (np.abs(layers["MODEL"]) < 0.5 * layers["SIGMA"])
-    return out, float(robust(layers["SNR"][quiet])[1]), read_json(folder / "subtract.json")["sky_sigma"]
+    return out, read_json(folder / "subtract.json")["sky_sigma"]
+
+
+def noise_of_the_sky(work: Path, name: str, truth: Table) -> tuple[float, float]:
+    """Return median and robust sigma of the S/N map where the template has no light and nothing is that may change."""
+    from nightsift.io.products import read_images
+
+    layers = read_images(work / "results" / "images" / name / "difference.fits")[0]
+    sky = (layers["MASK"] == 0) & (np.abs(layers["MODEL"]) < 0.5 * layers["SIGMA"])
+    reach = int(np.ceil(3 * truth.meta["fwhm"]))
+    for row in truth[(truth["kind"] != "star") & (truth["kind"] != "galaxy")]:
+        x, y = round(row["x"]), round(row["y"])
+        sky[max(y - reach, 0) : max(y + reach + 1, 0), max(x - reach, 0) : max(x + reach + 1, 0)] = False
+    return tuple(map(float, robust(layers["SNR"][sky])))
 
 
 def half_complete(snr, found):
@@ -296,7 +308,7 @@ class Tally:
 
     def __init__(self):
         self.wanted, self.false, self.megapixels, self.seconds = {}, {}, {}, {}
-        self.transients, self.snr_sigma, self.sky_sigma, self.wrong = [], {}, {}, []
+        self.transients, self.snr, self.sky_sigma, self.wrong = [], {}, {}, []
 
     def add(self, place: Place, name: str, camera, ready: dict) -> None:
         from nightsift.score import score
@@ -316,12 +328,12 @@ class Tally:
         self.megapixels[place.field] = self.megapixels.get(place.field, 0.0) + truth.meta["megapixels"]
         for program, table in found.items():
             self.seconds.setdefault(program, []).append(table.meta["seconds"])
-        rows, noise, sky = measured(place.folder, name, camera, transients)
+        rows, sky = measured(place.folder, name, camera, transients)
         for program, table in found.items():
             if "fluxerr" in table.meta:
                 rows[f"flux {program}"], rows[f"fluxerr {program}"] = table.meta["flux"], table.meta["fluxerr"]
         self.transients.append(rows)
-        self.snr_sigma.setdefault(place.field, []).append(noise)
+        self.snr.setdefault(place.field, []).append(noise_of_the_sky(place.folder, name, truth))
         self.sky_sigma.setdefault(place.field, []).append(sky)
 
     def figures(self) -> dict:
@@ -345,8 +357,9 @@ class Tally:
         return {
             "lists": {what: self._of_list(what) for what in self.wanted},
             "flux": flux,
-            "snr_sigma": {field: float(np.median(values)) for field, values in self.snr_sigma.items()},
-            "sky_sigma": {field: float(np.median(values)) for field, values in self.sky_sigma.items()},
+            "snr_sigma": {field: [sigma for _, sigma in values] for field, values in self.snr.items()},
+            "snr_median": {field: [median for median, _ in values] for field, values in self.snr.items()},
+            "sky_sigma": self.sky_sigma,
             "seconds": {program: float(np.median(values)) for program, values in self.seconds.items()},
             "against": against,
             "wrong": [
@@ -405,8 +418,10 @@ def field_lines(figures):
     yield f"{'':23}{'all':>8}" + "".join(f"{field:>15}" for field in fields)
     for what, one in figures["lists"].items():
         yield f"{what:23}{one['false']:8.2f}" + "".join(f"{one['false_of'].get(f, np.nan):15.2f}" for f in fields)
-    for name, title in (("snr_sigma", "sigma of the S/N map"), ("sky_sigma", "sigma of empty places")):
-        yield f"{title:23}{'':8}" + "".join(f"{figures[name][field]:15.3f}" for field in fields)
+    titles = {"snr_sigma": "sigma of the S/N map", "snr_median": "its median", "sky_sigma": "sigma of empty places"}
+    for name, title in titles.items():
+        spans = [f"{min(figures[name][field]):.3f} .. {max(figures[name][field]):.3f}" for field in fields]
+        yield f"{title:23}{'':8}" + "".join(f"{span:>15}" for span in spans)
 
 
 def flux_lines(figures):

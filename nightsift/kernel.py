@@ -13,6 +13,7 @@ DEGREES = (4, 3, 2, 0)
 WIDTH_RATIOS = (0.5, 1.0, 2.0)
 WING = 0.8  # width of the broadest Gaussian in FWHM: stars have wings, and so has the kernel between them
 MIN_WIDTH = 0.7
+TOLERATED = 0.05  # misfit of a stamp, relative to its light, that is no reason to leave it out
 TINY = 1e-12  # what is less only makes single precision slow
 BLOCK = 16  # stamps at a time: more need memory and are out of the cache
 
@@ -281,10 +282,13 @@ def _chi2(equations: _Equations, coefficients, order: int) -> np.ndarray:
 def _clipped(equations: _Equations, used, order: int, strength: float, clip: float) -> np.ndarray:
     for _ in range(8):
         coefficients = _solve(equations, used, order, strength)
-        logarithm = np.log(_chi2(equations, coefficients, order) + 1e-3)
+        chi2 = _chi2(equations, coefficients, order)
+        logarithm = np.log(chi2 + 1e-3)
         middle = np.median(logarithm[used])
         sigma = 1.4826 * np.median(np.abs(logarithm[used] - middle))
         kept = logarithm < middle + clip * max(sigma, 0.1)
+        # Among many faint stamps, all of which fit, the bright ones would be the first to go.
+        kept |= np.maximum(chi2 - 1, 0) * equations.pixels < TOLERATED**2 * equations.square
         if kept.sum() < 3 or (kept == used).all():
             break
         used = kept

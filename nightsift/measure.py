@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from nightsift.planes import Flag
 from nightsift.psf import FLOOR, Psf, fitted, forced
 from nightsift.stamps import stamps
+from nightsift.trails import Trail
 
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
 PLAIN = ("x", "y", "flux", "fluxerr", "bgerr", "snr", "fwhm", "chi2", "masked", "sharpness", "sharpness_err", "trail")
@@ -41,6 +42,8 @@ class Search:
         What the subtraction leaves of a star relative to its light: in all, and pixel by pixel in the core.
     gain : float or None
         e-/ADU of the image.
+    trails : tuple of Trail
+        Whose light was taken out of the difference.
     """
 
     difference: np.ndarray
@@ -54,6 +57,7 @@ class Search:
     residual: float
     mismatch: float
     gain: float | None = None
+    trails: tuple[Trail, ...] = ()
 
 
 def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:

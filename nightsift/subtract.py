@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -30,6 +30,7 @@ from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 from nightsift.tiles import largest, tiles
+from nightsift.trails import Trail, find_trails, trail_light
 
 SPOILT = (
     Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
@@ -39,6 +40,8 @@ ENOUGH = 25  # stars, for which fainter ones are not needed
 FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not enough
 STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
+AGREEING = 0.05  # relative fluxes of constant stars agree within that or better
+UNSTEADY = 0.3  # change of a star, natural logarithm, that is no matter of passbands or flat fields
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
@@ -96,7 +99,8 @@ class Difference:
     psf : Psf
         Of the difference.
     facts : dict
-        Quality: direction, stamps, orders, chi2, kernel sum, residual of the stars, noise factors.
+        Quality: direction, stamps, orders, chi2, kernel sum, residual of the stars, noise factors, and each
+        `nightsift.trails.Trail` whose light was fitted and taken out, as plain types.
     warnings : tuple of str
     """
 
@@ -226,9 +230,14 @@ def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarr
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.log(np.asarray(stars["flux"]) / light)
         width = np.hypot(1 / np.asarray(stars["snr"]), error / light)
-    off = np.abs(ratio - np.median(ratio[seen])) if seen.any() else ratio
-    scatter = 1.4826 * np.median(off[seen]) if seen.any() else 0.0
-    return seen, off < 3 * np.hypot(width, max(scatter, 0.05))
+    if not seen.any():
+        return seen, seen
+    # In a sparse field most bright stars may be variable: the constant ones are those that agree.
+    error = np.hypot(width, AGREEING)
+    agree = np.maximum(1 - np.square((ratio[seen] - ratio[seen][:, None]) / (3 * error[seen])), 0)
+    off = np.abs(ratio - ratio[seen][np.argmax(agree.sum(axis=1))])
+    scatter = 1.4826 * np.median(off[seen & (off < UNSTEADY)])
+    return seen, off < 3 * np.hypot(width, max(scatter, AGREEING))
 
 
 def _width(reference: Reference, stars: Table, guess: float) -> float:
@@ -397,7 +406,12 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     noise = float(np.median(np.hypot(raw.white[few], raw.smoothed[few] * raw.kernel.sum()) * raw.factor(*few)))
     halo = remove_halos(data, model, reference.data, noise, usable, psf.fwhm)
     stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
-    found = _significance(raw, usable, exposure.gain, stamp, _Left(ratio.scatter, halo, psf.fwhm))
+    left = _Left(ratio.scatter, halo, psf.fwhm)
+    found = _significance(raw, usable, exposure.gain, stamp, left)
+    raw, trails = _without_trails(raw, found, usable, psf.fwhm)
+    if trails:
+        del found
+        found = _significance(raw, usable, exposure.gain, stamp, left)
     sigma, snr = found.sigma, found.snr
     quiet = _quiet(usable, model, sigma, snr, psf.fwhm)
     # What is left of the background is taken out of the difference and of its S/N alike.
@@ -414,9 +428,9 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     # Places that overlap would say the same again.
     apart = int(np.clip(quiet.sum() / psf.fwhm**2, 20, 400))
     sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet, apart)
-    warnings = ()
+    warnings = [f"a trail crosses the image at {np.degrees(trail.angle) - 90:.0f} degrees" for trail in trails]
     if not 0.8 < unit < 1.3:
-        warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)
+        warnings.append(f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it")
     facts = {"template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars} | raw.facts
     facts |= {
         "residual": ratio.scatter,
@@ -432,8 +446,24 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
         "psf_stars": psf.n_stars,
         "coverage": float(usable.mean()),
         "halos": len(halo.x),
+        "trails": [asdict(trail) for trail in trails],
     }
-    return Difference(data, sigma, snr, mask, model, psf, facts, warnings)
+    return Difference(data, sigma, snr, mask, model, psf, facts, tuple(warnings))
+
+
+def _without_trails(raw: Raw, found: _Planes, usable, fwhm: float) -> tuple[Raw, list[Trail]]:
+    """Take the light of trails out of a difference, in place, and add what it brings to the noise."""
+    trails = find_trails(found.snr, usable, fwhm)
+    if not trails:
+        return raw, trails
+    raw = replace(raw, white=raw.white.copy())
+    for trail in trails:
+        light = trail_light(raw.data, found.sigma, usable, trail, fwhm)
+        at = light.row, light.column
+        raw.data[at] -= light.light
+        factor = np.broadcast_to(raw.factor(slice(None), slice(None)), raw.data.shape)[at]
+        raw.white[at] = np.hypot(raw.white[at], light.noise / factor)
+    return raw, trails
 
 
 def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 BIN = 4  # pixels of the S/N map in one of the search, which looks for lines and not for their profile
+STRIP = 32  # binned rows at a time
 BRIGHT = 2.0  # of a binned pixel, in units of the map's own noise, to count
 ANGLES = 180
 FEWEST = 24  # binned pixels that a line must have
@@ -15,6 +16,11 @@ LONGEST_GAP = 0.25  # of the length of a trail
 BLOCK = 16  # pixels of a piece of the ridge
 FAINTEST = 0.7  # median S/N of a piece that belongs to a trail
 FILLED = 0.6  # share of such pieces
+KNOT = 1 / 3  # FWHM between the knots of a trail's profile
+LONG, SHORTEST = 20.0, 60.0  # FWHM, and pixels, over which the profile may change
+TUKEY = 5.0  # sigma beyond which a pixel is no part of a trail
+ROUNDS = 6
+FAINT = 0.01  # of its ridge, below which it is not told from noise
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def find_trails(snr: np.ndarray, usable: np.ndarray, fwhm: float, most: int = 6)
     Hough transform of the bright pixels of the binned map (Duda & Hart 1972, Comm. ACM 15, 11); the number on a line
     is held against what chance gives a line of that length, and its pixels have to be spread along it.
     """
-    binned = _binned(np.where(usable, np.clip(snr, -6, 6), 0))
+    binned = _binned(snr, usable)
     scale = 1.4826 * np.median(np.abs(binned[binned != 0])) if (binned != 0).any() else 0.0
     if not scale > 0:
         return []
@@ -93,9 +99,15 @@ def _ridge(snr, usable, trail: Trail) -> tuple[float, float]:
     return float(np.mean(np.median(blocks, axis=1) > FAINTEST)), float(np.median(value))
 
 
-def _binned(image):
-    rows, columns = (side // BIN * BIN for side in image.shape)
-    return image[:rows, :columns].reshape(rows // BIN, BIN, columns // BIN, BIN).mean(axis=(1, 3))
+def _binned(snr, usable):
+    """Average bins of a map without its extremes, a strip at a time."""
+    rows, columns = (side // BIN for side in snr.shape)
+    result = np.zeros((rows, columns), np.float32)
+    for first in range(0, rows, STRIP):
+        own = np.s_[first * BIN : min(first + STRIP, rows) * BIN, : columns * BIN]
+        strip = np.where(usable[own], np.clip(snr[own], -6, 6), 0)
+        result[first : first + STRIP] = strip.reshape(-1, BIN, columns, BIN).mean(axis=(1, 3))
+    return result
 
 
 def _best_line(column, row, shape):
@@ -103,17 +115,18 @@ def _best_line(column, row, shape):
     angle = np.arange(ANGLES) * (np.pi / ANGLES)
     x, y = column - (shape[1] - 1) / 2, row - (shape[0] - 1) / 2
     reach = int(np.ceil(np.hypot(*shape) / 2)) + 2
-    place = np.rint(np.outer(np.cos(angle), x) + np.outer(np.sin(angle), y)).astype(int) + reach
-    width = 2 * reach + 1
-    count = np.bincount((place + width * np.arange(ANGLES)[:, None]).ravel(), minlength=width * ANGLES)
-    count = count.reshape(ANGLES, width).astype(float)
+
+    def place(one):
+        return np.rint(np.cos(one) * x + np.sin(one) * y).astype(int) + reach
+
+    count = np.stack([np.bincount(place(one), minlength=2 * reach + 1) for one in angle]).astype(float)
     length = _lengths(angle, reach, shape)
     expected = len(column) / (shape[0] * shape[1]) * length
     score = np.where(length > FEWEST, (count - expected) / np.sqrt(np.maximum(expected, 4.0)), 0)
     best = np.unravel_index(np.argmax(score), score.shape)
     if score[best] < SIGNIFICANT or count[best] < FEWEST:
         return None
-    on = np.abs(place[best[0]] - best[1]) <= 1
+    on = np.abs(place(angle[best[0]]) - best[1]) <= 1
     along = np.sort(-np.sin(angle[best[0]]) * x[on] + np.cos(angle[best[0]]) * y[on])
     low, high = np.percentile(along, [5, 95])
     if high - low < FEWEST or np.diff(along).max() > max(LONGEST_GAP * length[best], FEWEST):
@@ -171,3 +184,126 @@ def _refined(snr, usable, sign: int, angle: float, offset: float, fwhm: float) -
     above = profile - floor > 0.1 * max(profile.max() - floor, 1e-9)
     width = float(np.argmin(above)) if not above.all() else float(len(above))
     return Trail(float(angle), float(offset), max(width, fwhm), sign)
+
+
+@dataclass(frozen=True)
+class TrailLight:
+    """What a trail adds to an image, by pixel.
+
+    Attributes
+    ----------
+    row, column : 1-D integer arrays
+        Pixels near the ridge.
+    light : 1-D float32 array
+        Light of the trail there.
+    noise : 1-D float32 array
+        Standard deviation that it brings along: its photons, and what the model leaves.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    light: np.ndarray
+    noise: np.ndarray
+
+
+def trail_light(image: np.ndarray, sigma: np.ndarray, usable: np.ndarray, trail: Trail, fwhm: float) -> TrailLight:
+    """Fit the light of a trail, so that what lies on it can be seen.
+
+    Parameters
+    ----------
+    image, sigma : 2-D arrays
+        Difference and standard deviation of its pixels.
+    usable : 2-D bool array
+        Pixels that count.
+    trail : Trail
+    fwhm : float
+        Of a point source, pixels.
+
+    Notes
+    -----
+    Cubic B-splines across the trail times hats along it, far longer than a point source, whose pixels the weights of
+    Tukey's biweight leave out. Pixels enter where they are, so no interpolation blurs the ridge.
+    """
+    reach, step = 1.5 * trail.width + 2 * fwhm, max(LONG * fwhm, SHORTEST)
+    row, column = _near(trail, image.shape, reach)
+    across = np.cos(trail.angle) * column + np.sin(trail.angle) * row - trail.offset
+    along = np.cos(trail.angle) * row - np.sin(trail.angle) * column
+    place, pieces = (across + reach) / (KNOT * fwhm), (along - along.min()) / step
+    terms = _Terms.of(place, pieces)
+    value, error = image[row, column].astype(float), sigma[row, column].astype(float)
+    count = usable[row, column]
+    weight = count / error**2
+    for _ in range(ROUNDS):
+        light = terms.solve(value, weight)
+        off = (value - light) / error
+        # The photons of the trail itself are not in the errors yet.
+        scale = max(1.0, 1.4826 * float(np.median(np.abs(off[count])))) if count.any() else 1.0
+        weight = count * np.maximum(1 - np.square(off / (TUKEY * scale)), 0) ** 2 / error**2
+    faint = np.abs(light) < FAINT * np.abs(light).max()
+    light = np.where(faint, 0, light)
+    bright = count & (np.abs(light) > 0.5 * error)
+    grain = _grain((value - light)[bright], error[bright], np.abs(light[bright]))
+    return TrailLight(row, column, light.astype(np.float32), np.sqrt(grain * np.abs(light)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """A sparse design matrix whose normal equations are banded: splines across within hats along."""
+
+    matrix: object
+    number: int
+
+    @classmethod
+    def of(cls, place, pieces):
+        from scipy.sparse import csr_array
+
+        first, part = np.floor(place).astype(int), place - np.floor(place)
+        left = 1 - part
+        cubic = np.stack([left**3, 4 - 6 * part**2 + 3 * part**3, 4 - 6 * left**2 + 3 * left**3, part**3]) / 6
+        whole = np.floor(pieces).astype(int)
+        hat = np.stack([1 - (pieces - whole), pieces - whole])
+        number = first.max() + 4
+        index = (whole + np.arange(2)[:, None])[:, None] * number + (first + np.arange(4)[:, None])[None]
+        values = hat[:, None] * cubic[None]
+        rows = np.broadcast_to(np.arange(len(place)), index.shape)
+        shape = len(place), (whole.max() + 2) * number
+        return cls(csr_array((values.ravel(), (rows.ravel(), index.ravel())), shape=shape), number)
+
+    def solve(self, value, weight) -> np.ndarray:
+        """Return the weighted least-squares model of the values."""
+        from scipy.linalg import solveh_banded
+
+        square = (self.matrix.T @ (self.matrix * weight[:, None])).tocoo()
+        size, band = self.matrix.shape[1], self.number + 4
+        banded = np.zeros((band, size))
+        low = square.row >= square.col
+        banded[square.row[low] - square.col[low], square.col[low]] = square.data[low]
+        # Coefficients that no pixel tells of are 0.
+        banded[0] += 1e-6 * banded[0].max() + 1e-300
+        return self.matrix @ solveh_banded(banded, self.matrix.T @ (weight * value), lower=True)
+
+
+def _near(trail: Trail, shape, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns of the pixels within a distance of the ridge."""
+    rows, columns = [], []
+    x = np.arange(shape[1])
+    for first in range(0, shape[0], 256):
+        y = np.arange(first, min(first + 256, shape[0]))
+        row, column = np.nonzero(trail.distance(x, y[:, None]) <= reach)
+        rows.append(row + first)
+        columns.append(column)
+    return np.concatenate(rows), np.concatenate(columns)
+
+
+def _grain(off, error, light) -> float:
+    """Variance per light for which the median of the squared pulls is that of a Gaussian."""
+    if len(off) < FEWEST:
+        return 0.0
+    low, high = 0.0, float(np.median(np.square(off) / light)) * 10 + 1e-12
+    for _ in range(40):
+        middle = (low + high) / 2
+        if np.median(np.square(off) / (np.square(error) + middle * light)) > 0.4549:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

@@ -15,7 +15,6 @@ from nightsift.measure import Search, measure
 from nightsift.planes import Flag, Mask
 from nightsift.realbogus import Model, features
 from nightsift.stamps import stamps
-from nightsift.trails import Trail, find_trails
 
 BESIDE = 0.02  # of the light of a saturated star: what its wings and spikes may leave around it
 SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no proof of new light
@@ -26,7 +25,7 @@ WINGS_CHI2 = 10.0  # of the wings of such a core, beyond which they are no star'
 ALIKE = 0.4  # of its light that a piece of a trail finds further along the line
 SIDED = 0.5  # strongest opposite extreme beside such a core that speaks for a bad subtraction
 UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has left something
-STANDS_OUT = 2.5  # times the S/N of a trail: a source that is not a piece of it
+REMAINS = 0.1  # of the S/N of a trail: what may be left of it
 EXTENDED = 1.4  # FWHM of the PSF: what is wider and flatter than that, beyond the noise, is no point source
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
@@ -41,14 +40,10 @@ class Transients:
         Measurements by pixel position (schema ``candidates`` without the sky, magnitudes and image).
     threshold : float
         S/N from which on there are candidates.
-    trails : tuple of Trail
-    warnings : tuple of str
     """
 
     candidates: Table
     threshold: float
-    trails: tuple[Trail, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def transients(search: Search, objects: Table, model: Model, params: parameters.Transients) -> Transients:
@@ -64,15 +59,14 @@ def transients(search: Search, objects: Table, model: Model, params: parameters.
     params : parameters.Transients
     """
     threshold = params.threshold or noise_threshold(search.psf.fwhm, params.false_alarms)
-    table, trails = find(search, objects, threshold, params)
+    table = find(search, objects, threshold, params)
     score = model.score(features(table, search.psf.fwhm))
     burnt = np.asarray(table["burnt"], bool)
     table["score"] = np.where(burnt, UNTRIED, score)
     table.remove_column("burnt")
     vetted(table, search.psf.fwhm, params.min_score)
     order = np.lexsort((-np.abs(table["snr"]), ~np.asarray(table["is_real"], bool)))
-    warnings = tuple(f"a trail crosses the image at {np.degrees(trail.angle) - 90:.0f} degrees" for trail in trails)
-    return Transients(table[order], threshold, tuple(trails), warnings)
+    return Transients(table[order], threshold)
 
 
 def noise_threshold(fwhm: float, false_alarms: float) -> float:
@@ -90,9 +84,7 @@ def noise_threshold(fwhm: float, false_alarms: float) -> float:
     return max(4.0, brentq(excess, 1.0, 12.0)) if excess(1.0) > 0 else 4.0
 
 
-def find(
-    search: Search, objects: Table, threshold: float, params: parameters.Transients, depth: float = 1.0
-) -> tuple[Table, list[Trail]]:
+def find(search: Search, objects: Table, threshold: float, params: parameters.Transients, depth: float = 1.0) -> Table:
     """Find and measure everything above a threshold, and say what is known to be wrong with each.
 
     Parameters
@@ -110,7 +102,6 @@ def find(
     Table
         Measures of `nightsift.measure.measure`, `nightsift.planes.Flag` bits, ``facts`` (reasons to set it aside
         whatever it looks like, comma separated), ``burnt`` (its core saturates), ``label``.
-    list of Trail
     """
     x, y, sign = peaks(search.snr, PEAK_LOSS * depth * threshold, search.psf.fwhm)
     if not params.negative:
@@ -129,11 +120,10 @@ def find(
         significance = np.abs(np.nan_to_num(table["flux"] / table["bgerr"], nan=0.0))
         table = table[(np.maximum(highest, significance) >= depth * threshold) | table["burnt"]]
         table = _without_twins(table, search.psf.fwhm)
-    trails = find_trails(search.snr, ~bad, search.psf.fwhm)
     table["flags"] |= _flags(table, objects, search)
     table["label"] = _labels(table)
-    table["facts"] = _facts(table, search, trails, threshold, params)
-    return table, trails
+    table["facts"] = _facts(table, search, threshold, params)
+    return table
 
 
 def _pixel(table: Table, shape):
@@ -209,7 +199,7 @@ def _without_twins(table: Table, fwhm: float) -> Table:
     return table[keep]
 
 
-def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, params: parameters.Transients):
+def _facts(table: Table, search: Search, threshold: float, params: parameters.Transients):
     """Return for each candidate what speaks against it whatever it looks like."""
     if not len(table):
         return np.zeros(0, "U1")
@@ -221,9 +211,9 @@ def _facts(table: Table, search: Search, trails: list[Trail], threshold: float, 
     burnt = np.asarray(table["burnt"])
     star, flux = np.asarray(table["template_flux"]), np.asarray(table["flux"])
     crossed = np.zeros(len(table), bool)
-    for trail in trails:
+    for trail in search.trails:
         near = trail.distance(table["x"], table["y"]) < trail.width + 0.5 * search.psf.fwhm
-        piece = (significance < STANDS_OUT * trail.height) | (np.asarray(table["trail"]) > ALIKE)
+        piece = (significance < REMAINS * trail.height) | (np.asarray(table["trail"]) > ALIKE)
         crossed |= near & (np.sign(flux) == trail.sign) & piece
     doubtful = (flux < GROWN * np.abs(star)) | ~(np.asarray(table["chi2"]) < WINGS_CHI2)
     beside = np.abs(flux) < BESIDE * np.asarray(table["beside"])

@@ -18,6 +18,7 @@ from nightsift.planes import Mask
 from nightsift.psf import Psf
 from nightsift.subtract import Exposure, Reference, subtract
 from nightsift.tables import empty
+from nightsift.trails import Trail
 from nightsift.transients import find, noise_threshold
 
 STAGE = Stage(
@@ -93,9 +94,10 @@ def searched(job, data, objects, inspected):
         residual=result.facts["residual"],
         mismatch=result.facts["mismatch"],
         gain=inspected["gain"],
+        trails=tuple(Trail(**trail) for trail in result.facts["trails"]),
     )
     threshold = after.threshold or noise_threshold(result.psf.fwhm, after.false_alarms)
-    return find(search, objects, threshold, after, DEPTH)[0], result.psf.fwhm
+    return find(search, objects, threshold, after, DEPTH), result.psf.fwhm
 
 
 def main(arguments=None):

@@ -63,7 +63,7 @@ class Scene:
         """Search the difference with all that was put in."""
         difference = self.difference + (planned.data - self.image)
         search = search_of(difference, self.psf, model=self.template, mask=self.mask)
-        return find(search, planned.objects, 5.0, VETTING, 0.8)[0]
+        return find(search, planned.objects, 5.0, VETTING, 0.8)
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_a_tiny_image_has_what_fits(scene, size, full):
     assert planned.data.shape == (size, size)
     assert np.isfinite(planned.data).all()
     assert len(planned.fakes) <= max(1, (size / (APART * FWHM) + 1) ** 2)
-    found = find(cut(scene.search, size), objects, 4.0, VETTING)[0]
+    found = find(cut(scene.search, size), objects, 4.0, VETTING)
     assert len(examples(planned, found, FWHM)) >= len(planned.fakes)
 
 
@@ -298,6 +298,6 @@ def test_an_image_without_a_good_pixel_has_no_fakes(scene, objects):
     search = cut(scene.search, SIZE, masked=True)
     planned = scene.plan(search=search, objects=scene.objects if objects else NO_OBJECTS)
     assert len(planned.fakes) == 0
-    result = examples(planned, find(search, planned.objects, 5.0, VETTING)[0], FWHM)
+    result = examples(planned, find(search, planned.objects, 5.0, VETTING), FWHM)
     checked(result, "fakes")
     assert len(result[np.isin(result["kind"], ["sky", "host", "star"])]) == 0

@@ -466,3 +466,22 @@ def test_errors_that_mean_nothing_are_a_reason():
     other = Reference((made.reference.data + noise).astype(np.float32), more.astype(np.float32), made.reference.mask)
     refused(replace(made, reference=other), "empty places scatter.* by 1.[3-9].*, more than 1.3")
     refused(made, "empty places scatter.* by .*, less than 1.2", min_sky_sigma=1.2)
+
+
+def test_the_constant_stars_count_where_many_vary():
+    """Every other star has changed, each by another factor."""
+    steady = pair(3.6, 2.6)
+    objects, rng = steady.objects, np.random.default_rng(5)
+    whole = difference(3.6, 2.6)
+    made = pair(3.6, 2.6)
+    order = np.argsort(-np.asarray(objects["flux"]))
+    grown = order[rng.permutation(len(order))[: len(order) // 2]]
+    data = made.exposure.data.copy()
+    v, u = np.indices(data.shape)
+    for i in grown:
+        extra = objects["flux"][i] * rng.uniform(0.3, 3)
+        shape = np.exp(-4 * np.log(2) * np.hypot(u - objects["x"][i], v - objects["y"][i]) ** 2 / 3.6**2)
+        data += (extra * shape / shape.sum()).astype(np.float32)
+    changed = detect(data, made.exposure.mask, made.exposure.gain, parameters.Detect())
+    found = subtract(replace(made.exposure, data=data), made.reference, changed.objects, PARAMS)
+    assert found.facts["kernel_sum"] == pytest.approx(whole.facts["kernel_sum"], rel=0.05)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nightsift.trails import find_trails
+from nightsift.trails import Trail, find_trails, trail_light
 
 SIZE, FWHM = 600, 3.0
 SIGMA = FWHM / 2.3548
@@ -146,3 +146,51 @@ def test_little_to_look_at_makes_no_trail(shape):
     assert not find_trails(rng.normal(0, 1, shape).astype(np.float32), np.ones(shape, bool), FWHM)
     assert not find_trails(np.zeros(shape, np.float32), np.ones(shape, bool), FWHM)
     assert not find_trails(rng.normal(0, 1, shape).astype(np.float32), np.zeros(shape, bool), FWHM)
+
+
+def taken_out(angle, snr, seed, extra=0.0, gain=None, wiggle=0.0):
+    """Difference, its errors and its pulls after the light of an injected trail was taken out of it."""
+    along = np.arange(SIZE)[:, None] * np.ones(SIZE)
+    line = trail(angle, through(angle, 310, 280), snr) * (1 + wiggle * np.sin(along / 150))
+    light = line + extra
+    image = (light + noise(seed) * (np.sqrt(1 + np.maximum(light, 0) / gain) if gain else 1)).astype(np.float32)
+    found = find_trails(filtered(image), EVERYWHERE, FWHM)
+    assert len(found) == 1
+    part = trail_light(image, np.ones_like(image), EVERYWHERE, found[0], FWHM)
+    at, sigma = (part.row, part.column), np.ones_like(image)
+    image[at] -= part.light
+    sigma[at] = np.hypot(1, part.noise)
+    return image, sigma, np.abs(line) > 0.3
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, np.pi / 2, 2.3])
+@pytest.mark.parametrize(("snr", "wiggle"), [(5.0, 0.0), (40.0, 0.0), (40.0, 0.5)])
+def test_nothing_is_left_of_a_trail(angle, snr, wiggle):
+    image, _, on = taken_out(angle, snr, 71, wiggle=wiggle)
+    assert np.mean(image[on]) == pytest.approx(0, abs=0.03)
+    assert np.std(image[on]) == pytest.approx(1, abs=0.06)
+    assert np.abs(filtered(image)[on]).max() < 5
+
+
+def test_the_photons_of_a_trail_become_noise():
+    image, sigma, on = taken_out(0.7, 60.0, 72, gain=2.0)
+    assert np.std(image[on]) > 1.5
+    assert np.std(image[on] / sigma[on]) == pytest.approx(1, abs=0.08)
+
+
+def test_what_lies_on_a_trail_stays():
+    places = [(310 - np.sin(0.7) * s, 280 + np.cos(0.7) * s) for s in (-150, -60, 40, 120, 200)]
+    v, u = np.mgrid[:SIZE, :SIZE]
+    for snr in (12.0, 60.0):
+        peak = snr / UNIT * 2  # of a Gaussian whose matched filter has that S/N
+        sources = sum(peak * np.exp(-((u - x) ** 2 + (v - y) ** 2) / (2 * SIGMA**2)) for x, y in places)
+        image, _, _ = taken_out(0.7, 30.0, 73, extra=sources)
+        values = [filtered(image)[round(y), round(x)] for x, y in places]
+        wanted = [filtered(sources)[round(y), round(x)] for x, y in places]
+        assert np.mean(values) == pytest.approx(np.mean(wanted), abs=0.06 * snr + 0.5)
+
+
+def test_a_trail_without_usable_pixels_has_no_light():
+    part = trail_light(noise(74), np.ones((SIZE, SIZE)), ~EVERYWHERE, Trail(0.7, 400.0, 4.0, 1), FWHM)
+    assert not part.light.any()
+    assert not part.noise.any()

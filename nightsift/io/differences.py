@@ -6,6 +6,7 @@ import numpy as np
 
 from nightsift.measure import Search
 from nightsift.psf import Psf
+from nightsift.trails import Trail
 
 
 def read_search(job, image: np.ndarray) -> Search:
@@ -24,6 +25,7 @@ def read_search(job, image: np.ndarray) -> Search:
         residual=subtracted["residual"],
         mismatch=subtracted["mismatch"],
         gain=inspected["gain"],
+        trails=tuple(Trail(**trail) for trail in subtracted["trails"]),
     )
 
 
