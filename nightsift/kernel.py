@@ -280,6 +280,7 @@ def _chi2(equations: _Equations, coefficients, order: int) -> np.ndarray:
 
 
 def _clipped(equations: _Equations, used, order: int, strength: float, clip: float) -> np.ndarray:
+    bright = equations.square >= np.median(equations.square)
     for _ in range(8):
         coefficients = _solve(equations, used, order, strength)
         chi2 = _chi2(equations, coefficients, order)
@@ -288,7 +289,8 @@ def _clipped(equations: _Equations, used, order: int, strength: float, clip: flo
         sigma = 1.4826 * np.median(np.abs(logarithm[used] - middle))
         kept = logarithm < middle + clip * max(sigma, 0.1)
         # Among many faint stamps, all of which fit, the bright ones would be the first to go.
-        kept |= np.maximum(chi2 - 1, 0) * equations.pixels < TOLERATED**2 * equations.square
+        misfit = np.sqrt(np.maximum(chi2 - 1, 0) * equations.pixels / np.maximum(equations.square, 1e-30))
+        kept |= misfit <= max(TOLERATED, np.median(misfit[bright]))
         if kept.sum() < 3 or (kept == used).all():
             break
         used = kept

@@ -341,7 +341,7 @@ def test_the_difference_is_good_up_to_the_border(case, method):
         made = pair(*CASES[case], seed, places=places, snr=(20, 30))
         found = difference(*CASES[case], seed, places=places, snr=(20, 30), method=method)
         assert np.mean(found.mask[3:-3, 3:-3] != 0) < 1e-3  # corners
-        x, y, sign = peaks(found.snr, 5.0, 3.0)
+        x, y, sign = peaks(found.snr, 5.2, 3.0)  # noise alone makes 0.1 an image
         near = np.hypot(x - made.x[:, None], y - made.y[:, None]) < 1.5
         seen.append(near.any(axis=1))
         signs.append((sign[near.argmax(axis=1)] == np.sign(made.flux))[seen[-1]])
