@@ -25,6 +25,7 @@ WINGS_CHI2 = 10.0  # of the wings of such a core, beyond which they are no star'
 ALIKE = 0.4  # of its light that a piece of a trail finds further along the line
 SIDED = 0.5  # strongest opposite extreme beside such a core that speaks for a bad subtraction
 UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has left something
+GUESSED = 0.3  # of a star's light, where all of its PSF is masked or beyond the border
 REMAINS = 0.1  # of the S/N of a trail: what may be left of it
 EXTENDED = 1.4  # FWHM of the PSF: what is wider and flatter than that, beyond the noise, is no point source
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
@@ -228,7 +229,7 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
         "on a trail": crossed,
         "extended": flat & wide & ~burnt,
         "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
-        "residual of a star": np.abs(flux) < params.residual * np.abs(star),
+        "residual of a star": np.abs(flux) < (params.residual + GUESSED * np.asarray(table["masked"])) * np.abs(star),
         "beside a saturated star": beside & (np.asarray(table["around"]) > UNQUIET) & ~burnt,
         "saturated": burnt & (doubtful | (np.asarray(table["dipole"]) > SIDED)),
     }
