@@ -16,10 +16,10 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
+from nightsift.fakes import FAKES
 from nightsift.realbogus import Examples, _fitted, features, quality
 from nightsift.score import REAL
 
-FAKES = ("sky", "host", "star")
 NEAR = 2.0  # pixels
 
 

@@ -10,12 +10,12 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.errors import NotAsked
 from nightsift.measure import Search
 from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, forced
 from nightsift.stamps import stamps
 
+FAKES = ("sky", "host", "star")  # the kinds that are real
 FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 400.0  # S/N
 FAINT_SHARE = 0.6  # of the fakes lies between the first two, where completeness falls
 HOSTED, BESIDE_STARS = 0.3, 0.15  # shares of fakes on galaxies and beside stars
@@ -69,14 +69,7 @@ def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int,
     seed : int
         Of all that is random here.
     params : parameters.Fakes
-
-    Raises
-    ------
-    NotAsked
-        If the configuration wants none.
     """
-    if not params.density:
-        raise NotAsked("no fakes are configured")
     rng = np.random.default_rng(seed)
     number = int(np.clip(params.density * image.size / 1e6, min(params.density, 30), params.most))
     moved = _moved(rng, search, objects, round(SHIFTED * number))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
@@ -12,6 +13,9 @@ from scipy.spatial import cKDTree
 from nightsift.planes import Flag
 from nightsift.psf import FLOOR, Psf, fitted, forced
 from nightsift.stamps import stamps
+
+if TYPE_CHECKING:  # nothing else here needs all that subtraction does
+    from nightsift.subtract import Difference
 
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
 PLAIN = ("x", "y", "flux", "fluxerr", "bgerr", "snr", "fwhm", "chi2", "masked", "sharpness", "sharpness_err", "trail")
@@ -54,6 +58,23 @@ class Search:
     residual: float
     mismatch: float
     gain: float | None = None
+
+    @classmethod
+    def of(cls, difference: Difference, saturated: np.ndarray, gain: float | None = None) -> Search:
+        """Return what is searched of a `nightsift.subtract.Difference`."""
+        return cls(
+            difference=difference.data,
+            sigma=difference.sigma,
+            snr=difference.snr,
+            mask=difference.mask,
+            model=difference.model,
+            saturated=saturated,
+            psf=difference.psf,
+            noise=difference.facts["noise_correlation"],
+            residual=difference.facts["residual"],
+            mismatch=difference.facts["mismatch"],
+            gain=gain,
+        )
 
 
 def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:

@@ -9,7 +9,6 @@ from differences import FWHM, NO_OBJECTS, lattice, noise, psf_of, rendered, sear
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.errors import NotAsked
 from nightsift.fakes import APART, examples, plan
 from nightsift.planes import Flag, Mask
 from nightsift.tables import checked
@@ -120,8 +119,6 @@ def test_as_many_as_are_asked_for(scene, planned):
     assert len(planned.fakes) == int(PARAMS.density * SIZE**2 / 1e6)
     assert len(scene.plan(params=replace(PARAMS, most=20)).fakes) == 20
     assert set(planned.fakes["kind"]) == {"sky", "host", "star"}
-    with pytest.raises(NotAsked):
-        scene.plan(params=replace(PARAMS, density=0.0))
 
 
 def test_fakes_keep_their_distance(scene, planned):
