@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # nothing else here needs all that subtraction does
 
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
 PLAIN = ("x", "y", "flux", "fluxerr", "bgerr", "snr", "fwhm", "chi2", "masked", "sharpness", "sharpness_err", "trail")
+SHAPE = ("elongation", "spread")
 SIGNS = ("pedestal", "negative", "dipole", "dipole_separation", "dipole_angle", "dipole_ratio", "shifted", "cosmic")
 PLACE = ("around", "template_flux", "template_distance", "expected", "neighbour", "beside")
 
@@ -98,7 +99,7 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     """
     psf = search.psf
     if not len(x):
-        table = Table({name: np.zeros(0) for name in (*PLAIN, *SIGNS, *PLACE)})
+        table = Table({name: np.zeros(0) for name in (*PLAIN, *SHAPE, *SIGNS, *PLACE)})
         table["flags"] = np.zeros(0, int)
         return table
     sigma = np.hypot(search.sigma, search.mismatch * np.maximum(search.model, 0))
@@ -122,6 +123,7 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
         table[name] = values
     table["shifted"] = _shifted(search, cut, px, py)
     table["cosmic"] = _cosmic(cut)
+    table["elongation"], table["spread"] = _shape(cut, psf.fwhm)
     table["fwhm"] = _moment_width(cut, psf.fwhm)
     table["template_flux"] = template.flux
     table["template_distance"] = _template_distance(search, px, py)
@@ -223,6 +225,20 @@ def _sharpness(cut: _Cut, flux):
     expected = np.where(np.abs(expected) > 0, expected, np.nan)
     error = cut.sigma[:, middle, middle] * np.sqrt(1 / square.sum() + 1 / ring.sum())
     return contrast(cut.signed) / expected, error / np.abs(expected)
+
+
+def _shape(cut: _Cut, fwhm):
+    """How much longer than broad, and how much broader than the PSF, relative to its own light.
+
+    A Gaussian of variance s^2 changes by (u^2 - v^2) / s^2, 2 u v / s^2 and (u^2 + v^2) / s^2 - 2 times itself where it
+    is stretched along an axis, a diagonal, or both axes; what a fit finds of these beside the PSF is counted.
+    """
+    u, v = cut.du / (fwhm / 2.3548), cut.dv / (fwhm / 2.3548)
+    changes = [u**2 - v**2, 2 * u * v, u**2 + v**2 - 2]
+    fade = np.exp(-(u**2 + v**2) / 4)
+    light, _ = _solved([cut.profile, *[cut.profile * fade * change for change in changes]], cut)
+    own = np.where(np.abs(light[:, 0]) > 0, np.abs(light[:, 0]), np.inf)
+    return np.clip(np.hypot(light[:, 1], light[:, 2]) / own, 0, 9), np.clip(light[:, 3] / own, -9, 9)
 
 
 def _surroundings(search: Search, x, y, flux):

@@ -15,6 +15,10 @@ MEASURES = {
     "sharpness": "contrast of the core over that of the PSF",
     "sharpness_pull": "deviation of that contrast from 1, in units of its error",
     "width": "FWHM over that of the PSF",
+    "elongation": "light along one axis less that across it, relative to its own",
+    "elongation_snr": "S/N of that light",
+    "spread": "light further out than that of the PSF, relative to its own",
+    "spread_snr": "S/N of that light",
     "trail": "light along the best line away from it, relative to its own",
     "pedestal": "share of the flux that the level of the surroundings makes up",
     "around": "rms of the S/N map from 2 to 4 FWHM, relative to what noise and the source's own wings make",
@@ -109,6 +113,8 @@ def features(table: Table, fwhm: float) -> np.ndarray:
             "sharpness": value["sharpness"],
             "sharpness_pull": (value["sharpness"] - 1) / value["sharpness_err"],
             "width": value["fwhm"] / fwhm,
+            "elongation_snr": value["elongation"] * snr,
+            "spread_snr": value["spread"] * snr,
             "dipole_snr": value["dipole"] * snr,
             "dipole_separation": value["dipole_separation"] / fwhm,
             "change": np.log10(flux / np.maximum(np.abs(value["template_flux"]), error)),
@@ -117,7 +123,18 @@ def features(table: Table, fwhm: float) -> np.ndarray:
             "neighbour": np.log10(flux / np.maximum(value["neighbour"], error)),
             "beside": np.log10(flux / np.maximum(value["beside"], error)),
         }
-    plain = ("trail", "pedestal", "negative", "dipole", "dipole_ratio", "shifted", "cosmic", "masked")
+    plain = (
+        "elongation",
+        "spread",
+        "trail",
+        "pedestal",
+        "negative",
+        "dipole",
+        "dipole_ratio",
+        "shifted",
+        "cosmic",
+        "masked",
+    )
     columns |= {name: value[name] for name in plain}
     stacked = np.column_stack([columns[name] for name in MEASURES]) if len(table) else np.zeros((0, len(MEASURES)))
     return np.clip(np.nan_to_num(stacked, nan=-99.0), -99, 1e3).astype(np.float32)
