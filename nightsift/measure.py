@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # nothing else here needs all that subtraction does
 
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
 PLAIN = ("x", "y", "flux", "fluxerr", "bgerr", "snr", "fwhm", "chi2", "masked", "sharpness", "sharpness_err", "trail")
-SHAPE = ("elongation", "spread")
+SHAPE = ("elongation", "block")
+BLOCKS = ((1, 1), (1, 2), (1, 3), (1, 5), (1, 7), (2, 2), (2, 3), (3, 3))  # pixels, and the other way round
 SIGNS = ("pedestal", "negative", "dipole", "dipole_separation", "dipole_angle", "dipole_ratio", "shifted", "cosmic")
 PLACE = ("around", "template_flux", "template_distance", "expected", "neighbour", "beside")
 
@@ -123,7 +124,8 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
         table[name] = values
     table["shifted"] = _shifted(search, cut, px, py)
     table["cosmic"] = _cosmic(cut)
-    table["elongation"], table["spread"] = _shape(cut, psf.fwhm)
+    table["block"] = _block(cut)
+    table["elongation"] = _elongation(cut, psf.fwhm)
     table["fwhm"] = _moment_width(cut, psf.fwhm)
     table["template_flux"] = template.flux
     table["template_distance"] = _template_distance(search, px, py)
@@ -227,18 +229,33 @@ def _sharpness(cut: _Cut, flux):
     return contrast(cut.signed) / expected, error / np.abs(expected)
 
 
-def _shape(cut: _Cut, fwhm):
-    """How much longer than broad, and how much broader than the PSF, relative to its own light.
+def _block(cut: _Cut):
+    """Chi2 that the best block of equal pixels at the centre explains, over what the PSF does: above 1 for defects."""
+    weight, middle = cut.weight, cut.signed.shape[1] // 2
+    core = (slice(None), slice(middle - 2, middle + 3), slice(middle - 2, middle + 3))
+    best = np.zeros(len(weight))
+    for shape in {*BLOCKS, *(block[::-1] for block in BLOCKS)}:
+        light, whole = (
+            ndimage.uniform_filter(value, (0, *shape), mode="constant")[core] * np.prod(shape)
+            for value in (weight * cut.signed, weight)
+        )
+        explained = np.maximum(light, 0) ** 2 / np.maximum(whole, 1e-30)
+        best = np.maximum(best, np.where(whole > 0, explained, 0).max(axis=(1, 2)))
+    _, by_psf = _solved([cut.profile], cut)
+    return np.clip(best / np.maximum(by_psf, 1e-30), 0, 9)
 
-    A Gaussian of variance s^2 changes by (u^2 - v^2) / s^2, 2 u v / s^2 and (u^2 + v^2) / s^2 - 2 times itself where it
-    is stretched along an axis, a diagonal, or both axes; what a fit finds of these beside the PSF is counted.
+
+def _elongation(cut: _Cut, fwhm):
+    """How much more light lies along one axis than across it, relative to the source's own.
+
+    A Gaussian of variance s^2 changes by (u^2 - v^2) / s^2 times itself where it is stretched along u and squeezed
+    along v, and by 2 u v / s^2 in between; this is what a fit finds of both beside the PSF, the far wings apart.
     """
     u, v = cut.du / (fwhm / 2.3548), cut.dv / (fwhm / 2.3548)
-    changes = [u**2 - v**2, 2 * u * v, u**2 + v**2 - 2]
-    fade = np.exp(-(u**2 + v**2) / 4)
-    light, _ = _solved([cut.profile, *[cut.profile * fade * change for change in changes]], cut)
+    core = cut.profile * np.exp(-(u**2 + v**2) / 4)
+    light, _ = _solved([cut.profile, core * (u**2 - v**2), core * 2 * u * v], cut)
     own = np.where(np.abs(light[:, 0]) > 0, np.abs(light[:, 0]), np.inf)
-    return np.clip(np.hypot(light[:, 1], light[:, 2]) / own, 0, 9), np.clip(light[:, 3] / own, -9, 9)
+    return np.clip(np.hypot(light[:, 1], light[:, 2]) / own, 0, 9)
 
 
 def _surroundings(search: Search, x, y, flux):

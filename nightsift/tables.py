@@ -59,7 +59,6 @@ PSF_PHOTOMETRY = {
     "psf_chi2": Field(float, None, "reduced chi2 of the PSF fit"),
     "psf_dx": Field(float, "pix", "fitted less x; NaN where the position was not fitted"),
     "psf_dy": Field(float, "pix", "fitted less y; NaN where the position was not fitted"),
-    "spread": Field(float, None, "0 for point sources, positive for extended ones (SPREAD_MODEL)"),
     "spread_err": Field(float, None, "standard deviation of spread"),
 }
 PSF_MAGNITUDE = {
@@ -72,8 +71,8 @@ MEASURES = {
     "masked": Field(float, None, "share of the PSF that falls on masked pixels"),
     "sharpness": Field(float, None, "contrast of the core over that of the PSF; 1 = like the PSF"),
     "sharpness_err": Field(float, None, "standard deviation of sharpness"),
+    "block": Field(float, None, "chi2 that equal pixels in a block explain, over that of the PSF; above 1 for defects"),
     "elongation": Field(float, None, "light along one axis less that across it, relative to its own; 0 = like the PSF"),
-    "spread": Field(float, None, "light that a broader PSF moves outwards, relative to its own; 0 = like the PSF"),
     "cosmic": Field(float, None, "S/N of the brightest pixel over that of a point source; large for cosmic rays"),
     "trail": Field(float, None, "light along the best straight line away from it, relative to its own"),
     "pedestal": Field(float, None, "share of the flux that the level of the surroundings makes up"),
