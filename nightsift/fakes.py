@@ -24,8 +24,8 @@ HITS = 0.15  # copies of cosmic-ray hits, relative to the number of fakes
 SHIFTED = 0.2  # stars that are moved, relative to the number of fakes; never more than MOST_SHIFTED of the stars
 MOST_SHIFTED = 0.15
 SHIFTS = (0.03, 0.6)  # pixels
-SMEARED = 0.2  # streaks and blobs, relative to the number of fakes
-STREAKS = (0.6, 4.0)  # FWHM: half the length of a streak
+SMEARED = 0.25  # streaks and blobs, relative to the number of fakes
+STREAKS = (0.6, 3.5)  # FWHM: half the length of a streak
 DEFECTS = 0.2  # blocks of hot pixels, pieces of bad rows and columns, relative to the number of fakes
 LONGEST_DEFECT = 20  # pixels
 LARGEST_HIT = 60  # pixels
@@ -210,7 +210,7 @@ def _smears(rng, search: Search, psf: Psf, number: int) -> list[_False]:
         x, y = _somewhere(rng, search)
         angle, half = rng.uniform(0, np.pi), int(np.ceil(6 * fwhm))
         v, u = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
-        if index % 2:
+        if index % 3:
             length, width = np.exp(rng.uniform(*np.log(STREAKS))) * fwhm, rng.uniform(1, 1.3)
             steps = np.linspace(-length, length, int(np.ceil(4 * length)) + 1)
             # Point sources side by side.

@@ -246,16 +246,15 @@ def _block(cut: _Cut):
 
 
 def _elongation(cut: _Cut, fwhm):
-    """How much more light lies along one axis than across it, relative to the source's own.
+    """Chi2 that stretching the PSF explains, over what the PSF does.
 
     A Gaussian of variance s^2 changes by (u^2 - v^2) / s^2 times itself where it is stretched along u and squeezed
-    along v, and by 2 u v / s^2 in between; this is what a fit finds of both beside the PSF, the far wings apart.
+    along v, and by 2 u v / s^2 in between.
     """
     u, v = cut.du / (fwhm / 2.3548), cut.dv / (fwhm / 2.3548)
-    core = cut.profile * np.exp(-(u**2 + v**2) / 4)
-    light, _ = _solved([cut.profile, core * (u**2 - v**2), core * 2 * u * v], cut)
-    own = np.where(np.abs(light[:, 0]) > 0, np.abs(light[:, 0]), np.inf)
-    return np.clip(np.hypot(light[:, 1], light[:, 2]) / own, 0, 9)
+    _, by_both = _solved([cut.profile, cut.profile * (u**2 - v**2), cut.profile * 2 * u * v], cut)
+    _, by_psf = _solved([cut.profile], cut)
+    return np.clip(by_both / np.maximum(by_psf, 1e-30) - 1, 0, 9)
 
 
 def _surroundings(search: Search, x, y, flux):

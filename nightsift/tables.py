@@ -72,7 +72,7 @@ MEASURES = {
     "sharpness": Field(float, None, "contrast of the core over that of the PSF; 1 = like the PSF"),
     "sharpness_err": Field(float, None, "standard deviation of sharpness"),
     "block": Field(float, None, "chi2 that equal pixels in a block explain, over that of the PSF; above 1 for defects"),
-    "elongation": Field(float, None, "light along one axis less that across it, relative to its own; 0 = like the PSF"),
+    "elongation": Field(float, None, "chi2 that stretching the PSF explains, over that of the PSF; 0 = like the PSF"),
     "cosmic": Field(float, None, "S/N of the brightest pixel over that of a point source; large for cosmic rays"),
     "trail": Field(float, None, "light along the best straight line away from it, relative to its own"),
     "pedestal": Field(float, None, "share of the flux that the level of the surroundings makes up"),

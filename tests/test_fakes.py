@@ -241,6 +241,32 @@ def test_what_is_negative_where_nothing_was_is_bogus(scene, planned):
     assert not np.any(chosen["x"] == 590)
 
 
+def test_known_bogus_is_of_all_kinds_and_has_a_reach(scene, planned):
+    assert set(planned.bogus["kind"]) == {"hit", "smear", "defect", "shift"}
+    reach = {kind: planned.bogus["reach"][planned.bogus["kind"] == kind] for kind in set(planned.bogus["kind"])}
+    assert np.all(reach["hit"] == FWHM)
+    assert np.all(reach["shift"] == 2 * FWHM)
+    assert np.all((reach["smear"] >= 2 * FWHM) & (reach["smear"] <= 6 * FWHM))
+    assert np.all((reach["defect"] > FWHM) & (reach["defect"] < APART * FWHM))
+    # The light that was put in lies within.
+    change = planned.data.astype(float) - scene.image
+    v, u = np.mgrid[:SIZE, :SIZE]
+    for row in planned.bogus[np.isin(planned.bogus["kind"], ["smear", "defect"])]:
+        away = np.hypot(u - row["x"], v - row["y"])
+        assert np.abs(change[away < row["reach"]]).sum() > 0.8 * np.abs(change[away < 0.5 * APART * FWHM]).sum()
+
+
+def test_a_transient_of_the_image_itself_is_no_bogus(scene, planned):
+    """One that was there before, and is found within reach of what was put in."""
+    smear = planned.bogus[np.argmax(planned.bogus["reach"])]
+    found = scene.found(planned)[:1]
+    found["x"], found["y"], found["flux"] = smear["x"] + 0.8 * smear["reach"], smear["y"], 40 * scene.unit
+    assert np.sum(examples(planned, found, FWHM)["kind"] == smear["kind"]) == 1
+    there = np.append(planned.known, [[found["x"][0] + 0.5, found["y"][0]]], axis=0)
+    result = examples(replace(planned, known=there), found, FWHM)
+    assert len(result) == len(planned.fakes)
+
+
 def test_nothing_found_is_nothing_found(scene, planned):
     nothing = scene.found(planned)[:0]
     result = examples(planned, nothing, FWHM)
