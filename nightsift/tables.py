@@ -59,6 +59,7 @@ PSF_PHOTOMETRY = {
     "psf_chi2": Field(float, None, "reduced chi2 of the PSF fit"),
     "psf_dx": Field(float, "pix", "fitted less x; NaN where the position was not fitted"),
     "psf_dy": Field(float, "pix", "fitted less y; NaN where the position was not fitted"),
+    "spread": Field(float, None, "0 for point sources, positive for extended ones (SPREAD_MODEL)"),
     "spread_err": Field(float, None, "standard deviation of spread"),
 }
 PSF_MAGNITUDE = {
