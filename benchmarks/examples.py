@@ -16,10 +16,10 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
+from nightsift.fakes import FAKES
 from nightsift.realbogus import Examples, _fitted, features, quality
 from nightsift.score import REAL
 
-FAKES = ("sky", "host", "star")
 NEAR = 2.0  # pixels
 
 
@@ -56,7 +56,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "nightsift" / "data" / "examples.npz")
-    parser.add_argument("--most", type=int, default=2500, help="examples of a kind that are kept, at random (2500)")
+    parser.add_argument("--most", type=int, default=4000, help="examples of a kind that are kept, at random (4000)")
     parser.add_argument("--check", action="store_true", help="print the figures only")
     options = parser.parse_args()
     parts, group = [], 0
@@ -79,9 +79,14 @@ def main():
             held_out[out] = _fitted(everything[~out], None).predict_proba(values[out])[:, 1]
     print(f"{group} images, {real.sum()} real, {(~real).sum()} bogus")
     for low in (0, 5, 7, 10):
-        print(f"S/N > {low}: {json.dumps(quality(held_out[snr > low], real[snr > low]))}")
+        found = quality(held_out[snr > low], real[snr > low])
+        bins = found.pop("reliability")
+        print(f"S/N > {low}: {json.dumps(found)}")
+        for edge, number, mean, share in bins:
+            error = np.sqrt(max(share * (1 - share), 0.5 / number) / number)
+            print(f"  score from {edge}: {number}, share of real less mean score {share - mean:+.3f} +- {error:.3f}")
     if not options.check:
-        np.savez_compressed(options.out, values=values.astype(np.float32), real=real, group=groups.astype(np.int32))
+        np.savez_compressed(options.out, values=values.astype(np.float16), real=real, group=groups.astype(np.int16))
         print(f"wrote {options.out}: {options.out.stat().st_size / 1e3:.0f} kB")
 
 

@@ -89,10 +89,11 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
     from astropy.table import Table
 
     from nightsift import parameters
+    from nightsift.measure import Search
     from nightsift.psf import forced
     from nightsift.realbogus import train
     from nightsift.subtract import Exposure, Reference, subtract
-    from nightsift.transients import Search, transients
+    from nightsift.transients import transients
 
     objects = Table.read(folder / "objects.fits")
     with np.load(folder / "pair.npz") as arrays:
@@ -106,20 +107,7 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
         start = time.perf_counter()
         found = subtract(exposure, reference, objects, parameters.Subtract(method=method))
         middle = time.perf_counter()
-        facts = found.facts
-        search = Search(
-            found.data,
-            found.sigma,
-            found.snr,
-            found.mask,
-            found.model,
-            clear != 0,
-            found.psf,
-            facts["noise_correlation"],
-            facts["residual"],
-            facts["mismatch"],
-        )
-        table = transients(search, objects, model, parameters.Transients()).candidates
+        table = transients(Search.of(found, clear != 0), objects, model, parameters.Transients()).candidates
         seconds.append(middle - start)
         later.append(time.perf_counter() - middle)
     real = table[np.asarray(table["is_real"], bool)]
@@ -129,11 +117,11 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
         "snr": found.snr,
         "usable": found.mask == 0,
         "flux": own.flux,
-        "fluxerr": own.fluxerr * facts["noise_correlation"],
+        "fluxerr": own.fluxerr * found.facts["noise_correlation"],
         "seconds": np.median(seconds),
         "later": np.median(later),
         "vetted": np.array([real["x"], real["y"]]),
-        "facts": json.dumps({k: v for k, v in facts.items() if isinstance(v, (int, float, str))}),
+        "facts": json.dumps({k: v for k, v in found.facts.items() if isinstance(v, (int, float, str))}),
     }
 
 

@@ -10,12 +10,12 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.errors import NotAsked
 from nightsift.measure import Search
 from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, forced
 from nightsift.stamps import stamps
 
+FAKES = ("sky", "host", "star")  # the kinds that are real
 FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 400.0  # S/N
 FAINT_SHARE = 0.6  # of the fakes lies between the first two, where completeness falls
 HOSTED, BESIDE_STARS = 0.3, 0.15  # shares of fakes on galaxies and beside stars
@@ -24,7 +24,10 @@ HITS = 0.15  # copies of cosmic-ray hits, relative to the number of fakes
 SHIFTED = 0.2  # stars that are moved, relative to the number of fakes; never more than MOST_SHIFTED of the stars
 MOST_SHIFTED = 0.15
 SHIFTS = (0.03, 0.6)  # pixels
-SMEARED = 0.2  # streaks and blobs, relative to the number of fakes
+SMEARED = 0.25  # streaks and blobs, relative to the number of fakes
+STREAKS = (0.6, 3.5)  # FWHM: half the length of a streak
+DEFECTS = 0.2  # blocks of hot pixels, pieces of bad rows and columns, relative to the number of fakes
+LONGEST_DEFECT = 20  # pixels
 LARGEST_HIT = 60  # pixels
 HALF = 3.5  # FWHM: half side of an injected source
 
@@ -39,8 +42,11 @@ class Plan:
         ``x, y, flux, snr, kind``: position (pixels), flux (ADU), S/N of that flux in the difference (without its own
         photons), and "sky", "host" or "star" (beside one).
     bogus : Table
-        ``x, y, kind`` of copies of cosmic-ray hits ("hit"), pieces of trails and blobs that are wider than a point
-        source ("smear"), and stars that were moved a little ("shift").
+        ``x, y, kind, reach`` of copies of cosmic-ray hits ("hit"), pieces of trails and blobs that are wider than a
+        point source ("smear"), hot pixels and pieces of bad rows and columns ("defect"), and stars that were moved a
+        little ("shift"); what is found within `reach` pixels comes from them.
+    known : (n, 2) array
+        Places of what the difference shows already.
     objects : Table
         The image's objects without the moved ones.
     data : 2-D float32 array
@@ -49,6 +55,7 @@ class Plan:
 
     fakes: Table
     bogus: Table
+    known: np.ndarray
     objects: Table
     data: np.ndarray
 
@@ -69,20 +76,19 @@ def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int,
     seed : int
         Of all that is random here.
     params : parameters.Fakes
-
-    Raises
-    ------
-    NotAsked
-        If the configuration wants none.
     """
-    if not params.density:
-        raise NotAsked("no fakes are configured")
     rng = np.random.default_rng(seed)
     number = int(np.clip(params.density * image.size / 1e6, min(params.density, 30), params.most))
     moved = _moved(rng, search, objects, round(SHIFTED * number))
     x, y, kind = _places(rng, search, objects, number)
-    hits = [*_hits(rng, image, search, round(HITS * number)), *_smears(rng, search, round(SMEARED * number))]
-    x, y, kind, hits = _apart(x, y, kind, hits, search, objects[moved])
+    false = [
+        *_hits(rng, image, search, round(HITS * number)),
+        *_smears(rng, search, psf, round(SMEARED * number)),
+        *_defects(rng, search, round(DEFECTS * number)),
+    ]
+    known = _peaks(search)
+    taken = np.concatenate([known, np.column_stack([objects["x"][moved], objects["y"][moved]])])
+    x, y, kind, false = _apart(x, y, kind, false, taken, search.psf.fwhm)
     error = forced(search.difference, search.sigma, search.mask != 0, search.psf, x, y).fluxerr * search.noise
     good = np.isfinite(error)
     x, y, kind, error = (values[good][:number] for values in (x, y, kind, error))
@@ -95,12 +101,34 @@ def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int,
     fakes = Table({"x": x, "y": y, "flux": snr * error, "snr": snr, "kind": kind})
     data = np.array(image, np.float32)
     _add_points(rng, data, fakes, psf, search.gain)
-    _add_hits(rng, data, hits, search)
+    _add_false(rng, data, false, search)
     _add_shifts(rng, data, objects[moved], search)
-    places = np.array([hit[:2] for hit in hits], float).reshape(-1, 2)
-    bogus = Table({"x": [*places[:, 0], *objects["x"][moved]], "y": [*places[:, 1], *objects["y"][moved]]})
-    bogus["kind"] = np.array([hit[3] for hit in hits] + ["shift"] * len(moved), "U5")
-    return Plan(fakes, bogus, objects[~np.isin(np.arange(len(objects)), moved)], data)
+    rest = objects[~np.isin(np.arange(len(objects)), moved)]
+    return Plan(fakes, _bogus(false, objects[moved], search.psf.fwhm), known, rest, data)
+
+
+@dataclass(frozen=True)
+class _False:
+    """Light that is no point source, around a pixel, and how far from it that light is found."""
+
+    x: float
+    y: float
+    light: np.ndarray
+    kind: str
+    reach: float
+
+
+def _bogus(false: list[_False], moved: Table, fwhm: float) -> Table:
+    """List what is put in that is no point source."""
+    return Table(
+        {
+            "x": [*(one.x for one in false), *moved["x"]],
+            "y": [*(one.y for one in false), *moved["y"]],
+            "kind": np.array([*(one.kind for one in false), *["shift"] * len(moved)], "U6"),
+            "reach": [*(one.reach for one in false), *[2 * fwhm] * len(moved)],
+        },
+        dtype=[float, float, "U6", float],
+    )
 
 
 def _moved(rng, search: Search, objects: Table, number: int) -> np.ndarray:
@@ -146,8 +174,8 @@ def _places(rng, search: Search, objects: Table, number: int):
     return x[order], y[order], kind[order]
 
 
-def _hits(rng, image, search: Search, number: int) -> list[tuple]:
-    """Return copies of the image's cosmic-ray hits, to be put at random places: (x, y, light, "hit")."""
+def _hits(rng, image, search: Search, number: int) -> list[_False]:
+    """Return copies of the image's cosmic-ray hits, to be put at random places."""
     labels, count = ndimage.label((search.mask & int(Mask.COSMIC)) != 0, structure=np.ones((3, 3)))
     if count < 5:
         return []
@@ -163,7 +191,7 @@ def _hits(rng, image, search: Search, number: int) -> list[tuple]:
         around = image[rows.start - 2 : rows.stop + 2, columns.start - 2 : columns.stop + 2]
         light = np.where(own, image[rows, columns] - np.median(around), 0)
         if light.sum() > 0:
-            result.append((*_somewhere(rng, search), light.astype(np.float32), "hit"))
+            result.append(_False(*_somewhere(rng, search), light.astype(np.float32), "hit", search.psf.fwhm))
         if len(result) == number:
             break
     return result
@@ -175,44 +203,65 @@ def _somewhere(rng, search: Search) -> tuple[float, float]:
     return tuple(float(rng.integers(rim, side - rim)) for rim, side in rims)
 
 
-def _smears(rng, search: Search, number: int) -> list[tuple]:
-    """Return streaks as wide as the PSF and blobs that are wider, at random places: (x, y, light, "smear")."""
+def _smears(rng, search: Search, psf: Psf, number: int) -> list[_False]:
+    """Return streaks about as wide as the PSF and blobs that are wider, at random places."""
     fwhm, result = search.psf.fwhm, []
     for index in range(number):
-        half = int(np.ceil(6 * fwhm))
+        x, y = _somewhere(rng, search)
+        angle, half = rng.uniform(0, np.pi), int(np.ceil(6 * fwhm))
         v, u = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
-        angle = rng.uniform(0, np.pi)
-        along, across = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
-        narrow = fwhm / 2.3548 * (rng.uniform(1, 1.3) if index % 2 else rng.uniform(1.6, 3.5))
-        light = np.exp(-(across**2) / (2 * narrow**2))
-        if index % 2:
-            light *= np.abs(along) < rng.uniform(2, 6) * fwhm
+        if index % 3:
+            length, width = np.exp(rng.uniform(*np.log(STREAKS))) * fwhm, rng.uniform(1, 1.3)
+            steps = np.linspace(-length, length, int(np.ceil(4 * length)) + 1)
+            # Point sources side by side.
+            du = (u.ravel() - np.cos(angle) * steps[:, None]) / width
+            dv = (v.ravel() - np.sin(angle) * steps[:, None]) / width
+            light = psf.at(du, dv, np.full(len(steps), x), np.full(len(steps), y)).sum(axis=0).reshape(u.shape)
+            reach = length + 1.5 * fwhm
         else:
-            light *= np.exp(-(along**2) / (2 * (narrow * rng.uniform(1, 1.5)) ** 2))
-        result.append((*_somewhere(rng, search), light.astype(np.float32), "smear"))
+            along, across = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
+            narrow = fwhm / 2.3548 * rng.uniform(1.6, 3.5)
+            light = np.exp(-(across**2 + (along / rng.uniform(1, 1.5)) ** 2) / (2 * narrow**2))
+            reach = 6 * fwhm
+        result.append(_False(x, y, light.astype(np.float32), "smear", reach))
     return result
 
 
-def _apart(x, y, kind, hits, search: Search, moved: Table):
-    """Keep what is far from every peak of the difference, from the border of a hit, and from what was kept before."""
-    fwhm = search.psf.fwhm
-    row, column = np.nonzero(
-        (np.abs(search.snr) > 4) & (np.abs(search.snr) == ndimage.maximum_filter(np.abs(search.snr), 5))
-    )
-    column, row = np.append(column, moved["x"]), np.append(row, moved["y"])
-    taken = np.column_stack([column, row]).astype(float)
-    points = np.concatenate([np.column_stack([x, y]), np.array([hit[:2] for hit in hits], float).reshape(-1, 2)])
+def _defects(rng, search: Search, number: int) -> list[_False]:
+    """Return blocks of hot pixels and pieces of bad rows and columns, at random places."""
+    result = []
+    for index in range(number):
+        shape = rng.integers(1, 4, 2)
+        if index % 2:
+            shape[index // 2 % 2] = np.rint(np.exp(rng.uniform(np.log(2), np.log(LONGEST_DEFECT))))
+        # From all alike to all different.
+        light = 1 - rng.uniform(0, 0.8) * rng.random(shape)
+        reach = max(shape) / 2 + search.psf.fwhm
+        result.append(_False(*_somewhere(rng, search), light.astype(np.float32), "defect", reach))
+    return result
+
+
+def _peaks(search: Search) -> np.ndarray:
+    """Return the places of what a difference shows, faint things too."""
+    strength = np.abs(search.snr)
+    row, column = np.nonzero((strength > 4) & (strength == ndimage.maximum_filter(strength, 5)))
+    return np.column_stack([column, row]).astype(float)
+
+
+def _apart(x, y, kind, false: list[_False], taken: np.ndarray, fwhm: float):
+    """Keep what is far from the places that are taken, and from what was kept before."""
+    points = np.concatenate([np.column_stack([x, y]), np.array([(one.x, one.y) for one in false]).reshape(-1, 2)])
     free = np.ones(len(points), bool)
     if len(taken):
         free = cKDTree(taken).query(points)[0] > 0.5 * APART * fwhm
-    # Hits have their turn among the first.
+    # What is false has its turn among the first.
     order = np.concatenate([np.arange(len(x), len(points)), np.arange(len(x))])
     kept = np.zeros(len(points), bool)
     neighbours = cKDTree(points).query_ball_point(points, APART * fwhm)
     for i in order:
         kept[i] = free[i] and not kept[neighbours[i]].any()
     chosen = np.flatnonzero(kept[: len(x)])
-    return x[chosen], y[chosen], kind[chosen], [hit for hit, keep in zip(hits, kept[len(x) :], strict=True) if keep]
+    return x[chosen], y[chosen], kind[chosen], [one for one, keep in zip(false, kept[len(x) :], strict=True) if keep]
 
 
 def _add_points(rng, data, fakes: Table, psf: Psf, gain: float | None) -> None:
@@ -227,15 +276,15 @@ def _add_points(rng, data, fakes: Table, psf: Psf, gain: float | None) -> None:
         _add(data, light, column - half, row - half)
 
 
-def _add_hits(rng, data, hits, search: Search) -> None:
+def _add_false(rng, data, false: list[_False], search: Search) -> None:
     """Scale what was chosen to all S/N that a search may meet: the bright hits were found in the image itself."""
     psf = search.psf.stamp(search.psf.shape[1] / 2, search.psf.shape[0] / 2, int(np.ceil(1.5 * search.psf.fwhm)))
     height = psf.max() / np.sqrt(np.sum(psf**2))
-    for x, y, light, _ in hits:
-        sigma = search.sigma[int(y), int(x)]
+    for one in false:
+        light, sigma = one.light, search.sigma[int(one.y), int(one.x)]
         response = max(light.max() / sigma * height, np.sqrt(np.sum(light**2)) / sigma * height * 0.7)
         snr = np.exp(rng.uniform(np.log(5), np.log(60)))
-        _add(data, light * (snr / response), int(x) - light.shape[1] // 2, int(y) - light.shape[0] // 2)
+        _add(data, light * (snr / response), int(one.x) - light.shape[1] // 2, int(one.y) - light.shape[0] // 2)
 
 
 def _add_shifts(rng, data, stars: Table, search: Search) -> None:
@@ -272,35 +321,35 @@ def examples(plan: Plan, found: Table, fwhm: float) -> Table:
     Returns
     -------
     Table
-        Schema ``fakes``. Bogus are hits, smears, what moved stars leave ("shift"), and negative sources where there is
-        nothing that can have faded ("negative").
+        Schema ``fakes``. Bogus is what comes from the plan's, and negative sources where there is nothing that can have
+        faded ("negative").
     """
     place = np.column_stack([found["x"], found["y"]]).reshape(-1, 2)
-
-    def distance(table):
-        if not len(table) or not len(found):
-            return np.full(len(found), np.inf)
-        return cKDTree(np.column_stack([table["x"], table["y"]])).query(place)[0]
-
-    row = np.full(len(plan.fakes), len(found))
-    if len(found) and len(row):
-        there = np.column_stack([plan.fakes["x"], plan.fakes["y"]])
-        row = cKDTree(place).query(there, distance_upper_bound=max(1.0, 0.6 * fwhm))[1]
+    fakes = np.column_stack([plan.fakes["x"], plan.fakes["y"]]).reshape(-1, 2)
+    away, row = _nearest(fakes, place)
+    row[away > max(1.0, 0.6 * fwhm)] = len(found)
     # What a fake has done to its surroundings belongs to the fake.
-    other = distance(plan.fakes) > 3 * fwhm
-    reach = {"hit": fwhm, "shift": 2 * fwhm, "smear": 6 * fwhm}
-    kinds = np.asarray(plan.bogus["kind"], str)
-    bogus = {kind: other & (distance(plan.bogus[kinds == kind]) < limit) for kind, limit in reach.items()}
-    other &= ~np.any(list(bogus.values()), axis=0)
+    other = _nearest(place, fakes)[0] > 3 * fwhm
+    away, which = _nearest(place, np.column_stack([plan.bogus["x"], plan.bogus["y"]]).reshape(-1, 2))
+    reach, kinds = np.append(plan.bogus["reach"], 0.0)[which], np.append(plan.bogus["kind"], "")[which]
+    # A transient of the image itself may happen to be near.
+    of_plan = other & (away < reach) & (_nearest(place, plan.known)[0] > 2 * fwhm)
     flux, star = np.asarray(found["flux"], float), np.asarray(found["template_flux"], float)
-    bogus["negative"] = other & (flux < 0) & ~(star > -0.5 * flux)
+    negative = other & (away > 3 * fwhm) & (flux < 0) & ~(star > -0.5 * flux)
     parts = [_rows(plan.fakes, found, row)]
-    for kind, chosen in bogus.items():
-        index = np.flatnonzero(chosen)
+    for kind in (*np.unique(plan.bogus["kind"]), "negative"):
+        index = np.flatnonzero(negative if kind == "negative" else of_plan & (kinds == kind))
         what = Table({"x": np.asarray(found["x"])[index], "y": np.asarray(found["y"])[index]})
         what["flux"], what["snr"], what["kind"] = 0.0, 0.0, np.full(len(what), kind)
         parts.append(_rows(what, found, index))
     return vstack(parts, metadata_conflicts="silent")
+
+
+def _nearest(place: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance of each place from the nearest one there, and which that is."""
+    if not len(place) or not len(there):
+        return np.full(len(place), np.inf), np.zeros(len(place), int)
+    return cKDTree(there).query(place)
 
 
 def _rows(what: Table, found: Table, row) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
@@ -14,8 +15,13 @@ from nightsift.psf import FLOOR, Psf, fitted, forced
 from nightsift.stamps import stamps
 from nightsift.trails import Trail
 
+if TYPE_CHECKING:  # nothing else here needs all that subtraction does
+    from nightsift.subtract import Difference
+
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
 PLAIN = ("x", "y", "flux", "fluxerr", "bgerr", "snr", "fwhm", "chi2", "masked", "sharpness", "sharpness_err", "trail")
+SHAPE = ("elongation", "block")
+BLOCKS = ((1, 1), (1, 2), (1, 3), (1, 5), (1, 7), (2, 2), (2, 3), (3, 3))  # pixels, and the other way round
 SIGNS = ("pedestal", "negative", "dipole", "dipole_separation", "dipole_angle", "dipole_ratio", "shifted", "cosmic")
 PLACE = ("around", "template_flux", "template_distance", "expected", "neighbour", "beside")
 
@@ -59,6 +65,24 @@ class Search:
     gain: float | None = None
     trails: tuple[Trail, ...] = ()
 
+    @classmethod
+    def of(cls, difference: Difference, saturated: np.ndarray, gain: float | None = None) -> Search:
+        """Return what is searched of a `nightsift.subtract.Difference`."""
+        return cls(
+            difference=difference.data,
+            sigma=difference.sigma,
+            snr=difference.snr,
+            mask=difference.mask,
+            model=difference.model,
+            saturated=saturated,
+            psf=difference.psf,
+            noise=difference.facts["noise_correlation"],
+            residual=difference.facts["residual"],
+            mismatch=difference.facts["mismatch"],
+            gain=gain,
+            trails=tuple(Trail(**trail) for trail in difference.facts["trails"]),
+        )
+
 
 def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     """Measure point sources at peaks of a difference.
@@ -81,7 +105,7 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     """
     psf = search.psf
     if not len(x):
-        table = Table({name: np.zeros(0) for name in (*PLAIN, *SIGNS, *PLACE)})
+        table = Table({name: np.zeros(0) for name in (*PLAIN, *SHAPE, *SIGNS, *PLACE)})
         table["flags"] = np.zeros(0, int)
         return table
     sigma = np.hypot(search.sigma, search.mismatch * np.maximum(search.model, 0))
@@ -105,6 +129,8 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
         table[name] = values
     table["shifted"] = _shifted(search, cut, px, py)
     table["cosmic"] = _cosmic(cut)
+    table["block"] = _block(cut)
+    table["elongation"] = _elongation(cut, psf.fwhm)
     table["fwhm"] = _moment_width(cut, psf.fwhm)
     table["template_flux"] = template.flux
     table["template_distance"] = _template_distance(search, px, py)
@@ -206,6 +232,34 @@ def _sharpness(cut: _Cut, flux):
     expected = np.where(np.abs(expected) > 0, expected, np.nan)
     error = cut.sigma[:, middle, middle] * np.sqrt(1 / square.sum() + 1 / ring.sum())
     return contrast(cut.signed) / expected, error / np.abs(expected)
+
+
+def _block(cut: _Cut):
+    """Chi2 that the best block of equal pixels at the centre explains, over what the PSF does: above 1 for defects."""
+    weight, middle = cut.weight, cut.signed.shape[1] // 2
+    core = (slice(None), slice(middle - 2, middle + 3), slice(middle - 2, middle + 3))
+    best = np.zeros(len(weight))
+    for shape in {*BLOCKS, *(block[::-1] for block in BLOCKS)}:
+        light, whole = (
+            ndimage.uniform_filter(value, (0, *shape), mode="constant")[core] * np.prod(shape)
+            for value in (weight * cut.signed, weight)
+        )
+        explained = np.maximum(light, 0) ** 2 / np.maximum(whole, 1e-30)
+        best = np.maximum(best, np.where(whole > 0, explained, 0).max(axis=(1, 2)))
+    _, by_psf = _solved([cut.profile], cut)
+    return np.clip(best / np.maximum(by_psf, 1e-30), 0, 9)
+
+
+def _elongation(cut: _Cut, fwhm):
+    """Chi2 that stretching the PSF explains, over what the PSF does.
+
+    A Gaussian of variance s^2 changes by (u^2 - v^2) / s^2 times itself where it is stretched along u and squeezed
+    along v, and by 2 u v / s^2 in between.
+    """
+    u, v = cut.du / (fwhm / 2.3548), cut.dv / (fwhm / 2.3548)
+    _, by_both = _solved([cut.profile, cut.profile * (u**2 - v**2), cut.profile * 2 * u * v], cut)
+    _, by_psf = _solved([cut.profile], cut)
+    return np.clip(by_both / np.maximum(by_psf, 1e-30) - 1, 0, 9)
 
 
 def _surroundings(search: Search, x, y, flux):

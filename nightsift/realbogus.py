@@ -15,6 +15,10 @@ MEASURES = {
     "sharpness": "contrast of the core over that of the PSF",
     "sharpness_pull": "deviation of that contrast from 1, in units of its error",
     "width": "FWHM over that of the PSF",
+    "block": "chi2 that a block of equal pixels explains, over that of the PSF",
+    "block_snr": "S/N of what it explains beyond the PSF, or less",
+    "elongation": "chi2 that stretching the PSF explains, over that of the PSF",
+    "elongation_snr": "S/N of that",
     "trail": "light along the best line away from it, relative to its own",
     "pedestal": "share of the flux that the level of the surroundings makes up",
     "around": "rms of the S/N map from 2 to 4 FWHM, relative to what noise and the source's own wings make",
@@ -33,16 +37,15 @@ MEASURES = {
     "beside": "logarithm of its flux over that of a saturated object near it",
 }
 FEWEST = (30, 10)  # real and bogus examples that make an image rich enough to train on
-OWN = 2  # times that an example of the image itself counts, relative to those that come with the package
 FOLDS = 3
 BRIGHT = 200.0  # S/N beyond which brightness says nothing more
 WINGS = 0.01  # of a source's S/N that its wings reach at 2 to 4 FWHM
 SHIPPED = "examples.npz"
 TREES = {
-    "max_iter": 80,
-    "learning_rate": 0.12,
+    "max_iter": 100,
+    "learning_rate": 0.08,
     "max_leaf_nodes": 12,
-    "min_samples_leaf": 12,
+    "min_samples_leaf": 40,
     "l2_regularization": 1.0,
 }
 
@@ -106,9 +109,10 @@ def features(table: Table, fwhm: float) -> np.ndarray:
             # The wings of a bright source are no noise of its surroundings.
             "around": value["around"] / np.hypot(1, WINGS * snr),
             "log_chi2": np.log10(np.maximum(value["chi2"], 1e-2)),
-            "sharpness": value["sharpness"],
             "sharpness_pull": (value["sharpness"] - 1) / value["sharpness_err"],
             "width": value["fwhm"] / fwhm,
+            "block_snr": np.sign(value["block"] - 1) * np.sqrt(np.abs(value["block"] - 1)) * snr,
+            "elongation_snr": np.sqrt(value["elongation"]) * snr,
             "dipole_snr": value["dipole"] * snr,
             "dipole_separation": value["dipole_separation"] / fwhm,
             "change": np.log10(flux / np.maximum(np.abs(value["template_flux"]), error)),
@@ -117,8 +121,7 @@ def features(table: Table, fwhm: float) -> np.ndarray:
             "neighbour": np.log10(flux / np.maximum(value["neighbour"], error)),
             "beside": np.log10(flux / np.maximum(value["beside"], error)),
         }
-    plain = ("trail", "pedestal", "negative", "dipole", "dipole_ratio", "shifted", "cosmic", "masked")
-    columns |= {name: value[name] for name in plain}
+    columns |= {name: value[name] for name in MEASURES if name not in columns}
     stacked = np.column_stack([columns[name] for name in MEASURES]) if len(table) else np.zeros((0, len(MEASURES)))
     return np.clip(np.nan_to_num(stacked, nan=-99.0), -99, 1e3).astype(np.float32)
 
@@ -182,8 +185,7 @@ def _fitted(base: Examples, own: Examples | None):
 
     values, real = base.values, base.real
     if own is not None:
-        # Repeated, as weights make the trees' bins slow.
-        values, real = np.concatenate([values, *[own.values] * OWN]), np.concatenate([real, *[own.real] * OWN])
+        values, real = np.concatenate([values, own.values]), np.concatenate([real, own.real])
     classifier = HistGradientBoostingClassifier(**TREES, early_stopping=False, random_state=0)
     return classifier.fit(values, real)
 

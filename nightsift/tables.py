@@ -72,6 +72,8 @@ MEASURES = {
     "masked": Field(float, None, "share of the PSF that falls on masked pixels"),
     "sharpness": Field(float, None, "contrast of the core over that of the PSF; 1 = like the PSF"),
     "sharpness_err": Field(float, None, "standard deviation of sharpness"),
+    "block": Field(float, None, "chi2 that equal pixels in a block explain, over that of the PSF; above 1 for defects"),
+    "elongation": Field(float, None, "chi2 that stretching the PSF explains, over that of the PSF; 0 = like the PSF"),
     "cosmic": Field(float, None, "S/N of the brightest pixel over that of a point source; large for cosmic rays"),
     "trail": Field(float, None, "light along the best straight line away from it, relative to its own"),
     "pedestal": Field(float, None, "share of the flux that the level of the surroundings makes up"),
@@ -136,7 +138,7 @@ SCHEMAS = {
     | PSF_MAGNITUDE,
     "candidates": CANDIDATES,
     "fakes": {
-        "kind": Field(str, None, "sky, host or star (beside one): a fake; hit, smear, shift, negative: bogus"),
+        "kind": Field(str, None, "sky, host or star (beside one): a fake; hit, smear, defect, shift, negative: bogus"),
         "true_x": Field(float, "pix", "column where it was put"),
         "true_y": Field(float, "pix", "row where it was put"),
         "true_flux": Field(float, "adu", "flux that was put in"),

@@ -264,8 +264,9 @@ def _hints(table: Table, fwhm: float) -> np.ndarray:
     tests = {
         "unlike the PSF": (value["chi2"] > 3) & (value["chi2"] < WORST_CHI2),
         "too sharp": (value["sharpness"] > 1.25 + 2 * value["sharpness_err"]) | (value["cosmic"] > 1.7),
+        "square": value["block"] > 1 + 3 / snr,
         "too flat": value["sharpness"] < 0.75 - 2 * value["sharpness_err"],
-        "elongated": value["trail"] > 0.4,
+        "elongated": (value["trail"] > 0.4) | (value["elongation"] > 0.03 + (4 / snr) ** 2),
         "on a slope": value["pedestal"] > 0.3,
         "dipole": (value["dipole"] > 0.4 + 1 / snr) | (value["negative"] > 0.35),
         "shifted": value["shifted"] > 0.5,

@@ -18,7 +18,6 @@ from nightsift.planes import Mask
 from nightsift.psf import Psf
 from nightsift.subtract import Exposure, Reference, subtract
 from nightsift.tables import empty
-from nightsift.trails import Trail
 from nightsift.transients import find, noise_threshold
 
 STAGE = Stage(
@@ -49,10 +48,13 @@ def work(job):
     inspected = job.facts_of("inspect")
     image = read_image(job.inputs["exposure"], inspected["hdu"]).data
     search, objects = read_search(job, image), job.read_table("objects")
+    mask, layers = job.read_images("mask")[0]["PRIMARY"], job.read_images("template")[0]
+    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"])
+    about = inspected | {name: job.facts_of("detect")[name] for name in ("fwhm", "aperture")}
     seed = job.params.seed + zlib.crc32(job.image.encode())
     planned = job.call(plan, image, search, objects, image_psf(job, search), seed, job.params)
     try:
-        found, fwhm = job.call(searched, job, planned.data, planned.objects, inspected)
+        found, fwhm = job.call(searched, planned, mask, reference, about, job.extra)
     except Rejected as refusal:
         job.warnings.append(f"fakes: the image with fakes was refused: {refusal}")
         job.write_table("fakes", empty("fakes"), "fakes")
@@ -67,37 +69,25 @@ def image_psf(job, search):
     return Psf.from_images(images, header) if images else search.psf
 
 
-def searched(job, data, objects, inspected):
-    """Mask, subtract and search an image as the stages inspect, subtract and transients do."""
-    before, after = (parameters.STAGES[name](**job.extra[name]) for name in ("inspect", "transients"))
-    mask = job.read_images("mask")[0]["PRIMARY"]
-    burnt = saturated(data, inspected["saturation"])
+def searched(planned, mask, reference, about, extra):
+    """Mask, subtract and search an image as the stages inspect, subtract and transients do.
+
+    `about` is what inspect and detect found out about the image, `extra` the configuration of the three stages.
+    """
+    sections = {name: parameters.STAGES[name](**values) for name, values in extra.items()}
+    data, mask, gain = planned.data, mask.copy(), about["gain"]
+    burnt = saturated(data, about["saturation"])
     mask |= np.where(burnt, int(Mask.SATURATED), 0).astype(mask.dtype)
-    if before.cosmics:
+    if sections["inspect"].cosmics:
         sky, bad = background(data, mask != 0, MESH), mask != 0
-        hit = find_cosmics(data, sky.level, sky.noise, inspected["gain"], bad, before.cosmic_sigma)
+        hit = find_cosmics(data, sky.level, sky.noise, gain, bad, sections["inspect"].cosmic_sigma)
         mask |= np.where(hit, int(Mask.COSMIC), 0).astype(mask.dtype)
-    detected = job.facts_of("detect")
-    exposure = Exposure(data, mask, inspected["gain"], detected["fwhm"], detected["aperture"])
-    layers = job.read_images("template")[0]
-    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"])
-    result = subtract(exposure, reference, objects, parameters.Subtract(**job.extra["subtract"]), run_hotpants)
-    search = Search(
-        difference=result.data,
-        sigma=result.sigma,
-        snr=result.snr,
-        mask=result.mask,
-        model=result.model,
-        saturated=burnt,
-        psf=result.psf,
-        noise=result.facts["noise_correlation"],
-        residual=result.facts["residual"],
-        mismatch=result.facts["mismatch"],
-        gain=inspected["gain"],
-        trails=tuple(Trail(**trail) for trail in result.facts["trails"]),
-    )
+    exposure = Exposure(data, mask, gain, about["fwhm"], about["aperture"])
+    result = subtract(exposure, reference, planned.objects, sections["subtract"], run_hotpants)
+    after = sections["transients"]
     threshold = after.threshold or noise_threshold(result.psf.fwhm, after.false_alarms)
-    return find(search, objects, threshold, after, DEPTH), result.psf.fwhm
+    search = Search.of(result, burnt, gain)
+    return find(search, planned.objects, threshold, after, DEPTH), result.psf.fwhm
 
 
 def main(arguments=None):

@@ -4,6 +4,7 @@ import numpy as np
 
 from nightsift.background import background
 from nightsift.completeness import completeness
+from nightsift.fakes import FAKES
 from nightsift.io.differences import read_search
 from nightsift.io.fits import read_image
 from nightsift.io.products import read_wcs
@@ -30,7 +31,6 @@ STAGE = Stage(
     },
     outputs={"candidates": "table:candidates", "everything": "table:candidates", "cutouts": "images"},
 )
-FAKES = ("sky", "host", "star")
 SNR_EDGES = (3, 4, 5, 5.5, 6, 7, 8, 10, 20, 50, 100)
 
 

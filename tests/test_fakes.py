@@ -9,7 +9,6 @@ from differences import FWHM, NO_OBJECTS, lattice, noise, psf_of, rendered, sear
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.errors import NotAsked
 from nightsift.fakes import APART, examples, plan
 from nightsift.planes import Flag, Mask
 from nightsift.tables import checked
@@ -120,8 +119,6 @@ def test_as_many_as_are_asked_for(scene, planned):
     assert len(planned.fakes) == int(PARAMS.density * SIZE**2 / 1e6)
     assert len(scene.plan(params=replace(PARAMS, most=20)).fakes) == 20
     assert set(planned.fakes["kind"]) == {"sky", "host", "star"}
-    with pytest.raises(NotAsked):
-        scene.plan(params=replace(PARAMS, density=0.0))
 
 
 def test_fakes_keep_their_distance(scene, planned):
@@ -242,6 +239,32 @@ def test_what_is_negative_where_nothing_was_is_bogus(scene, planned):
     chosen = result[result["kind"] == "negative"]
     assert np.any((chosen["x"] == 570) & (chosen["y"] == 360))
     assert not np.any(chosen["x"] == 590)
+
+
+def test_known_bogus_is_of_all_kinds_and_has_a_reach(scene, planned):
+    assert set(planned.bogus["kind"]) == {"hit", "smear", "defect", "shift"}
+    reach = {kind: planned.bogus["reach"][planned.bogus["kind"] == kind] for kind in set(planned.bogus["kind"])}
+    assert np.all(reach["hit"] == FWHM)
+    assert np.all(reach["shift"] == 2 * FWHM)
+    assert np.all((reach["smear"] >= 2 * FWHM) & (reach["smear"] <= 6 * FWHM))
+    assert np.all((reach["defect"] > FWHM) & (reach["defect"] < APART * FWHM))
+    # The light that was put in lies within.
+    change = planned.data.astype(float) - scene.image
+    v, u = np.mgrid[:SIZE, :SIZE]
+    for row in planned.bogus[np.isin(planned.bogus["kind"], ["smear", "defect"])]:
+        away = np.hypot(u - row["x"], v - row["y"])
+        assert np.abs(change[away < row["reach"]]).sum() > 0.8 * np.abs(change[away < 0.5 * APART * FWHM]).sum()
+
+
+def test_a_transient_of_the_image_itself_is_no_bogus(scene, planned):
+    """One that was there before, and is found within reach of what was put in."""
+    smear = planned.bogus[np.argmax(planned.bogus["reach"])]
+    found = scene.found(planned)[:1]
+    found["x"], found["y"], found["flux"] = smear["x"] + 0.8 * smear["reach"], smear["y"], 40 * scene.unit
+    assert np.sum(examples(planned, found, FWHM)["kind"] == smear["kind"]) == 1
+    there = np.append(planned.known, [[found["x"][0] + 0.5, found["y"][0]]], axis=0)
+    result = examples(replace(planned, known=there), found, FWHM)
+    assert len(result) == len(planned.fakes)
 
 
 def test_nothing_found_is_nothing_found(scene, planned):

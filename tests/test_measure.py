@@ -155,6 +155,38 @@ def test_cosmic_tells_a_hit_from_a_star(fwhm):
     assert np.percentile(hits["cosmic"], 5) > 1.2 * np.percentile(stars["cosmic"], 95)
 
 
+@pytest.mark.parametrize("fwhm", [2.0, 3.0, 5.0])
+def test_block_tells_a_defect_from_a_star(fwhm):
+    psf = psf_of(fwhm)
+    x, y = lattice(15)
+    stars = measured(noise(16) + rendered(x, y, 30 * unit_of(psf), fwhm), psf, np.rint(x), np.rint(y))
+    assert stars["block"].max() < 0.95
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    for height, width in ((2, 2), (3, 3), (1, 6), (6, 1)):
+        image = noise(17)
+        for i, j in zip(column, row, strict=True):
+            image[j - height // 2 : j - height // 2 + height, i - width // 2 : i - width // 2 + width] += 20 * NOISE
+        assert np.percentile(measured(image, psf, column, row)["block"], 5) > 1
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 3.0, 5.0])
+@pytest.mark.parametrize("angle", [0.0, 0.4, np.pi / 4, np.pi / 2, 2.5])
+def test_elongation_tells_a_streak_from_a_star_in_all_directions(fwhm, angle):
+    psf = psf_of(fwhm)
+    x, y = lattice(15)
+    flux = 30 * unit_of(psf)
+    stars = measured(noise(16) + rendered(x, y, flux, fwhm), psf, np.rint(x), np.rint(y))
+    steps = np.linspace(-0.75, 0.75, 9) * fwhm
+    light = sum(rendered(x + step * np.cos(angle), y + step * np.sin(angle), flux / 9, fwhm) for step in steps)
+    streaks = measured(noise(17) + light, psf, np.rint(x), np.rint(y))
+    assert np.median(stars["elongation"]) < 0.005
+    assert np.median(streaks["elongation"]) > 0.03
+    assert np.percentile(streaks["elongation"], 10) > np.percentile(stars["elongation"], 95)
+    # In units of the noise it is what noise alone stretches.
+    pull = stars["elongation"] * (stars["flux"] / stars["bgerr"]) ** 2
+    assert np.mean(pull) == pytest.approx(2, abs=1)
+
+
 def test_measures_count_in_the_sense_of_the_source(psf, unit):
     """What has faded has the measures of what has brightened, but for the sign of its flux."""
     x, y = lattice(18)

@@ -70,9 +70,8 @@ def difference(fwhm, template_fwhm):
     reference = Reference(template, noise, np.zeros(template.shape, np.uint16))
     exposure = Exposure(image, clear, GAIN, objects.seeing.fwhm, objects.aperture)
     found = subtract(exposure, reference, objects.objects, parameters.Subtract())
-    layers = found.data, found.sigma, found.snr, found.mask, found.model, clear != 0, found.psf
-    facts = (found.facts[name] for name in ("noise_correlation", "residual", "mismatch"))
-    return found, transients(Search(*layers, *facts), objects.objects, train(), parameters.Transients()).candidates
+    search = Search.of(found, clear != 0)
+    return found, transients(search, objects.objects, train(), parameters.Transients()).candidates
 
 
 @pytest.fixture(scope="module", params=[(3.0, 3.0), (3.8, 2.6), (2.6, 3.8)], ids=["same", "sharper", "wider"])

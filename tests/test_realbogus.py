@@ -55,6 +55,22 @@ def test_scores_are_probabilities_and_tell_held_out_examples_apart(few):
     assert train(base=few).score(np.zeros((0, len(MEASURES)))).shape == (0,)
 
 
+def test_scores_of_images_that_were_held_out_are_right_and_reliable():
+    """All images' examples are scored by models that saw none of that image."""
+    examples = shipped()
+    score = np.full(len(examples), np.nan)
+    for fold in range(4):
+        out = examples.group % 4 == fold
+        score[out] = train(base=examples[~out]).score(examples.values[out])
+    bright = examples.values[:, list(MEASURES).index("log_snr")] > np.log10(7)
+    found = quality(score[bright], examples.real[bright])
+    assert found["auc"] > 0.99
+    assert found["false_positive_at_1_percent"] < 0.01
+    assert quality(score, examples.real)["auc"] > 0.99
+    for _, number, mean, share in quality(score, examples.real)["reliability"]:
+        assert abs(share - mean) < 0.05 + 2 * np.sqrt(max(share * (1 - share), 0.5 / number) / number)
+
+
 def test_features_do_not_depend_on_scale_or_sign():
     plain = features(table_of(), FWHM)
     assert plain.shape == (36, len(MEASURES))
