@@ -41,6 +41,8 @@ class Search:
         What the subtraction leaves of a star relative to its light: in all, and pixel by pixel in the core.
     gain : float or None
         e-/ADU of the image.
+    flux_scale_err : float
+        Relative error of fluxes by what is not known of the PSF.
     """
 
     difference: np.ndarray
@@ -54,6 +56,7 @@ class Search:
     residual: float
     mismatch: float
     gain: float | None = None
+    flux_scale_err: float = 0.0
 
 
 def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
@@ -86,7 +89,7 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     template = forced(search.model, search.sigma, np.zeros_like(bad), psf, px, py)
     bgerr = plain.fluxerr * search.noise
     here = stamps(search.sigma, np.rint(px), np.rint(py), 0, 1.0)[:, 0, 0]
-    fluxerr = np.hypot(bgerr, photon_noise(psf, plain.flux, search.gain, here))
+    fluxerr = flux_error(bgerr, plain.flux, psf, search.gain, here, search.flux_scale_err)
     table = Table({"x": px, "y": py, "flux": plain.flux, "fluxerr": fluxerr, "bgerr": bgerr})
     table["snr"] = plain.flux / fluxerr
     table["chi2"] = fit.chi2
@@ -109,6 +112,28 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     table["beside"] = _beside(px, py, burnt, psf.fwhm)
     table["flags"] = np.where(np.isfinite(fit.flux), 0, int(Flag.PSF_FAILED))
     return table
+
+
+def flux_error(bgerr, flux, psf: Psf, gain: float | None, sigma, scale_err: float) -> np.ndarray:
+    """Return the error of PSF fluxes (ADU) from its parts, in quadrature.
+
+    These are `bgerr`, what is there without a source; the source's own photons, see `photon_noise`; and the relative
+    error `scale_err` of the flux scale (`nightsift.fluxscale`), which is much the same for sources near each other.
+    """
+    own = np.hypot(photon_noise(psf, flux, gain, sigma), scale_err * np.abs(np.nan_to_num(flux)))
+    return np.hypot(bgerr, own)
+
+
+def without_fit_bias(flux, fluxerr) -> np.ndarray:
+    """Take from fluxes at fitted positions what they gain as these follow the noise.
+
+    At the maximum of the likelihood over x and y, flux^2 / sigma^2 is larger than at the true place by chi2 of 2
+    degrees of freedom. At the true place its mean is F^2 / sigma^2 + 1, so that <flux^2> = F^2 + 3 sigma^2; with the
+    variance sigma^2 the mean is F + sigma^2 / F to first order. Below 2 sigma, where that fails, half the flux is left.
+    """
+    flux, fluxerr = np.asarray(flux, float), np.asarray(fluxerr, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return flux * (1 - 1 / np.maximum((flux / fluxerr) ** 2, 2.0))
 
 
 def photon_noise(psf: Psf, flux, gain: float | None, sigma) -> np.ndarray:

@@ -93,6 +93,7 @@ def searched(job, data, objects, inspected):
         residual=result.facts["residual"],
         mismatch=result.facts["mismatch"],
         gain=inspected["gain"],
+        flux_scale_err=result.facts["flux_scale_err"],
     )
     threshold = after.threshold or noise_threshold(result.psf.fwhm, after.false_alarms)
     return find(search, objects, threshold, after, DEPTH)[0], result.psf.fwhm

@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 
 from nightsift import parameters, sources, tables
 from nightsift.io import products, results
-from nightsift.measure import photon_noise
+from nightsift.measure import flux_error
 from nightsift.modelcard import campaign_card
 from nightsift.photometry import Photometry
 from nightsift.psf import Psf, forced
@@ -88,8 +88,8 @@ def measure(folder, planes, gain, x, y):
     column, row = (
         np.clip(np.rint(v).astype(int), 0, side - 1) for v, side in zip((x, y), psf.shape[::-1], strict=True)
     )
-    own = photon_noise(psf, fit.flux, gain, planes["SIGMA"][row, column])
-    return fit.flux, np.hypot(bgerr, own), bgerr
+    sigma = planes["SIGMA"][row, column]
+    return fit.flux, flux_error(bgerr, fit.flux, psf, gain, sigma, header["SCALEERR"]), bgerr
 
 
 def gather(images):

@@ -70,6 +70,7 @@ def difference_psf(shape):
     """Return images and header of the PSF of a difference."""
     images, header = gaussian_psf(shape).to_images()
     header["NOISECOR"] = noise_correlation()
+    header["SCALEERR"] = 0.0
     return images, header
 
 

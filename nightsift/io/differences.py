@@ -24,6 +24,7 @@ def read_search(job, image: np.ndarray) -> Search:
         residual=subtracted["residual"],
         mismatch=subtracted["mismatch"],
         gain=inspected["gain"],
+        flux_scale_err=subtracted["flux_scale_err"],
     )
 
 
