@@ -18,7 +18,8 @@ FLOOR = 0.01  # relative error of the model that the weights allow for, so that 
 LIKENESS = 0.08
 MAX_ORDER = 2
 STARS_PER_TERM = 3  # stars for each term of the polynomial in position
-CHANGE = 0.025  # of the PSF that a term of that polynomial is expected to make: few stars do not make it vary wildly
+# Relative changes of the PSF that a term of that polynomial may be expected to make: few stars let it vary little.
+CHANGES = (0.001, 0.003, 0.01, 0.03)
 FOLDS = 5
 MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
 
@@ -106,10 +107,12 @@ def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=
     sample, chosen = sample[whole], chosen[whole]
     if len(sample.x) < 3:
         raise Rejected(f"the PSF needs 3 clean stars; there are {len(sample.x)}")
-    first = sample
+    first, change = sample, CHANGES[0]
     for attempt in range(4):
         equations = _equations(sample, fwhm, image.shape, max_order)
-        psf = Psf(equations.solution(), fwhm, tuple(image.shape), equations.order, aperture)
+        # Outliers would spoil the choice; the first round has found them.
+        change = _change(equations) if attempt < 2 else change
+        psf = Psf(equations.solution(change), fwhm, tuple(image.shape), equations.order, aperture)
         sample, chi2 = _recentre(sample, psf)
         spread_chi2 = 1.4826 * np.median(np.abs(chi2 - np.median(chi2)))
         kept = chi2 < np.median(chi2) + 4 * max(spread_chi2, 0.1 * np.median(chi2))
@@ -117,16 +120,16 @@ def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=
             break
         sample, first, chi2, chosen = sample[kept], first[kept], chi2[kept], chosen[kept]
     psf = replace(psf, n_stars=len(sample.x), chi2=float(np.median(chi2)))
-    return PsfStars(psf, chosen, *_held_out(sample, first.value, psf, max_order))
+    return PsfStars(psf, chosen, *_held_out(sample, first.value, psf, max_order, change))
 
 
-def _held_out(sample: _Stars, value, psf: Psf, max_order: int) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(sample: _Stars, value, psf: Psf, max_order: int, change: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the fluxes of stars, as they were cut out first, by the PSF of the others; and their errors."""
     equations = _equations(sample, psf.fwhm, psf.shape, max_order)
     flux, error = np.empty((2, len(sample.x)))
     for fold in range(len(equations.matrix)):
         out = equations.fold == fold
-        other = replace(psf, coefficients=equations.solution(without=fold), order=equations.order)
+        other = replace(psf, coefficients=equations.solution(change, without=fold), order=equations.order)
         found = _fit(replace(sample, value=value)[out], other)
         flux[out], error[out] = found.flux, found.fluxerr
     return flux, error
@@ -156,28 +159,32 @@ def _stars_at(image, noise, bad, x, y, half) -> _Stars:
 
 @dataclass(frozen=True)
 class _Equations:
-    """Weighted normal equations of the PSF's coefficients, up to `order`, summed over each `fold` of the stars.
+    """Weighted normal equations of the stars, and of the PSF's coefficients summed over each `fold` of the stars.
 
-    ``matrix`` (folds, terms, functions, terms, functions) and ``vector`` (folds, terms, functions); `stiffness`
-    (functions, functions) is what keeps the terms that vary small.
+    ``gram`` (stars, functions, functions) and ``right`` (stars, functions) are those of each star, ``terms`` the
+    polynomial at their places, up to `order`; ``matrix`` (folds, terms, functions, terms, functions) and ``vector``
+    (folds, terms, functions) what follows for the coefficients; `stiffness` (functions, functions) is the matrix of a
+    change in the norm in which a mean star's pixels weigh it, relative to the PSF.
     """
 
+    gram: np.ndarray
+    right: np.ndarray
+    terms: np.ndarray
+    fold: np.ndarray
     matrix: np.ndarray
     vector: np.ndarray
     stiffness: np.ndarray
-    fold: np.ndarray
     order: int
 
-    def solution(self, without: int | None = None) -> np.ndarray:
+    def solution(self, change: float, without: int | None = None) -> np.ndarray:
         """Return the coefficients (terms, functions), without the stars of one fold.
 
-        Those that vary have a Gaussian prior: a term changes the PSF, in the norm in which a mean star's pixels weigh
-        it, by `CHANGE` of its own.
+        Those of the terms that vary have a Gaussian prior of the width `change`.
         """
         folds = [i for i in range(len(self.matrix)) if i != without]
         matrix, vector = self.matrix[folds].sum(axis=0), self.vector[folds].sum(axis=0)
         for term in range(1, len(vector)):
-            matrix[term, :, term] += self.stiffness
+            matrix[term, :, term] += self.stiffness / change**2
         solution = np.zeros(vector.shape)
         solved = np.ones(vector.shape, bool)
         solved[1:] = VARYING
@@ -187,6 +194,17 @@ class _Equations:
         matrix = matrix / scale / scale[:, None] + 1e-7 * np.eye(len(kept))
         solution[solved] = np.linalg.solve(matrix, vector[solved] / scale) / scale
         return solution
+
+    def gain(self, change: float) -> np.ndarray:
+        """Return by how much chi2 of each star falls when the fit without its fold describes it, in free strength."""
+        gain = np.zeros(len(self.terms))
+        for fold in range(len(self.matrix)):
+            out = self.fold == fold
+            weights = self.terms[out] @ self.solution(change, without=fold)
+            light = np.einsum("sf,sf->s", weights, self.right[out])
+            square = np.einsum("sf,sfg,sg->s", weights, self.gram[out], weights, optimize=True)
+            gain[out] = light**2 / np.maximum(square, 1e-30)
+        return gain
 
 
 def _equations(sample: _Stars, fwhm, shape, max_order) -> _Equations:
@@ -211,8 +229,20 @@ def _equations(sample: _Stars, fwhm, shape, max_order) -> _Equations:
         matrix[i], vector[i] = total.transpose(0, 2, 1, 3), terms[own].T @ right[own]
     mean = gram.mean(axis=0)
     constant = np.linalg.solve(mean + 1e-7 * np.diag(np.diag(mean)), right.mean(axis=0))
-    stiffness = mean / max(constant @ mean @ constant, 1e-30) / CHANGE**2
-    return _Equations(matrix, vector, stiffness, fold, order)
+    stiffness = mean / max(constant @ mean @ constant, 1e-30)
+    return _Equations(gram, right, terms, fold, matrix, vector, stiffness, order)
+
+
+def _change(equations: _Equations) -> float:
+    """Return how much the PSF may vary: as much as predicts stars best that are left out of the fit."""
+    best, gain = CHANGES[0], equations.gain(CHANGES[0]) if equations.order else None
+    for change in CHANGES[1:] if equations.order else ():
+        looser = equations.gain(change)
+        better = looser - gain
+        limit = 5 * np.median(np.abs(better))
+        if np.clip(better, -limit, limit).mean() > 0:
+            best, gain = change, looser
+    return best
 
 
 def _recentre(sample: _Stars, psf: Psf) -> tuple[_Stars, np.ndarray]:
