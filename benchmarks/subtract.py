@@ -118,6 +118,7 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
             facts["noise_correlation"],
             facts["residual"],
             facts["mismatch"],
+            flux_scale_err=facts["flux_scale_err"],
         )
         table = transients(search, objects, model, parameters.Transients()).candidates
         seconds.append(middle - start)

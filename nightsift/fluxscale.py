@@ -39,7 +39,7 @@ def flux_scale(ratio, error, free: bool) -> FluxScale:
         the error that is usual.
     """
     ratio, error = (np.asarray(values, float) for values in (ratio, error))
-    good = np.isfinite(ratio) & np.isfinite(error) & (np.abs(ratio / np.nanmedian(ratio) - 1) < 0.5)
+    good = np.isfinite(ratio) & np.isfinite(error) & (ratio > 0)
     ratio, error = ratio[good], np.maximum(error[good], 1e-4)
     if not len(ratio):
         return FluxScale(1.0, float(np.hypot(GUESS, FLOOR)))

@@ -89,7 +89,8 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     template = forced(search.model, search.sigma, np.zeros_like(bad), psf, px, py)
     bgerr = plain.fluxerr * search.noise
     here = stamps(search.sigma, np.rint(px), np.rint(py), 0, 1.0)[:, 0, 0]
-    fluxerr = flux_error(bgerr, plain.flux, psf, search.gain, here, search.flux_scale_err)
+    expected = search.residual * np.abs(np.nan_to_num(template.flux))
+    fluxerr = flux_error(psf, plain.flux, bgerr, here, search.gain, search.flux_scale_err, expected)
     table = Table({"x": px, "y": py, "flux": plain.flux, "fluxerr": fluxerr, "bgerr": bgerr})
     table["snr"] = plain.flux / fluxerr
     table["chi2"] = fit.chi2
@@ -107,21 +108,30 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     table["fwhm"] = _moment_width(cut, psf.fwhm)
     table["template_flux"] = template.flux
     table["template_distance"] = _template_distance(search, px, py)
-    table["expected"] = search.residual * np.abs(np.nan_to_num(template.flux))
+    table["expected"] = expected
     table["neighbour"] = _neighbour(search, px, py)
     table["beside"] = _beside(px, py, burnt, psf.fwhm)
     table["flags"] = np.where(np.isfinite(fit.flux), 0, int(Flag.PSF_FAILED))
     return table
 
 
-def flux_error(bgerr, flux, psf: Psf, gain: float | None, sigma, scale_err: float) -> np.ndarray:
-    """Return the error of PSF fluxes (ADU) from its parts, in quadrature.
+def flux_error(psf: Psf, flux, bgerr, sigma, gain: float | None, scale_err: float, left) -> np.ndarray:
+    """Return the error of PSF fluxes (ADU), by adding its parts in quadrature.
 
-    These are `bgerr`, what is there without a source; the source's own photons, see `photon_noise`; and the relative
-    error `scale_err` of the flux scale (`nightsift.fluxscale`), which is much the same for sources near each other.
+    Parameters
+    ----------
+    psf : Psf
+    flux, bgerr, sigma : arrays
+        Fluxes, their error where there is no source, standard deviation of a pixel there; ADU.
+    gain : float or None
+        e-/ADU, for the source's own photons: see `photon_noise`.
+    scale_err : float
+        Relative error of the flux scale (`nightsift.fluxscale`); much the same for sources near each other.
+    left : array
+        What the subtraction may leave of the light beneath, ADU.
     """
-    own = np.hypot(photon_noise(psf, flux, gain, sigma), scale_err * np.abs(np.nan_to_num(flux)))
-    return np.hypot(bgerr, own)
+    scaled = scale_err * np.nan_to_num(flux)
+    return np.sqrt(bgerr**2 + photon_noise(psf, flux, gain, sigma) ** 2 + scaled**2 + np.nan_to_num(left) ** 2)
 
 
 def without_fit_bias(flux, fluxerr) -> np.ndarray:

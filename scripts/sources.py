@@ -88,8 +88,10 @@ def measure(folder, planes, gain, x, y):
     column, row = (
         np.clip(np.rint(v).astype(int), 0, side - 1) for v, side in zip((x, y), psf.shape[::-1], strict=True)
     )
+    beneath = forced(planes["MODEL"], planes["SIGMA"], np.zeros(psf.shape, bool), psf, x, y).flux
+    left = header["RESIDUAL"] * np.abs(beneath)
     sigma = planes["SIGMA"][row, column]
-    return fit.flux, flux_error(bgerr, fit.flux, psf, gain, sigma, header["SCALEERR"]), bgerr
+    return fit.flux, flux_error(psf, fit.flux, bgerr, sigma, gain, header["SCALEERR"], left), bgerr
 
 
 def gather(images):
