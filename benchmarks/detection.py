@@ -412,7 +412,7 @@ def field_lines(figures):
 def flux_lines(figures):
     head = f"{'n':>5}{'bias %':>8}{'pull':>7}{'sigma':>7}"
     yield "Fluxes of the transients against the truth, forced at the true place or as those of the candidates"
-    yield f"(in brackets, below S/N {SELECTED:g}: what is a candidate depends on its flux; the forced ones tell the bias)"
+    yield f"(in brackets, below S/N {SELECTED:g}: it depends on its flux what is found; the forced ones tell the bias)"
     yield f"{'':39} {head}    (off hosts)   {head}    (on hosts)"
     for who, rows in figures["flux"].items():
         half = len(rows) // 2
