@@ -293,14 +293,10 @@ def _rescaled(raw: Raw, stars: Table, psf: Psf) -> tuple[Raw, _Ratio]:
 def _scaled(raw: Raw, factor: Surface) -> Raw:
     """Multiply what is subtracted by a factor, in place."""
     for tile in tiles(raw.data.shape):
-        data, model, grown = raw.data[tile.own], raw.model[tile.own], factor.on(*tile.own)
-        data -= (grown - 1) * model
-        if raw.forward:
-            model *= grown
-        else:
-            # The image was convolved, so it is its light that the kernel's sum has misjudged, not the template's.
-            data /= grown
-    return raw if raw.forward else replace(raw, scale=(*raw.scale, factor))
+        model, grown = raw.model[tile.own], factor.on(*tile.own)
+        raw.data[tile.own] -= (grown - 1) * model
+        model *= grown
+    return raw
 
 
 def _excess(values, errors) -> float:
