@@ -172,8 +172,7 @@ def _matched(exposure: Exposure, reference: Reference, objects: Table, params, r
     method = partial(hotpants, run=run) if params.method == "hotpants" else METHODS[params.method]
     raw = method(image, template, stars, params)
     facts = {"method": params.method, "template_fwhm": width} | raw.facts
-    # Otherwise the PSF of the difference is the template's.
-    return replace(raw, facts=facts | _quality(template, stars) if raw.forward else facts), stars
+    return replace(raw, facts=facts | _quality(template, stars)), stars
 
 
 def _quality(template: Layer, stars: Table) -> dict:
@@ -415,8 +414,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     warnings = ()
     if not 0.8 < unit < 1.3:
         warnings = (f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it",)
-    facts = {"template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars} | raw.facts
-    facts |= {
+    facts = raw.facts | {
         "residual": ratio.scatter,
         "flux_ratio": ratio.median,
         "mismatch": _mismatch(data, stars, stamp),
