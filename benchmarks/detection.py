@@ -39,6 +39,7 @@ FIELDS = tuple(f"{telescope}-{crowd}" for telescope in TELESCOPES for crowd in C
 SIZE, PSF_CHANGE = 1024, 0.06
 EDGES = (5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 20.0, 50.0, np.inf)
 FLUX_EDGES = (5.0, 7.0, 10.0, 20.0, 50.0, np.inf)
+SELECTED = 10.0  # S/N below which it depends on their fluxes what transients become candidates
 WORTH_A_WORD = 7.0  # S/N above which a miss is listed
 THRESHOLD = 5.0
 VETTED = "nightsift, vetted"
@@ -223,18 +224,17 @@ def measured(work: Path, name: str, camera, truth: Table):
     """Return the transients with nightsift's flux at the true place, that of the candidate, and why one was missed."""
     from nightsift.io.products import read_images, read_json
     from nightsift.planes import Mask
-    from nightsift.psf import Psf, forced
 
+    forced = runpy.run_path(str(ROOT / "scripts" / "sources.py"))["measure"]
     folder = work / "results" / "images" / name
     layers = read_images(folder / "difference.fits")[0]
-    stamps, header = read_images(folder / "psf.fits")
     x, y = truth["x"].data, truth["y"].data
-    psf, radius = Psf.from_images(stamps, header), read_json(folder / "detect.json")["aperture"]
-    fit = forced(layers["DIFFERENCE"], layers["SIGMA"], layers["MASK"] != 0, psf, x, y)
+    radius, gain = read_json(folder / "detect.json")["aperture"], read_json(folder / "inspect.json")["gain"]
+    flux, fluxerr, _ = forced(folder, layers, gain, x, y)
     out = truth["x", "y", "on_host", "snr"]
     out["wanted"] = truth["flux"].data * light_in_aperture(np.array([x, y]), true_profiles(camera, x, y), radius)
     out["total"], out.meta = truth["flux"], {}
-    out["flux nightsift, forced"], out["fluxerr nightsift, forced"] = fit.flux, fit.fluxerr * header["NOISECOR"]
+    out["flux nightsift, forced"], out["fluxerr nightsift, forced"] = flux, fluxerr
     whole = Table.read(folder / "candidates_all.fits")
     distance, index = nearest(whole, x, y)
     seen = distance <= truth.meta["fwhm"]
@@ -427,12 +427,15 @@ def field_lines(figures):
 def flux_lines(figures):
     head = f"{'n':>5}{'bias %':>8}{'pull':>7}{'sigma':>7}"
     yield "Fluxes of the transients against the truth, forced at the true place or as those of the candidates"
-    yield f"{'':39}{head}   (off hosts)   {head}   (on hosts)"
+    yield f"(in brackets, below S/N {SELECTED:g}: it depends on its flux what is found; the forced ones tell the bias)"
+    yield f"{'':39} {head}    (off hosts)   {head}    (on hosts)"
     for who, rows in figures["flux"].items():
         half = len(rows) // 2
         for off, on in zip(rows[:half], rows[half:], strict=True):
+            selected = who == "nightsift" and off["low"] < SELECTED
             cells = ["{:5d}{:8.2f}{:7.2f}{:7.2f}".format(*part["figures"]) for part in (off, on)]
-            yield f"{who:24}S/N >= {off['low']:<8g}" + f"{'':17}".join(cells)
+            cells = [f"({cell})" if selected else f" {cell} " for cell in cells]
+            yield f"{who:24}S/N >= {off['low']:<8g}" + f"{'':15}".join(cells)
 
 
 def missed_lines(figures):

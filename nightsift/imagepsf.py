@@ -131,8 +131,8 @@ def _psf(layers: Layers, objects: Table, seeing: Seeing, aperture: float, params
     """
     rows = _candidates(objects, seeing, params.min_snr)
     limits = (seeing.fwhm, aperture, params.max_stars, params.max_order)
-    psf, used = fit_psf_stars(layers.image, layers.noise, layers.bad, objects[rows], *limits)
-    tried, used = min(len(rows), params.max_stars), rows[used]
+    found = fit_psf_stars(layers.image, layers.noise, layers.bad, objects[rows], *limits)
+    psf, tried, used = found.psf, min(len(rows), params.max_stars), rows[found.rows]
     if psf.n_stars >= params.min_stars:
         near = _near(objects, used, 6 * seeing.fwhm)
         scene = photometer(layers, psf, objects[near])
@@ -142,8 +142,8 @@ def _psf(layers: Layers, objects: Table, seeing: Seeing, aperture: float, params
         light = render(psf, scene.x[others], scene.y[others], scene.flux[others], layers.image.shape)
         clean = layers.image - light
         like = near[star & (np.abs(pull) < EXTENDED)]
-        psf, again = fit_psf_stars(clean, layers.noise, layers.bad, objects[like], *limits)
-        used = like[again]
+        found = fit_psf_stars(clean, layers.noise, layers.bad, objects[like], *limits)
+        psf, used = found.psf, like[found.rows]
     if psf.n_stars < params.min_stars:
         raise Rejected(f"{psf.n_stars} clean stars, fewer than {params.min_stars}")
     return psf, used, tried, clean

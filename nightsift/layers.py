@@ -118,7 +118,7 @@ class Raw:
 
     def shown(self) -> np.ndarray:
         """Return the image whose stars show the PSF of the difference, on the flux scale of the image."""
-        return self.data + self.model if self.forward else self.model
+        return self.data + self.model
 
 
 def core(framed: np.ndarray) -> np.ndarray:

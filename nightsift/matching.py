@@ -12,12 +12,15 @@ from nightsift.convolve import Bank, convolve_varying
 from nightsift.errors import Rejected
 from nightsift.kernel import KernelFit, basis_for, fit_kernel
 from nightsift.layers import Layer, Raw, Surface, core
+from nightsift.seeing import seeing
 from nightsift.stamps import spread, stamps
 from nightsift.template import PAD
 from nightsift.tiles import largest, tiles
 
 MIN_STAMPS = 5
 LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
+BRIGHT, ENOUGH = 20.0, 10  # S/N of the stars of a PSF, and how many make fainter ones unnecessary
+LIKE_STARS = 0.12  # relative difference of the width
 RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
 
 
@@ -165,7 +168,13 @@ def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtra
     return replace(fit, used=used, chi2=fit.chi2[fit.used])
 
 
-def isolated(stars: Table, fwhm: float) -> Table:
-    """Return the stars that stand alone and are as wide as a star of that FWHM, for a PSF; all if they are too few."""
-    chosen = np.asarray(stars["alone"]) & (np.abs(np.asarray(stars["fwhm"]) / fwhm - 1) < 0.4)
+def isolated(stars: Table, shape: tuple[int, int]) -> Table:
+    """Return the stars that stand alone and are as wide as stars are there, for a PSF; all if they are too few.
+
+    The bright ones alone if these are enough: a faint galaxy may be as narrow.
+    """
+    x, y, fwhm, snr = (np.asarray(stars[name], float) for name in ("x", "y", "fwhm", "snr"))
+    alone, bright = np.asarray(stars["alone"]), snr > BRIGHT
+    chosen = alone & (np.abs(fwhm / seeing(x, y, fwhm, alone & bright, shape).at(x, y) - 1) < LIKE_STARS)
+    chosen = chosen & bright if (chosen & bright).sum() >= ENOUGH else chosen
     return stars[chosen] if chosen.sum() >= 3 else stars

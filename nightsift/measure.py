@@ -50,6 +50,8 @@ class Search:
         e-/ADU of the image.
     trails : tuple of Trail
         Whose light was taken out of the difference.
+    flux_scale_err : float
+        Relative error of fluxes by what is not known of the PSF.
     """
 
     difference: np.ndarray
@@ -64,6 +66,7 @@ class Search:
     mismatch: float
     gain: float | None = None
     trails: tuple[Trail, ...] = ()
+    flux_scale_err: float = 0.0
 
     @classmethod
     def of(cls, difference: Difference, saturated: np.ndarray, gain: float | None = None) -> Search:
@@ -81,6 +84,7 @@ class Search:
             mismatch=difference.facts["mismatch"],
             gain=gain,
             trails=tuple(Trail(**trail) for trail in difference.facts["trails"]),
+            flux_scale_err=difference.facts["flux_scale_err"],
         )
 
 
@@ -114,7 +118,8 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     template = forced(search.model, search.sigma, np.zeros_like(bad), psf, px, py)
     bgerr = plain.fluxerr * search.noise
     here = stamps(search.sigma, np.rint(px), np.rint(py), 0, 1.0)[:, 0, 0]
-    fluxerr = np.hypot(bgerr, photon_noise(psf, plain.flux, search.gain, here))
+    expected = search.residual * np.abs(np.nan_to_num(template.flux))
+    fluxerr = flux_error(psf, plain.flux, bgerr, here, search.gain, search.flux_scale_err, expected)
     table = Table({"x": px, "y": py, "flux": plain.flux, "fluxerr": fluxerr, "bgerr": bgerr})
     table["snr"] = plain.flux / fluxerr
     table["chi2"] = fit.chi2
@@ -134,11 +139,42 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     table["fwhm"] = _moment_width(cut, psf.fwhm)
     table["template_flux"] = template.flux
     table["template_distance"] = _template_distance(search, px, py)
-    table["expected"] = search.residual * np.abs(np.nan_to_num(template.flux))
+    table["expected"] = expected
     table["neighbour"] = _neighbour(search, px, py)
     table["beside"] = _beside(px, py, burnt, psf.fwhm)
     table["flags"] = np.where(np.isfinite(fit.flux), 0, int(Flag.PSF_FAILED))
     return table
+
+
+def flux_error(psf: Psf, flux, bgerr, sigma, gain: float | None, scale_err: float, left) -> np.ndarray:
+    """Return the error of PSF fluxes (ADU), by adding its parts in quadrature.
+
+    Parameters
+    ----------
+    psf : Psf
+    flux, bgerr, sigma : arrays
+        Fluxes, their error where there is no source, standard deviation of a pixel there; ADU.
+    gain : float or None
+        e-/ADU, for the source's own photons: see `photon_noise`.
+    scale_err : float
+        Relative error of the flux scale (`nightsift.fluxscale`); much the same for sources near each other.
+    left : array
+        What the subtraction may leave of the light beneath, ADU.
+    """
+    scaled = scale_err * np.nan_to_num(flux)
+    return np.sqrt(bgerr**2 + photon_noise(psf, flux, gain, sigma) ** 2 + scaled**2 + np.nan_to_num(left) ** 2)
+
+
+def without_fit_bias(flux, fluxerr) -> np.ndarray:
+    """Take from fluxes at fitted positions what they gain as these follow the noise.
+
+    At the maximum of the likelihood over x and y, flux^2 / sigma^2 is larger than at the true place by chi2 of 2
+    degrees of freedom. At the true place its mean is F^2 / sigma^2 + 1, so that <flux^2> = F^2 + 3 sigma^2; with the
+    variance sigma^2 the mean is F + sigma^2 / F to first order. Below 2 sigma, where that fails, half the flux is left.
+    """
+    flux, fluxerr = np.asarray(flux, float), np.asarray(fluxerr, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return flux * (1 - 1 / np.maximum((flux / fluxerr) ** 2, 2.0))
 
 
 def photon_noise(psf: Psf, flux, gain: float | None, sigma) -> np.ndarray:

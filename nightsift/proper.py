@@ -63,7 +63,7 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
         If one of the PSFs has fewer than 3 clean stars, or too few stars are measured in both images.
     """
     radius = APERTURE * max(image.fwhm, template.fwhm)
-    psfs = [_psf(layer, stars, image.fwhm, radius) for layer in (image, template)]
+    psfs = [_psf(layer, stars, radius) for layer in (image, template)]
     found = _compared(image, template, psfs, stars, params)
     here, there = _completed(image, template, found.ratio)
     result = zogy.zogy(
@@ -102,8 +102,8 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
     )
 
 
-def _psf(layer: Layer, stars: Table, fwhm: float, radius: float) -> Psf:
-    sample = isolated(stars, fwhm)["x", "y", "flux", "snr"]
+def _psf(layer: Layer, stars: Table, radius: float) -> Psf:
+    sample = isolated(stars, core(layer.data).shape)["x", "y", "flux", "snr"]
     return fit_psf(core(layer.data), core(layer.noise), core(layer.bad), sample, layer.fwhm, radius)
 
 

@@ -11,13 +11,15 @@ from nightsift.polynomial import design, powers
 from nightsift.psfmodel import VARYING, WIDTHS, Psf, functions
 from nightsift.stamps import spread, stamps
 
-__all__ = ["WIDTHS", "Psf", "PsfFit", "fit_psf", "fit_psf_stars", "fitted", "forced", "functions"]
+__all__ = ["WIDTHS", "Psf", "PsfFit", "PsfStars", "fit_psf", "fit_psf_stars", "fitted", "forced", "functions"]
 
 FLOOR = 0.01  # relative error of the model that the weights allow for, so that the brightest stars do not decide alone
 # Relative error of the model that chi2 allows for: of a bright source only its shape can speak against it.
 LIKENESS = 0.08
 MAX_ORDER = 2
-STARS_PER_TERM = 5  # stars for each term of a polynomial in position that may be tried
+STARS_PER_TERM = 3  # stars for each term of the polynomial in position
+# Relative changes of the PSF that a term of that polynomial may be expected to make: few stars let it vary little.
+CHANGES = (0.001, 0.003, 0.01, 0.03)
 FOLDS = 5
 MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
 
@@ -71,14 +73,32 @@ def fit_psf(image, noise, bad, stars, fwhm: float, aperture: float, most: int = 
     Rejected
         If fewer than 3 stars are left.
     """
-    return fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most)[0]
+    return fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most).psf
 
 
-def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=MAX_ORDER) -> tuple[Psf, np.ndarray]:
-    """Return what `fit_psf` does, and the rows of the stars that it rests on.
+@dataclass(frozen=True)
+class PsfStars:
+    """A PSF and its stars.
 
-    The order of the variation over the image, at most `max_order`, is the lowest that predicts stars left out of the
-    fit as well as higher ones do.
+    Attributes
+    ----------
+    psf : Psf
+    rows : 1-D integer array
+        Rows of the stars that it rests on.
+    flux, fluxerr : 1-D arrays
+        Of each of them with the PSF of the other four fifths, ADU; the error is that of the noise alone.
+    """
+
+    psf: Psf
+    rows: np.ndarray
+    flux: np.ndarray
+    fluxerr: np.ndarray
+
+
+def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=MAX_ORDER) -> PsfStars:
+    """Return the PSF that `fit_psf` does, and what its stars say of it.
+
+    It varies as a polynomial in position of the order `max_order`, or a lower one where the stars are too few.
     """
     half = int(np.ceil(max(2.0 * fwhm, aperture + 1)))
     chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), image.shape, most)
@@ -87,20 +107,32 @@ def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=
     sample, chosen = sample[whole], chosen[whole]
     if len(sample.x) < 3:
         raise Rejected(f"the PSF needs 3 clean stars; there are {len(sample.x)}")
-    order = 0
+    first, change = sample, CHANGES[0]
     for attempt in range(4):
         equations = _equations(sample, fwhm, image.shape, max_order)
         # Outliers would spoil the choice; the first round has found them.
-        order = _order(equations) if attempt < 2 else min(order, equations.order)
-        psf = Psf(equations.solution(order), fwhm, tuple(image.shape), order, aperture)
+        change = _change(equations) if attempt < 2 else change
+        psf = Psf(equations.solution(change), fwhm, tuple(image.shape), equations.order, aperture)
         sample, chi2 = _recentre(sample, psf)
         spread_chi2 = 1.4826 * np.median(np.abs(chi2 - np.median(chi2)))
         kept = chi2 < np.median(chi2) + 4 * max(spread_chi2, 0.1 * np.median(chi2))
-        if attempt > 1 and kept.all():
+        if (attempt > 1 and kept.all()) or kept.sum() < 3:
             break
-        if kept.sum() >= 3:
-            sample, chi2, chosen = sample[kept], chi2[kept], chosen[kept]
-    return replace(psf, n_stars=len(sample.x), chi2=float(np.median(chi2))), chosen
+        sample, first, chi2, chosen = sample[kept], first[kept], chi2[kept], chosen[kept]
+    psf = replace(psf, n_stars=len(sample.x), chi2=float(np.median(chi2)))
+    return PsfStars(psf, chosen, *_held_out(sample, first.value, psf, max_order, change))
+
+
+def _held_out(sample: _Stars, value, psf: Psf, max_order: int, change: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fluxes of stars, as they were cut out first, by the PSF of the others; and their errors."""
+    equations = _equations(sample, psf.fwhm, psf.shape, max_order)
+    flux, error = np.empty((2, len(sample.x)))
+    for fold in range(len(equations.matrix)):
+        out = equations.fold == fold
+        other = replace(psf, coefficients=equations.solution(change, without=fold), order=equations.order)
+        found = _fit(replace(sample, value=value)[out], other)
+        flux[out], error[out] = found.flux, found.fluxerr
+    return flux, error
 
 
 def _cut(image, noise, bad, stars, half) -> _Stars:
@@ -127,11 +159,12 @@ def _stars_at(image, noise, bad, x, y, half) -> _Stars:
 
 @dataclass(frozen=True)
 class _Equations:
-    """Weighted normal equations of the stars, all but the first summed by fold of the cross-validation.
+    """Weighted normal equations of the stars, and of the PSF's coefficients summed over each `fold` of the stars.
 
     ``gram`` (stars, functions, functions) and ``right`` (stars, functions) are those of each star, ``terms`` the
-    polynomial at their places; ``matrix`` (folds, terms, functions, terms, functions) and ``vector`` what follows for
-    the coefficients, up to `order`.
+    polynomial at their places, up to `order`; ``matrix`` (folds, terms, functions, terms, functions) and ``vector``
+    (folds, terms, functions) what follows for the coefficients; `stiffness` (functions, functions) is the matrix of a
+    change in the norm in which a mean star's pixels weigh it, relative to the PSF.
     """
 
     gram: np.ndarray
@@ -140,29 +173,34 @@ class _Equations:
     fold: np.ndarray
     matrix: np.ndarray
     vector: np.ndarray
+    stiffness: np.ndarray
     order: int
 
-    def solution(self, order: int, without: int | None = None) -> np.ndarray:
-        """Return the coefficients (terms, functions) of that order, without the stars of one fold."""
-        count = len(powers(order))
+    def solution(self, change: float, without: int | None = None) -> np.ndarray:
+        """Return the coefficients (terms, functions), without the stars of one fold.
+
+        Those of the terms that vary have a Gaussian prior of the width `change`.
+        """
         folds = [i for i in range(len(self.matrix)) if i != without]
         matrix, vector = self.matrix[folds].sum(axis=0), self.vector[folds].sum(axis=0)
-        solution = np.zeros((count, vector.shape[1]))
-        solved = np.ones(solution.shape, bool)
+        for term in range(1, len(vector)):
+            matrix[term, :, term] += self.stiffness / change**2
+        solution = np.zeros(vector.shape)
+        solved = np.ones(vector.shape, bool)
         solved[1:] = VARYING
         kept = np.flatnonzero(solved)
-        matrix = matrix[:count, :, :count].reshape(solution.size, solution.size)[np.ix_(kept, kept)]
+        matrix = matrix.reshape(vector.size, vector.size)[np.ix_(kept, kept)]
         scale = np.sqrt(np.maximum(np.diag(matrix), 1e-30))
         matrix = matrix / scale / scale[:, None] + 1e-7 * np.eye(len(kept))
-        solution[solved] = np.linalg.solve(matrix, vector[:count][solved] / scale) / scale
+        solution[solved] = np.linalg.solve(matrix, vector[solved] / scale) / scale
         return solution
 
-    def gain(self, order: int) -> np.ndarray:
+    def gain(self, change: float) -> np.ndarray:
         """Return by how much chi2 of each star falls when the fit without its fold describes it, in free strength."""
         gain = np.zeros(len(self.terms))
         for fold in range(len(self.matrix)):
             out = self.fold == fold
-            weights = self.terms[out, : len(powers(order))] @ self.solution(order, without=fold)
+            weights = self.terms[out] @ self.solution(change, without=fold)
             light = np.einsum("sf,sf->s", weights, self.right[out])
             square = np.einsum("sf,sfg,sg->s", weights, self.gram[out], weights, optimize=True)
             gain[out] = light**2 / np.maximum(square, 1e-30)
@@ -180,29 +218,30 @@ def _equations(sample: _Stars, fwhm, shape, max_order) -> _Equations:
     order = max(enough, default=0)
     terms = design(sample.x, sample.y, shape, order)
     # The stars come cell by cell, so that every fold has some of all the image.
-    folds = FOLDS if order else 1
+    folds = min(FOLDS, len(terms))
     fold = np.arange(len(terms)) % folds
-    matrix, vector = [], []
+    size, count = terms.shape[1], basis.shape[2]
+    matrix, vector = np.zeros((folds, size, count, size, count)), np.zeros((folds, size, count))
     for i in range(folds):
         own = fold == i
         products = (terms[own, :, None] * terms[own, None, :]).reshape(own.sum(), -1)
-        size, count = terms.shape[1], basis.shape[2]
         total = (products.T @ gram[own].reshape(own.sum(), -1)).reshape(size, size, count, count)
-        matrix.append(total.transpose(0, 2, 1, 3))
-        vector.append(terms[own].T @ right[own])
-    return _Equations(gram, right, terms, fold, np.array(matrix), np.array(vector), order)
+        matrix[i], vector[i] = total.transpose(0, 2, 1, 3), terms[own].T @ right[own]
+    mean = gram.mean(axis=0)
+    constant = np.linalg.solve(mean + 1e-7 * np.diag(np.diag(mean)), right.mean(axis=0))
+    stiffness = mean / max(constant @ mean @ constant, 1e-30)
+    return _Equations(gram, right, terms, fold, matrix, vector, stiffness, order)
 
 
-def _order(equations: _Equations) -> int:
-    """Order by cross-validation: each higher one has to predict the stars better by more than the error of that."""
-    best, gain = 0, equations.gain(0) if equations.order else None
-    for order in range(1, equations.order + 1):
-        higher = equations.gain(order)
-        better = higher - gain
+def _change(equations: _Equations) -> float:
+    """Return how much the PSF may vary: as much as predicts stars best that are left out of the fit."""
+    best, gain = CHANGES[0], equations.gain(CHANGES[0]) if equations.order else None
+    for change in CHANGES[1:] if equations.order else ():
+        looser = equations.gain(change)
+        better = looser - gain
         limit = 5 * np.median(np.abs(better))
-        better = np.clip(better, -limit, limit)
-        if better.mean() > better.std() / np.sqrt(len(better)):
-            best, gain = order, higher
+        if np.clip(better, -limit, limit).mean() > 0:
+            best, gain = change, looser
     return best
 
 

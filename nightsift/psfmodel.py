@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 from astropy.io import fits
@@ -123,22 +123,7 @@ class Psf:
 
     def _weights(self, x, y) -> np.ndarray:
         raw = design(x, y, self.shape, self.order) @ self.coefficients
-        return raw * (self.correction / (raw @ self._aperture_sums))[:, None]
-
-    @cached_property
-    def _aperture_sums(self) -> np.ndarray:
-        """Sum of each function within the aperture, averaged over the positions of the centre within a pixel."""
-        half = int(np.ceil(self.aperture)) + 2
-        line = np.arange(-half, half + 1.0)
-        steps = (np.arange(4) + 0.5) / 4 - 0.5
-        total = 0.0
-        for phase_x in steps:
-            for phase_y in steps:
-                circle = CircularAperture((half + phase_x, half + phase_y), self.aperture).to_mask(method="exact")
-                overlap = circle.to_image((2 * half + 1, 2 * half + 1))
-                values = functions(line[None, :] - phase_x, line[:, None] - phase_y, self.fwhm)
-                total = total + np.tensordot(values, overlap)
-        return total / 16
+        return raw * (self.correction / (raw @ _aperture_sums(self.fwhm, self.aperture)))[:, None]
 
     def to_images(self) -> tuple[dict[str, np.ndarray], fits.Header]:
         """Return the PSF as an array and a header, for a file."""
@@ -165,6 +150,22 @@ class Psf:
             chi2=header["PSFCHI2"],
             correction=header["PSFCORR"],
         )
+
+
+@lru_cache(maxsize=8)
+def _aperture_sums(fwhm: float, aperture: float) -> np.ndarray:
+    """Sum of each function within the aperture, averaged over the positions of the centre within a pixel."""
+    half = int(np.ceil(aperture)) + 2
+    line = np.arange(-half, half + 1.0)
+    steps = (np.arange(4) + 0.5) / 4 - 0.5
+    total = 0.0
+    for phase_x in steps:
+        for phase_y in steps:
+            circle = CircularAperture((half + phase_x, half + phase_y), aperture).to_mask(method="exact")
+            overlap = circle.to_image((2 * half + 1, 2 * half + 1))
+            values = functions(line[None, :] - phase_x, line[:, None] - phase_y, fwhm)
+            total = total + np.tensordot(values, overlap)
+    return total / 16
 
 
 def functions(u: np.ndarray, v: np.ndarray, fwhm: float) -> np.ndarray:

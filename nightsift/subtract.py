@@ -17,6 +17,7 @@ from nightsift.convolve import Bank
 from nightsift.delta import delta
 from nightsift.errors import Rejected
 from nightsift.external import hotpants
+from nightsift.fluxscale import flux_scale
 from nightsift.halo import Halo, remove_halos
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matchedfilter import MatchedFilter, Noise
@@ -24,7 +25,7 @@ from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
 from nightsift.planes import Flag, Mask
 from nightsift.polynomial import design
 from nightsift.proper import proper
-from nightsift.psf import Psf, fit_psf, forced
+from nightsift.psf import Psf, fit_psf, fit_psf_stars, forced
 from nightsift.seeing import star_width, widths
 from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
@@ -134,8 +135,11 @@ def subtract(
     Rejected
         If too few stars are common to both, or if the difference fails one of the limits of `params`.
     """
-    raw, stars = _matched(exposure, reference, objects, params, run)
-    psf = _psf(exposure, stars[raw.used], raw)
+    unharmed = _unharmed(objects, exposure)
+    raw, stars = _matched(exposure, reference, unharmed, params, run)
+    # What the template does not show has the image's PSF all the same.
+    psf, scale_error = _psf(exposure, unharmed if raw.forward else stars[raw.used], raw)
+    raw = replace(raw, facts=raw.facts | {"flux_scale_err": scale_error})
     raw, ratio = _rescaled(raw, stars, psf)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
     _gates(result.facts, params)
@@ -172,8 +176,7 @@ def _matched(exposure: Exposure, reference: Reference, objects: Table, params, r
     method = partial(hotpants, run=run) if params.method == "hotpants" else METHODS[params.method]
     raw = method(image, template, stars, params)
     facts = {"method": params.method, "template_fwhm": width} | raw.facts
-    # Otherwise the PSF of the difference is the template's.
-    return replace(raw, facts=facts | _quality(template, stars) if raw.forward else facts), stars
+    return replace(raw, facts=facts | _quality(template, stars)), stars
 
 
 def _quality(template: Layer, stars: Table) -> dict:
@@ -198,17 +201,21 @@ def _framed(exposure: Exposure) -> Layer:
     return Layer(data, np.pad(sky.noise, PAD, mode="edge"), bad, exposure.fwhm, exposure.gain)
 
 
+def _unharmed(objects: Table, exposure: Exposure) -> Table:
+    """Objects that are not spoilt and not too faint, and whether they stand alone."""
+    good = ((np.asarray(objects["flags"]) & int(SPOILT)) == 0) & (np.asarray(objects["snr"]) > FAINT_SNR)
+    result = objects[good]
+    result["alone"] = ~crowded(objects["x"], objects["y"], objects["flux"], 3 * exposure.fwhm, 0.05)[good]
+    return result
+
+
 def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
-    """Objects that may serve as stamps: bright, unharmed in both images."""
+    """Those of the unharmed objects that may serve as stamps: bright, unharmed in the template, too."""
     column = np.clip(np.rint(objects["x"]).astype(int), 0, exposure.mask.shape[1] - 1)
     row = np.clip(np.rint(objects["y"]).astype(int), 0, exposure.mask.shape[0] - 1)
-    good = (np.asarray(objects["flags"]) & int(SPOILT)) == 0
-    good &= ~stamps(core(reference.mask), column, row, int(np.ceil(exposure.fwhm))).any(axis=(1, 2))
+    good = ~stamps(core(reference.mask), column, row, int(np.ceil(exposure.fwhm))).any(axis=(1, 2))
     bright = good & (np.asarray(objects["snr"]) > STAMP_SNR)
-    good = bright if bright.sum() >= ENOUGH else good & (np.asarray(objects["snr"]) > FAINT_SNR)
-    alone = ~crowded(objects["x"], objects["y"], objects["flux"], 3 * exposure.fwhm, 0.05)
-    stars = objects[good]
-    stars["alone"] = alone[good]
+    stars = objects[bright if bright.sum() >= ENOUGH else good]
     if len(stars) < MIN_STAMPS:
         raise Rejected(f"only {len(stars)} unharmed stars of S/N > {FAINT_SNR:g}, fewer than {MIN_STAMPS}")
     seen, steady = _compared(stars, reference, exposure.fwhm)
@@ -294,14 +301,10 @@ def _rescaled(raw: Raw, stars: Table, psf: Psf) -> tuple[Raw, _Ratio]:
 def _scaled(raw: Raw, factor: Surface) -> Raw:
     """Multiply what is subtracted by a factor, in place."""
     for tile in tiles(raw.data.shape):
-        data, model, grown = raw.data[tile.own], raw.model[tile.own], factor.on(*tile.own)
-        data -= (grown - 1) * model
-        if raw.forward:
-            model *= grown
-        else:
-            # The image was convolved, so it is its light that the kernel's sum has misjudged, not the template's.
-            data /= grown
-    return raw if raw.forward else replace(raw, scale=(*raw.scale, factor))
+        model, grown = raw.model[tile.own], factor.on(*tile.own)
+        raw.data[tile.own] -= (grown - 1) * model
+        model *= grown
+    return raw
 
 
 def _excess(values, errors) -> float:
@@ -316,26 +319,20 @@ def _excess(values, errors) -> float:
     return (low + high) / 2
 
 
-def _psf(exposure: Exposure, stars: Table, raw: Raw) -> Psf:
-    """PSF of the difference, tied to the aperture fluxes of the image."""
-    data, noise = raw.shown(), raw.sigma()
-    best = isolated(stars, exposure.fwhm)["x", "y", "flux", "snr", "background"].copy()
+def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
+    """PSF of the difference, tied to the aperture fluxes of the image, and the relative error of its fluxes."""
+    best = isolated(stars, raw.data.shape)
+    sample = best["x", "y", "flux", "snr", "background"].copy()
     if not raw.forward:
-        best["background"] = 0.0
-    psf = fit_psf(data, noise, raw.bad, best, raw.fwhm, exposure.aperture)
-    local = np.asarray(best["background"], float)
-    measured = forced(data, noise, raw.bad, psf, best["x"], best["y"])
-    area = _equivalent_area(psf)
-    ratio = (measured.flux - local * area) / np.asarray(best["flux"], float)
-    correction = float(np.nanmedian(ratio))
-    return replace(psf, correction=psf.correction * correction if 0.5 < correction < 2 else psf.correction)
-
-
-def _equivalent_area(psf: Psf) -> float:
-    """What a constant of 1 ADU a pixel adds to a PSF flux."""
-    half = int(np.ceil(psf.fwhm))
-    model = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, half)
-    return float(model.sum() / np.sum(model**2))
+        sample["background"] = 0.0
+    found = fit_psf_stars(raw.shown(), raw.sigma(), raw.bad, sample, raw.fwhm, exposure.aperture)
+    flux, error, sky = (np.asarray(best[name], float)[found.rows] for name in ("flux", "fluxerr", "bgerr"))
+    # The optimal flux is the part that the noise of both has in common; of the photons of the star itself, what is
+    # beyond the aperture's own, a third for a Gaussian.
+    noise = np.maximum(sky**2 - found.fluxerr**2, sky**2 / 10) if raw.forward else sky**2 + found.fluxerr**2
+    noise = np.sqrt(noise + (error**2 - sky**2) / 3)
+    scale = flux_scale(found.flux / flux, noise / flux, free=not raw.forward)
+    return replace(found.psf, correction=found.psf.correction * scale.ratio), scale.error
 
 
 @dataclass(frozen=True)
@@ -431,8 +428,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     warnings = [f"a trail crosses the image at {np.degrees(trail.angle) - 90:.0f} degrees" for trail in trails]
     if not 0.8 < unit < 1.3:
         warnings.append(f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it")
-    facts = {"template_psf_chi2": psf.chi2, "template_psf_stars": psf.n_stars} | raw.facts
-    facts |= {
+    facts = raw.facts | {
         "residual": ratio.scatter,
         "flux_ratio": ratio.median,
         "mismatch": _mismatch(data, stars, stamp),

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.measure import Search, measure
+from nightsift.measure import Search, measure, without_fit_bias
 from nightsift.planes import Flag, Mask
 from nightsift.realbogus import Model, features
 from nightsift.stamps import stamps
@@ -67,6 +67,9 @@ def transients(search: Search, objects: Table, model: Model, params: parameters.
     table.remove_column("burnt")
     vetted(table, search.psf.fwhm, params.min_score)
     order = np.lexsort((-np.abs(table["snr"]), ~np.asarray(table["is_real"], bool)))
+    # Only now: up to here what counts is how far the maximum stands out.
+    table["flux"] = without_fit_bias(table["flux"], table["fluxerr"])
+    table["snr"] = table["flux"] / table["fluxerr"]
     return Transients(table[order], threshold)
 
 

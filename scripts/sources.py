@@ -13,7 +13,7 @@ from astropy.wcs import WCS
 
 from nightsift import parameters, sources, tables
 from nightsift.io import products, results
-from nightsift.measure import photon_noise
+from nightsift.measure import flux_error
 from nightsift.modelcard import campaign_card
 from nightsift.photometry import Photometry
 from nightsift.psf import Psf, forced
@@ -88,8 +88,10 @@ def measure(folder, planes, gain, x, y):
     column, row = (
         np.clip(np.rint(v).astype(int), 0, side - 1) for v, side in zip((x, y), psf.shape[::-1], strict=True)
     )
-    own = photon_noise(psf, fit.flux, gain, planes["SIGMA"][row, column])
-    return fit.flux, np.hypot(bgerr, own), bgerr
+    beneath = forced(planes["MODEL"], planes["SIGMA"], np.zeros(psf.shape, bool), psf, x, y).flux
+    left = header["RESIDUAL"] * np.abs(beneath)
+    sigma = planes["SIGMA"][row, column]
+    return fit.flux, flux_error(psf, fit.flux, bgerr, sigma, gain, header["SCALEERR"], left), bgerr
 
 
 def gather(images):

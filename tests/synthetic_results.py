@@ -70,6 +70,7 @@ def difference_psf(shape):
     """Return images and header of the PSF of a difference."""
     images, header = gaussian_psf(shape).to_images()
     header["NOISECOR"] = noise_correlation()
+    header["SCALEERR"], header["RESIDUAL"] = 0.0, 0.0
     return images, header
 
 
@@ -240,6 +241,7 @@ def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, s
     with products.atomic(folder / "wcs.fits") as temporary:
         fits.PrimaryHDU(header=header).writeto(temporary, overwrite=True)
     planes = {"DIFFERENCE": difference, "SIGMA": sigma, "SNR": difference / sigma, "MASK": mask}
+    planes["MODEL"] = np.zeros_like(sigma)
     products.write_images(folder / "difference.fits", planes, header, PROVENANCE)
     products.write_images(folder / "psf.fits", *difference_psf(shape), PROVENANCE)
     products.write_table(folder / "objects.fits", objects, "objects", PROVENANCE)

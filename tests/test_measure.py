@@ -7,7 +7,7 @@ import pytest
 from astropy.table import Table
 from differences import FWHM, NOISE, SIZE, lattice, noise, psf_of, rendered, search_of, unit_of
 
-from nightsift.measure import measure, photon_noise
+from nightsift.measure import measure, photon_noise, without_fit_bias
 from nightsift.psf import forced
 from nightsift.tables import SCHEMAS
 
@@ -66,12 +66,15 @@ def test_flux_errors_are_those_of_sky_and_source(psf, unit, snr):
         light = rendered(x, y, snr * unit)
         table = measured(noise(50 + seed) + with_photons(light, seed), psf, np.rint(x), np.rint(y), gain=GAIN)
         assert np.all(table["bgerr"] <= table["fluxerr"])
-        pulls.append((table["flux"] - truth) / table["fluxerr"])
-    pulls = np.concatenate(pulls)
+        pulls.append(
+            (np.array([table["flux"], without_fit_bias(table["flux"], table["fluxerr"])]) - truth) / table["fluxerr"]
+        )
+    pulls, unbiased = np.concatenate(pulls, axis=1)
     assert len(pulls) == 720
     assert 0.95 - 0.03 < pulls.std() < 1.1
     # The position follows the noise: with two of them fitted, the flux gains 1 / (S/N) sigma.
     assert abs(pulls.mean() - 1 / snr) < 4 / np.sqrt(720)
+    assert abs(unbiased.mean()) < 3 / np.sqrt(720)
 
 
 def test_the_sky_part_of_the_error_does_not_know_of_the_source(psf, unit):

@@ -26,6 +26,7 @@ def read_search(job, image: np.ndarray) -> Search:
         mismatch=subtracted["mismatch"],
         gain=inspected["gain"],
         trails=tuple(Trail(**trail) for trail in subtracted["trails"]),
+        flux_scale_err=subtracted["flux_scale_err"],
     )
 
 
