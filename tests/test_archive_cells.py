@@ -2,22 +2,12 @@
 
 import numpy as np
 import pytest
+from skies import sprinkle
 
 from nightsift.archive.cells import Cell, around
 from nightsift.catalog import unit_vectors
 
 RNG = np.random.default_rng(5)
-
-
-def sprinkle(ra, dec, radius, count=4000):
-    """Return positions spread evenly over a cone [deg]."""
-    angle, distance = RNG.uniform(0, 2 * np.pi, count), np.deg2rad(radius) * np.sqrt(RNG.uniform(0, 1, count))
-    center = unit_vectors(ra, dec)
-    east = np.array([-np.sin(np.deg2rad(ra)), np.cos(np.deg2rad(ra)), 0])
-    north = np.cross(center, east)
-    aside = np.cos(angle)[:, None] * east + np.sin(angle)[:, None] * north
-    vectors = np.cos(distance)[:, None] * center + np.sin(distance)[:, None] * aside
-    return np.rad2deg(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360, np.rad2deg(np.arcsin(vectors[:, 2]))
 
 
 @pytest.mark.parametrize("order", [4, 5, 7])
@@ -38,7 +28,7 @@ def sprinkle(ra, dec, radius, count=4000):
 @pytest.mark.parametrize("radius", [0.02, 0.5, 3.0])
 def test_every_place_of_a_field_lies_in_one_of_its_cells(order, center, radius):
     cells = around(*center, radius, order)
-    ra, dec = sprinkle(*center, radius)
+    ra, dec = sprinkle(*center, radius, 4000, RNG)
     inside = np.array([cell.holds(ra, dec) for cell in cells])
     np.testing.assert_array_equal(inside.sum(axis=0), 1)
     assert len(set(cells)) == len(cells)
@@ -59,7 +49,7 @@ def test_no_more_cells_than_a_field_needs():
 def test_the_cone_of_a_cell_holds_the_cell_and_is_not_much_larger(cell):
     ra, dec, radius = cell.cone()
     assert 0 <= ra < 360
-    far = sprinkle(ra, dec, min(1.5 * radius, 89.0), 40000)
+    far = sprinkle(ra, dec, min(1.5 * radius, 89.0), 40000, RNG)
     mine = cell.holds(*far)
     distance = np.rad2deg(np.arccos(np.clip(unit_vectors(*far) @ unit_vectors(ra, dec), -1, 1)))
     assert distance[mine].max() <= radius
@@ -68,6 +58,6 @@ def test_the_cone_of_a_cell_holds_the_cell_and_is_not_much_larger(cell):
 
 def test_the_parts_of_a_cell_make_up_the_cell():
     cell = Cell(7, 123456)
-    ra, dec = sprinkle(*cell.cone())
+    ra, dec = sprinkle(*cell.cone(), 4000, RNG)
     parts = np.sum([part.holds(ra, dec) for part in cell.children()], axis=0)
     np.testing.assert_array_equal(parts, cell.holds(ra, dec).astype(int))

@@ -2,15 +2,19 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from skies import all_surveys, as_survey, stars
-from standin import ERROR, FAULTS, SLOW, StandIn, Vizier, archive_config
+from standin import ERROR, FAULTS, SLOW, Reply, StandIn, Vizier, archive_config
 
 from nightsift import parameters
 from nightsift.archive import vizier, votable
@@ -18,12 +22,16 @@ from nightsift.archive.cache import Cache, Missing
 from nightsift.archive.http import BadReply, ServiceDown, Session
 from nightsift.archive.library import Library
 from nightsift.archive.surveys import SURVEYS
+from nightsift.catalog import catalog, match
 from nightsift.errors import Unavailable
+from nightsift.io.products import read_table
 
+SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "fetch_catalog.py"))
+RNG = np.random.default_rng(8)
 SERVICES = Path(__file__).parents[2] / "shared" / "data" / "services"
 CENTER = (150.0, 1.0)
 CONE = (*CENTER, 0.05)
-SKY = stars(*CENTER, 1.5)
+SKY = stars(*CENTER, 0.7, 1500)
 # What each fault of a reply is, seen from the client. The exceptions are what is asked of each catalogue below.
 OUTCOME = {
     "HTTP 500": (ServiceDown, "HTTP 500"),
@@ -78,18 +86,14 @@ def test_every_fault_is_listed():
     assert set(OUTCOME) == set(FAULTS)
 
 
-@pytest.mark.parametrize("name", SURVEYS)
+# Each with its own way to tell that no star cannot be true, and one with fluxes for errors.
+@pytest.mark.parametrize("name", ["ps1", "gaiaedr3", "sdss", "gaiadr3syn"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault(standin, tmp_path, fault, name):
     patience = {"timeout": SLOW / 4, "attempts": 1} if fault == "stalls" else {}
     library = Library(parameters.Archive(**archive_config(standin, tmp_path, **patience)))
     kind, words = OUTCOME[fault]
-    # Only surveys that are complete somewhere show that a table cannot be empty: that of the others is believed.
-    believed = fault == "an empty table" and SURVEYS[name].complete is None
     with standin.failing(fault):
-        if believed:
-            assert len(library.stars(name, CONE, 20.0)[0]) == 0
-            return
         with pytest.raises(Unavailable) as error:
             library.stars(name, CONE, 20.0)
     assert isinstance(error.value, kind)
@@ -174,7 +178,7 @@ def test_a_part_that_fails_does_not_take_the_others_with_it(library, standin):
 
 def test_cells_with_too_many_stars_are_divided(library, standin, monkeypatch):
     whole = positions(library.stars("ps1", CONE, 20.0)[0])
-    monkeypatch.setattr(vizier, "ROWS", 20)
+    monkeypatch.setattr(vizier, "ROWS", 80)
     fresh = Library(parameters.Archive(**{**vars(library.settings), "cache": f"{library.settings.cache}/other"}))
     standin.requests.clear()
     assert positions(fresh.stars("ps1", CONE, 20.0)[0]) == whole
@@ -186,6 +190,30 @@ def test_no_star_outside_a_survey_is_an_answer(library, standin):
     assert not standin.requests, "known without a question"
     assert len(library.stars("des", (10.0, -60.0, 0.1), 20.0)[0]) == 0
     assert standin.requests
+    standin.requests.clear()
+    assert len(library.stars("des", (10.0, -60.0, 0.1), 20.0)[0]) == 0
+    assert not standin.requests, "that there is none is kept, too"
+
+
+@pytest.mark.parametrize("center", [(0.0, 12.3), (359.999, -40.0), (77.0, 90.0), (200.0, -90.0), (45.0, 0.0)], ids=str)
+def test_fields_wherever_they_are(tmp_path, center):
+    field = stars(*center, 0.9, 600)
+    server = StandIn(Vizier({SURVEYS["gaiaedr3"].table: as_survey(field, "gaiaedr3")}))
+    try:
+        library = Library(parameters.Archive(**archive_config(server, tmp_path)))
+        found, cells = library.stars("gaiaedr3", (*center, 0.1), 20.0)
+    finally:
+        server.close()
+    assert len(server.requests) == len(cells)
+    cut = catalog(found, *center, 0.1, None, parameters.Catalog(source="gaiaedr3"))
+    truth = catalog(as_local(field), *center, 0.1, 57388.5, parameters.Catalog(source="truth"))
+    assert abs(cut.n - truth.n) <= 1
+    assert len(match(cut.table, truth.table, 0.01)[0]) >= truth.n - 1
+    assert truth.n > 3
+
+
+def as_local(table):
+    return Table({**{name: table[name] for name in table.colnames}, "epoch": np.full(len(table), 2000.0)})
 
 
 def test_mirrors_are_asked_when_a_server_fails(standin, tmp_path):
@@ -209,7 +237,8 @@ def test_a_server_that_recovers_while_it_is_asked(standin, library):
 
 def test_waiting_grows_and_listens_to_the_server(standin, tmp_path, monkeypatch):
     waits = []
-    monkeypatch.setattr("nightsift.archive.http.time.sleep", waits.append)
+    clock = SimpleNamespace(sleep=waits.append, monotonic=time.monotonic, time=time.time)
+    monkeypatch.setattr("nightsift.archive.http.time", clock)
     settings = parameters.Archive(**archive_config(standin, tmp_path, attempts=4, wait=2.0))
     with standin.failing("HTTP 503"), pytest.raises(ServiceDown):
         Session("it", [standin.url], settings).get("http://it/")
@@ -228,8 +257,6 @@ def test_waiting_grows_and_listens_to_the_server(standin, tmp_path, monkeypatch)
 
 
 def _busy(seconds):
-    from standin import Reply
-
     return Reply(b"", 503, "text/plain", {"Retry-After": str(seconds)})
 
 
@@ -316,3 +343,70 @@ def test_one_table_of_a_recorded_reply():
     assert len(table) == one.count("<TR>")
     with pytest.raises(votable.Overflow):
         votable.parse(one.encode(), limit=len(table))
+
+
+def stage(folder, standin, image, source="ps1"):
+    """Run the stage as the workflow does; return its exit code and the state it leaves."""
+    settings = {"archive": archive_config(standin, folder / "cache", attempts=1, timeout=2.0)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NIGHTSIFT_ARCHIVE", json.dumps(settings))
+        params = ["--params", json.dumps({"source": source}), "--name", "it", "--exposure", str(image)]
+        outputs = [part for name in ("stars", "gaia") for part in (f"--{name}", str(folder / f"{name}.fits"))]
+        code = SCRIPT["main"]([*params, "--state", str(folder / "fetch_catalog.json"), *outputs])
+    return code, json.loads((folder / ("status.json" if code else "fetch_catalog.json")).read_text())
+
+
+@pytest.fixture
+def exposure(tmp_path):
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": CENTER[0], "CRVAL2": CENTER[1]})
+    header.update({"CRPIX1": 50.5, "CRPIX2": 50.5, "CDELT1": -3e-4, "CDELT2": 3e-4, "FILTER": "r"})
+    fits.PrimaryHDU(RNG.normal(100, 3, (100, 100)).astype("f4"), header).writeto(tmp_path / "image.fits")
+    return tmp_path / "image.fits"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_image_waits_and_the_next_run_asks_again(standin, tmp_path, exposure, fault):
+    with standin.failing(fault):
+        if fault == "stalls":
+            standin.delay = 2.5
+        code, state = stage(tmp_path, standin, exposure)
+    standin.delay = 0.0
+    assert code == 1
+    assert (state["status"], state["stage"], state["stopped"]) == ("error", "fetch_catalog", "fetch_catalog")
+    assert OUTCOME[fault][1] in state["reason"]
+    assert not (tmp_path / "stars.fits").exists()
+    code, state = stage(tmp_path, standin, exposure)
+    assert code == 0
+    assert state["n_stars"] > 0 < state["n_gaia"]
+    assert state["survey"] == "ps1"
+    assert len(read_table(tmp_path / "stars.fits")) == state["n_stars"]
+
+
+def test_an_image_of_unknown_place_asks_for_nothing(standin, tmp_path, exposure):
+    fits.PrimaryHDU(np.ones((100, 100), "f4")).writeto(tmp_path / "nowhere.fits")
+    (tmp_path / "broken.fits").write_text("no FITS")
+    for name in ("nowhere", "broken"):
+        code, state = stage(tmp_path, standin, tmp_path / f"{name}.fits")
+        assert (code, state["status"]) == (0, "ok"), "what is wrong with it is for others to say"
+        assert len(read_table(tmp_path / "stars.fits")) == 0
+    assert not standin.requests
+
+
+def test_where_the_first_choice_has_nothing_the_next_is_taken(standin, tmp_path, exposure):
+    ours = standin.services[0].tables
+    empty = {"II/349/ps1": ours["II/349/ps1"][:0]}
+    standin.services[:] = [Vizier(ours | empty)]
+    try:
+        # Pan-STARRS is known to be complete here, so that it has nothing is a failure, not a reason for another.
+        assert stage(tmp_path, standin, exposure, "auto")[0] == 1
+        header = fits.getheader(exposure)
+        header["FILTER"], header["CRVAL2"] = "J", -1.0
+        fits.PrimaryHDU(fits.getdata(exposure), header).writeto(exposure, overwrite=True)
+        southern = {"II/367/vhs_dr5": as_survey(stars(*SURVEYS["vhs"].control, 0.1, 20), "vhs")}
+        southern |= {SURVEYS[name].table: as_survey(stars(150, -1, 0.7), name) for name in ("2mass", "gaiaedr3")}
+        standin.services[:] = [Vizier(southern)]
+        code, state = stage(tmp_path, standin, exposure, "auto")
+    finally:
+        standin.services[:] = [Vizier(ours)]
+    assert code == 0
+    assert state["survey"] == "2mass"

@@ -56,6 +56,8 @@ class Survey:
         Where it has observed at all; it need not have all of that.
     complete : pair of float or None
         Declinations between which a cell without any star is no answer.
+    control : pair of float or None
+        Where a survey that is complete nowhere has stars for certain [deg].
     """
 
     title: str
@@ -72,6 +74,7 @@ class Survey:
     brightest: dict[str, float] = field(default_factory=dict)
     declinations: tuple[float, float] = _EVERYWHERE
     complete: tuple[float, float] | None = None
+    control: tuple[float, float] | None = None
 
     @property
     def needed(self) -> list[str]:
@@ -151,6 +154,7 @@ SURVEYS = {
         good=lambda table: _bits(table, "flags") < 4,
         brightest={band: 9.0 for band in "ugriz"},
         declinations=(-90.0, 20.0),
+        control=(150.0, -45.0),
     ),
     "atlas": Survey(
         "ATLAS-REFCAT2",
@@ -184,6 +188,7 @@ SURVEYS = {
         fluxes=True,
         quality=tuple(f"{band}Flag" for band in "UBVRIugrizy"),
         valid=_in_range_of_gspc,
+        complete=_EVERYWHERE,
     ),
     "sdss": Survey(
         "SDSS DR16",
@@ -198,6 +203,7 @@ SURVEYS = {
         # Gunn et al. 1998, AJ 116, 3040
         brightest={"u": 12.0, "g": 14.1, "r": 14.1, "i": 13.8, "z": 12.3},
         declinations=(-26.0, 86.0),
+        control=(180.0, 30.0),
     ),
     "2mass": Survey(
         "2MASS",
@@ -217,6 +223,7 @@ SURVEYS = {
         epoch=2013.0,
         brightest={"J": 12.0, "H": 12.0, "Ks": 11.5},
         declinations=(-90.0, 5.0),
+        control=(30.0, -50.0),
     ),
     "des": Survey(
         "DES DR2",
@@ -231,6 +238,7 @@ SURVEYS = {
         valid=_few_flags_in_des,
         brightest={"g": 16.0, "r": 16.0, "i": 16.0, "z": 16.0, "y": 15.0},
         declinations=(-70.0, 10.0),
+        control=(52.5, -28.0),
     ),
 }
 

@@ -14,6 +14,7 @@ from nightsift.archive.surveys import Survey, empty, stars
 SERVICE = "vizier"
 SERVERS = ("https://vizier.cds.unistra.fr", "https://vizier.cfa.harvard.edu", "https://vizier.nao.ac.jp")
 ROWS = 400_000
+_CONTROL = 0.2  # deg
 
 
 def cell_stars(survey: Survey, cell: Cell, faintest: float, session: Session) -> Table:
@@ -39,21 +40,28 @@ def cell_stars(survey: Survey, cell: Cell, faintest: float, session: Session) ->
     nightsift.archive.votable.Overflow
         There are more than `ROWS`.
     """
-    ra, dec, radius = cell.cone()
-    body = _ask(survey, (ra, dec, radius), faintest, session)
-    raw = votable.parse(body, ROWS)
-    if raw is None or not len(raw):
-        if survey.must_have_stars(dec, radius, faintest):
-            raise BadReply(f"VizieR has no star of {survey.title} around {ra:.3f} {dec:+.3f}, which cannot be")
+    cone = cell.cone()
+    raw = _rows(survey, cone, faintest, session)
+    if not len(raw):
+        _doubt(survey, cone, faintest, session)
         return empty(survey)
-    missing = [name for name in survey.needed if name not in raw.colnames]
-    if missing:
-        raise BadReply(f"VizieR's table {survey.table} comes without {', '.join(missing)}")
     found = stars(raw, survey)
     return found[cell.holds(found["ra"], found["dec"])]
 
 
-def _ask(survey: Survey, cone, faintest: float, session: Session) -> bytes:
+def _doubt(survey: Survey, cone, faintest: float, session: Session) -> None:
+    """Raise `BadReply` unless it can be true that a survey has no star in a cone.
+
+    Where it does not cover the sky, it must at least have stars where it is known to have them: a database that has
+    lost its rows has none anywhere.
+    """
+    ra, dec, radius = cone
+    impossible = survey.must_have_stars(dec, radius, faintest)
+    if impossible or (survey.control and not len(_rows(survey, (*survey.control, _CONTROL), faintest, session))):
+        raise BadReply(f"VizieR has no star of {survey.title} around {ra:.3f} {dec:+.3f}, which cannot be")
+
+
+def _rows(survey: Survey, cone, faintest: float, session: Session) -> Table:
     from astroquery.vizier import VizierClass
 
     client = VizierClass(
@@ -64,6 +72,12 @@ def _ask(survey: Survey, cone, faintest: float, session: Session) -> bytes:
     )
     client._session = session
     ra, dec, radius = cone
-    return client.query_region_async(
-        SkyCoord(ra * u.deg, dec * u.deg), radius=radius * u.deg, catalog=survey.table, cache=False
-    ).content
+    center, radius = SkyCoord(ra * u.deg, dec * u.deg), radius * u.deg
+    reply = client.query_region_async(center, radius=radius, catalog=survey.table, cache=False)
+    raw = votable.parse(reply.content, ROWS)
+    if raw is None or not len(raw):
+        return Table()
+    missing = [name for name in survey.needed if name not in raw.colnames]
+    if missing:
+        raise BadReply(f"VizieR's table {survey.table} comes without {', '.join(missing)}")
+    return raw
