@@ -33,17 +33,21 @@ class Term:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The magnitude in `band` is that in `base` plus the terms, good to `scatter` for single stars."""
+    """The magnitude in `band` is that in `base` plus the terms, good to `scatter` for single stars.
+
+    Without a colour there is none, unless `uncorrected` says how far off that in `base` is then.
+    """
 
     band: str
     base: str
     terms: tuple[Term, ...]
     scatter: float
     reference: str
+    uncorrected: float | None = None
 
 
-def _one(band, base, color, coefficients, limits, scatter, reference) -> Conversion:
-    return Conversion(band, base, (Term(color, coefficients, *limits),), scatter, reference)
+def _one(band, base, color, coefficients, limits, scatter, reference, uncorrected=None) -> Conversion:
+    return Conversion(band, base, (Term(color, coefficients, *limits),), scatter, reference, uncorrected)
 
 
 # The colours of stars of types O to early M; beyond, g-r no longer tells the temperature.
@@ -65,10 +69,11 @@ SDSS = (
     _one("R", "r", "r-i", (-0.1439, -0.2936), _RI, 0.007, LUPTON),
     _one("I", "r", "r-i", (-0.3820, -1.2444), _RI, 0.008, LUPTON),
 )
+# Half of the VISTA Hemisphere Survey has no H.
 VISTA = (
-    _one("J", "J", "J-H", (0.0, 0.070), (-0.2, 1.2), 0.01, SOTO),
-    _one("H", "H", "H-Ks", (0.0, -0.035), (-0.2, 0.8), 0.01, SOTO),
-    _one("Ks", "Ks", "J-Ks", (0.0, -0.011), (-0.2, 1.8), 0.01, SOTO),
+    _one("J", "J", "J-H", (0.0, 0.070), (-0.2, 1.2), 0.01, SOTO, 0.05),
+    _one("H", "H", "H-Ks", (0.0, -0.035), (-0.2, 0.8), 0.01, SOTO, 0.02),
+    _one("Ks", "Ks", "J-Ks", (0.0, -0.011), (-0.2, 1.8), 0.01, SOTO, 0.01),
 )
 
 
@@ -148,8 +153,17 @@ def apply(stars: Table, conversion: Conversion) -> tuple[np.ndarray, np.ndarray]
         slope = polynomial.deriv()(color)
         slopes[first] = slopes.get(first, 0.0) + slope
         slopes[second] = slopes.get(second, 0.0) - slope
+    if conversion.uncorrected is not None:
+        own = column(stars, f"{conversion.base}mag")
+        unknown, noise = np.isnan(color), column(stars, f"e_{conversion.base}mag")
+        mag = np.where(unknown, own, mag)
+        return mag, np.where(unknown, np.hypot(noise, conversion.uncorrected), _error(stars, conversion, slopes, mag))
+    return mag, _error(stars, conversion, slopes, mag)
+
+
+def _error(stars: Table, conversion: Conversion, slopes: dict, mag: np.ndarray) -> np.ndarray:
     variance = sum((slope * column(stars, f"e_{band}mag")) ** 2 for band, slope in slopes.items())
-    return mag, np.where(np.isfinite(mag), np.sqrt(variance + conversion.scatter**2), np.nan)
+    return np.where(np.isfinite(mag), np.sqrt(variance + conversion.scatter**2), np.nan)
 
 
 def _ps1_from_sdss(stars: Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -131,6 +131,10 @@ def test_vista_is_brought_to_2mass():
     result = converted(table({"J": 14.0, "H": 13.5, "Ks": 13.3}), "vhs")
     assert result["Jmag"][0] == pytest.approx(14.0 + 0.070 * 0.5)
     assert result["Ksmag"][0] == pytest.approx(13.3 - 0.011 * 0.7)
+    without = converted(table({"J": 14.0, "H": np.nan, "Ks": 13.3}), "vhs")
+    assert without["Jmag"][0] == 14.0
+    assert without["e_Jmag"][0] == 0.05
+    assert np.isnan(without["Hmag"][0])
 
 
 @pytest.mark.parametrize(

@@ -221,8 +221,9 @@ def write_schema(path) -> None:
 def write_example(path) -> None:
     """Write a configuration with every option, its default and its documentation."""
     lines = [
-        "# Every option with its default. Only 'images' and the catalogue's path have to be given; what is left out",
-        "# has the value that stands here. Relative paths start in the folder that the workflow runs in (--directory).",
+        "# Every option with its default. Only 'images' and the catalogue's path or source have to be given; what is",
+        "# left out has the value that stands here. Relative paths start in the folder that the workflow runs in",
+        "# (--directory).",
         "# yaml-language-server: $schema=config.schema.json",
     ]
     for name, rule in schema()["properties"].items():
