@@ -34,7 +34,7 @@ IMAGE_LIST = f"{RESULTS}/campaign/images.list"
 os.environ.update(warm.environment(os.getpid()))
 RUN = shlex.join([sys.executable, "-I", "-S", warm.__file__, f"{BASE}/scripts"])
 # By the environment: where an answer is from and how it was got changes no product, so nothing must run again for it.
-os.environ["NIGHTSIFT_ARCHIVE"] = json.dumps({key: CAMPAIGN.config[key] for key in ("archive", "offline")})
+os.environ.update(NIGHTSIFT_ARCHIVE=json.dumps({key: CAMPAIGN.config[key] for key in ("archive", "offline")}))
 # A function of the shell, so that neither rules nor provenance depend on where Python and the workflow are installed.
 STAGE = f'set -euo pipefail; nightsift() {{ exec {RUN}/"$1".py "${{@:2}}"; }}; '
 shell.prefix(STAGE.replace("{", "{{").replace("}", "}}"))
@@ -78,7 +78,7 @@ def overrides(wildcards):
 
 
 def fetched(product):
-    """What a rule has fetched of a catalogue, as a list: empty where the catalogue is a file of the user's."""
+    """This product of fetch_catalog, as a list; an empty one where the catalogue is a file of the user's."""
     return [] if CAMPAIGN.config["catalog"]["source"] == "local" else [getattr(rules.fetch_catalog.output, product)]
 
 

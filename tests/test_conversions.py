@@ -24,6 +24,59 @@ BD17 = {
 }
 
 
+# Standards of both systems: r', g'-r', r'-i', i'-z' (Smith et al. 2002, AJ 123, 2121, table 8) and V, B-V, V-R, R-I
+# (Landolt 1992, AJ 104, 340).
+STANDARDS = {
+    "SA92-282": (12.936, 0.136, 0.021, -0.009, 12.969, 0.318, 0.201, 0.221),
+    "SA95-193": (13.844, 1.097, 0.407, 0.214, 14.338, 1.211, 0.748, 0.616),
+    "SA100-280": (11.689, 0.308, 0.084, 0.003, 11.799, 0.494, 0.295, 0.291),
+    "SA101-316": (11.438, 0.309, 0.073, 0.007, 11.552, 0.493, 0.293, 0.291),
+    "PG1323-086D": (11.928, 0.397, 0.132, 0.032, 12.080, 0.587, 0.346, 0.335),
+    "PG1047+003A": (13.303, 0.519, 0.212, 0.087, 13.512, 0.688, 0.422, 0.418),
+    "SA104-428": (12.330, 0.763, 0.279, 0.147, 12.630, 0.985, 0.534, 0.497),
+    "PG0918+029D": (11.937, 0.817, 0.324, 0.166, 12.272, 1.044, 0.575, 0.535),
+    "SA114-656": (12.326, 0.756, 0.293, 0.156, 12.644, 0.965, 0.547, 0.506),
+    "PG2336+004B": (12.312, 0.336, 0.100, 0.014, 12.431, 0.507, 0.313, 0.312),
+    "SA110-232": (12.287, 0.552, 0.237, 0.094, 12.516, 0.729, 0.439, 0.450),
+    "SA109-381": (11.514, 0.547, 0.223, 0.094, 11.730, 0.704, 0.428, 0.435),
+    "PG1528+062B": (11.828, 0.419, 0.143, 0.036, 11.989, 0.593, 0.364, 0.344),
+}
+
+
+def standards():
+    """Return the standards in SDSS's own system, as SDSS has them, and in Johnson-Cousins.
+
+    From the primed system of the standards: Tucker et al. 2006, AN 327, 821, eq. 1-5.
+    """
+    r, gr, ri, iz, v, bv, vr, ri_jc = np.array(list(STANDARDS.values())).T
+    sdss = {"g": r + gr + 0.060 * (gr - 0.53), "r": r + 0.035 * (ri - 0.21), "i": r - ri + 0.041 * (ri - 0.21)}
+    sdss["z"] = r - ri - iz - 0.030 * (iz - 0.09)
+    result = Table({"ra": np.zeros(len(r))})
+    for band, mag in sdss.items():
+        result[f"{band}mag"], result[f"e_{band}mag"] = mag, np.full(len(r), 0.005)
+    return result, {"B": v + bv, "V": v, "R": v - vr, "I": v - vr - ri_jc}
+
+
+def test_standards_by_way_of_sdss():
+    stars, truth = standards()
+    for conversion in conversions.SDSS:
+        residual = conversions.apply(stars, conversion)[0] - truth[conversion.band]
+        # the standards' own errors and those of their system's are some 0.01 each
+        assert abs(residual.mean()) < 0.015, conversion.band
+        assert residual.std() < 2 * conversion.scatter + 0.01, conversion.band
+
+
+def test_standards_by_way_of_pan_starrs():
+    stars, truth = standards()
+    ps1 = converted(stars, "gaiadr3syn")  # has g, r, i and z of SDSS, too
+    for conversion in conversions.PS1:
+        mag, error = conversions.apply(ps1, conversion)
+        residual = mag - truth[conversion.band]
+        assert abs(residual.mean()) < 0.02, conversion.band
+        assert residual.std() < 1.2 * conversion.scatter, conversion.band
+        assert np.all(np.abs(residual) < 3.5 * error), conversion.band
+
+
 def table(magnitudes, error=0.0):
     result = Table({"ra": [10.0], "dec": [0.0], "epoch": [2000.0]})
     for band, mag in magnitudes.items():
