@@ -15,7 +15,7 @@ from nightsift.errors import Unavailable
 from nightsift.io.products import atomic
 
 _POLL = 0.05
-_RECENTLY = 600.0
+_RECENTLY = 300.0
 
 
 class Missing(Unavailable):
@@ -88,22 +88,19 @@ class Cache:
                 time.sleep(_POLL)
             yield
 
-    def note_down(self, service: str, down: bool) -> None:
-        """Note for the rest of this run whether a service is down."""
-        path = self._lock(f"{service}.down")
-        if down:
-            path.write_text(_run(), encoding="utf-8")
-        else:
-            path.unlink(missing_ok=True)
+    def note_down(self, service: str, reason: str) -> None:
+        """Note for the rest of this run that a service is down."""
+        self._lock(f"{service}.down").write_text(json.dumps([_run(), reason]), encoding="utf-8")
 
-    def known_down(self, service: str) -> bool:
-        """Return whether this run has lately found a service down."""
+    def known_down(self, service: str) -> str | None:
+        """Return why a service is down if this run has found that out in the last minutes."""
         path = self._lock(f"{service}.down")
         try:
+            run, reason = json.loads(path.read_text(encoding="utf-8"))
             recent = time.time() - path.stat().st_mtime < _RECENTLY
-            return recent and path.read_text(encoding="utf-8") == _run()
-        except OSError:
-            return False
+        except (OSError, ValueError):
+            return None
+        return reason if recent and run == _run() else None
 
     def _lock(self, name: str) -> Path:
         folder = self.folder / "locks"

@@ -37,7 +37,6 @@ class Library:
     def __init__(self, settings: parameters.Archive, offline: bool = False):
         self.settings, self.offline = settings, offline
         self.cache = Cache(settings.cache or default_folder())
-        self.asked = 0
 
     @classmethod
     def from_environment(cls) -> Library:
@@ -61,21 +60,20 @@ class Library:
     def session(self, service: str, check: Callable[[bytes], None]) -> Iterator[Session]:
         """Yield a session with a service, as one of the few that may be open at once.
 
-        A service that this run has found down is asked once more, not again and again.
+        A service that this run has just found down is left alone: not every image waits for the same time-outs.
         """
         given = (self.settings.servers or {}).get(service)
         servers = [given] if isinstance(given, str) else list(given or SERVERS.get(service, ()))
-        down = self.cache.known_down(service)
-        settings = self.settings if not down else parameters.Archive(**{**vars(self.settings), "attempts": 1})
-        with self.cache.turn(service, self.settings.parallel), Session(service, servers, settings, check) as session:
-            self.asked += 1
-            try:
-                yield session
-            except ServiceDown:
-                self.cache.note_down(service, True)
-                raise
-        if down:
-            self.cache.note_down(service, False)
+        with self.cache.turn(service, self.settings.parallel):
+            down = self.cache.known_down(service)
+            if down:
+                raise ServiceDown(down)
+            with Session(service, servers, self.settings, check) as session:
+                try:
+                    yield session
+                except ServiceDown as error:
+                    self.cache.note_down(service, str(error))
+                    raise
 
     def stars(self, name: str, cone: tuple[float, float, float], faintest: float) -> tuple[Table, dict[str, str]]:
         """Return a survey's stars in all cells that a cone touches, and the digests of their files by key.
