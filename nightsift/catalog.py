@@ -213,10 +213,10 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     inside = chord <= 2 * np.sin(np.deg2rad(min(radius_deg, 180.0)) / 2)
     name = Path(params.path).name if params.path else params.source
     if not inside.any():
-        raise Rejected(
-            f"None of the {len(stars)} stars of the catalogue {name} lies within {radius_deg:.3f} deg"
-            f" of {center_ra:.4f} {center_dec:+.4f}."
-        )
+        place = f"within {radius_deg:.3f} deg of {center_ra:.4f} {center_dec:+.4f}"
+        if not len(stars):
+            raise Rejected(f"The catalogue {name} has no star {place}.")
+        raise Rejected(f"None of the {len(stars)} stars of the catalogue {name} lies {place}.")
     near, vectors = near[inside], vectors[inside]
     keep = _first_of_duplicates(vectors)
     if not keep.all():

@@ -5,6 +5,7 @@ A service is a function from a `Request` to a `Reply`, or None for a path that i
 """
 
 import http.server
+import os
 import re
 import threading
 import time
@@ -18,6 +19,9 @@ import numpy as np
 
 from nightsift.archive.surveys import SURVEYS
 from nightsift.catalog import unit_vectors
+
+# Loopback is not for a proxy, in the processes that tests start neither.
+os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")
 
 
 @dataclass(frozen=True)

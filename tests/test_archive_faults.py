@@ -24,7 +24,7 @@ from nightsift.archive.http import BadReply, ServiceDown, Session
 from nightsift.archive.library import Library
 from nightsift.archive.surveys import SURVEYS
 from nightsift.catalog import catalog, match
-from nightsift.errors import Unavailable
+from nightsift.errors import Rejected, Unavailable
 from nightsift.io.products import read_table
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "fetch_catalog.py"))
@@ -400,6 +400,16 @@ def test_an_image_of_unknown_place_asks_for_nothing(standin, tmp_path, exposure)
         assert (code, state["status"]) == (0, "ok"), "what is wrong with it is for others to say"
         assert len(read_table(tmp_path / "stars.fits")) == 0
     assert not standin.requests
+
+
+def test_a_field_outside_a_survey_is_rejected_by_name(standin, tmp_path, exposure):
+    header = fits.getheader(exposure)
+    header["CRVAL1"], header["CRVAL2"] = 10.0, -60.0
+    fits.PrimaryHDU(fits.getdata(exposure), header).writeto(exposure, overwrite=True)
+    code, state = stage(tmp_path, standin, exposure, "sdss")
+    assert (code, state["n_stars"], state["title"]) == (0, 0, "SDSS DR16")
+    with pytest.raises(Rejected, match=r"SDSS DR16 has no star within 0.100 deg of 10.0000 -60.0000"):
+        catalog(read_table(tmp_path / "stars.fits"), 10.0, -60.0, 0.1, None, parameters.Catalog(source=state["title"]))
 
 
 def test_where_the_first_choice_has_nothing_the_next_is_taken(standin, tmp_path, exposure):

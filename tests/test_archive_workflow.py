@@ -84,6 +84,8 @@ def test_images_of_one_field_ask_once_for_each_cell(fetched):
     assert {path.name for path in cache.rglob("*.fits")} == {key.rpartition("/")[2] for key in cells}
     assert {key.partition("-")[0] for key in cells} == {"catalogs/ps1", "catalogs/gaiaedr3"}
     assert not list((work / "results").rglob("fetched_*.fits")), "the cache has them"
+    logs = "".join(path.read_text() for path in (work / "results").rglob("*.log"))
+    assert "arning" not in logs
 
 
 def status_of_fetch(work, image):
@@ -120,6 +122,18 @@ def test_what_runs_again_takes_its_stars_from_the_cache(copy, server):
     assert ("fetch_catalog", "image01") in run.jobs
     assert not server.requests
     assert digests(copy / "results", "images/image01", "images/image02") == before
+
+
+def test_fifty_images_of_one_field(inputs, server, tmp_path):
+    rows = [f"copy{k}\timages/image0{k % 2 + 1}.fits" for k in range(50)]
+    (inputs / "images.tsv").write_text("\n".join(["image\tpath", *rows]) + "\n")
+    configure(inputs, server, tmp_path / "cache")
+    server.requests.clear()
+    run = snakemake(inputs, "--until", "fetch_catalog")
+    assert run.code == 0, run.text
+    assert len(run.jobs) == 50
+    questions = [request.body for request in server.requests]
+    assert len(questions) == len(set(questions)) == len(status_of_fetch(inputs, "copy0")["cells"])
 
 
 def test_offline_from_the_start(inputs, fetched, server):

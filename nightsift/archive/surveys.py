@@ -299,7 +299,7 @@ def faintest(radius: float) -> float:
 
     The wider the field, the coarser its pixels and the shallower the image; and the more stars there are.
     """
-    return 20.0 if radius <= 1.0 else 17.0 if radius <= 3.0 else 14.0
+    return 20.0 if radius <= 1.5 else 17.0 if radius <= 4.0 else 14.0
 
 
 def order(faintest: float) -> int:
