@@ -6,6 +6,7 @@ min_version("9.0")
 
 
 include: "rules/common.smk"
+include: "rules/archive.smk"
 include: "rules/calibrate.smk"
 include: "rules/difference.smk"
 include: "rules/campaign.smk"

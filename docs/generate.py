@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nightsift import dialects
-from nightsift.parameters import STAGES, Instrument
+from nightsift.archive.surveys import SURVEYS
+from nightsift.conversions import OF_SURVEY
+from nightsift.parameters import SECTIONS, Instrument
 from nightsift.planes import FLAG_MEANING, MASK_MEANING
 from nightsift.tables import SCHEMAS
 
@@ -41,7 +43,7 @@ def _values(annotation, rule):
 
 def options(stage):
     """Return the options of a stage, or of an instrument."""
-    section = (STAGES | {"instruments": Instrument})[stage]
+    section = (SECTIONS | {"instruments": Instrument})[stage]
     hints = typing.get_type_hints(section)
     rows = [
         (
@@ -53,6 +55,35 @@ def options(stage):
         for item in dataclasses.fields(section)
     ]
     return table(("option", "value", "default", "meaning"), rows)
+
+
+def surveys(_):
+    """Return the catalogues of the archives."""
+    rows = [
+        (f"`{name}`", survey.title, f"`{survey.table}`", ", ".join(survey.magnitudes), f"`{survey.limit}`")
+        for name, survey in SURVEYS.items()
+    ]
+    return table(("source", "catalogue", "in VizieR", "bands", "`faintest` is of"), rows)
+
+
+def conversions(_):
+    """Return what is converted from what."""
+    found = {}
+    for name, rows in OF_SURVEY.items():
+        for row in rows:
+            colors = ", ".join(f"{term.low:g} < {term.color} < {term.high:g}" for term in row.terms)
+            key = (row.reference, f"`{row.base}`", colors, f"{row.scatter:g}")
+            found.setdefault(key, {}).setdefault(f"`{row.band}`", []).append(f"`{name}`")
+    rows = [
+        (
+            ", ".join(dict.fromkeys(name for names in bands.values() for name in names)),
+            ", ".join(bands),
+            *key[1:],
+            key[0],
+        )
+        for key, bands in found.items()
+    ]
+    return table(("source", "band", "from", "where", "scatter (mag)", "reference"), rows)
 
 
 def columns(schema):
@@ -80,6 +111,7 @@ def spellings(name):
 
 
 KINDS = {"spellings": spellings, "options": options, "columns": columns, "mask": mask, "flags": flags}
+KINDS |= {"surveys": surveys, "conversions": conversions}
 
 
 def current(text: str) -> str:

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
+from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from nightsift.errors import Rejected
 
 _MAS = np.deg2rad(1 / 3.6e6)
 _DUPLICATE = np.deg2rad(0.01 / 3600)
+GAIA_RADIUS = 1.0  # arcsec
+DEFAULT_RADIUS = 1.0  # deg around a position that comes without an uncertainty
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,72 @@ def field(wcs, shape: tuple[int, int], margin: float) -> tuple[float, float, flo
     chord = np.nanmax(np.linalg.norm(vectors[1:] - vectors[0], axis=1))
     radius = 2 * np.rad2deg(np.arcsin(min(chord / 2, 1.0)))
     return float(ra[0] % 360), float(dec[0]), float(min(radius * (1 + 2 * margin), 180.0))
+
+
+def cone(facts: dict, margin: float) -> tuple[float, float, float]:
+    """Return the cone in which an image lies.
+
+    Parameters
+    ----------
+    facts : dict
+        ``wcs_header`` (an astropy.io.fits.Header or None), ``ra dec radius`` [deg], ``shape`` and ``pixscale``
+        [arcsec] of an image, of which any but the shape may be missing or None.
+    margin : float
+        As in `field`.
+
+    Raises
+    ------
+    Rejected
+        Nothing tells where the image is.
+    """
+    if facts.get("wcs_header") is not None:
+        return field(WCS(facts["wcs_header"]), tuple(facts["shape"]), margin)
+    if facts.get("ra") is None or facts.get("dec") is None:
+        raise Rejected("no WCS in the header and no position hint")
+    reach = max(facts["shape"]) * (facts.get("pixscale") or 0) / 3600
+    return facts["ra"], facts["dec"], (facts.get("radius") or DEFAULT_RADIUS) + reach
+
+
+def with_gaia(stars: Table, gaia: Table) -> Table:
+    """Return stars with the positions and proper motions of Gaia, and those of Gaia that are not among them.
+
+    Parameters
+    ----------
+    stars : Table
+        ``ra dec`` [deg], ``epoch`` [yr], magnitudes.
+    gaia : Table
+        The same, with ``pmRA pmDE`` [mas/yr], ``Gmag BPmag RPmag``.
+
+    Returns
+    -------
+    Table
+        `stars` with the magnitudes of Gaia besides; a star that Gaia lacks keeps its position, without motion.
+
+    Notes
+    -----
+    The two are each other's nearest within 1 arcsec at the mean epoch of `stars`: positions of ground-based surveys
+    are good to 0.1 arcsec, and of two stars that only Gaia separates one keeps the magnitude of both.
+    """
+    if not len(gaia):
+        return stars
+    year = float(np.mean(column(stars, "epoch"))) if len(stars) else None
+    directions = _moved(unit_vectors(column(gaia, "ra"), column(gaia, "dec")), gaia, year)
+    then = Table(dict(zip(("ra", "dec"), _angles(directions), strict=True)))
+    row, star = match(stars, then, GAIA_RADIUS)
+    alone = np.setdiff1d(np.arange(len(gaia)), star)
+    result = Table()
+    for name in dict.fromkeys([*stars.colnames, *gaia.colnames]):
+        values, theirs = column(stars, name), column(gaia, name)
+        if name in gaia.colnames:
+            values[row] = theirs[star]
+        result[name] = np.concatenate([values, theirs[alone]])
+    return result
+
+
+def _angles(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return right ascension and declination [deg] of unit vectors."""
+    ra = np.rad2deg(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360
+    return ra, np.rad2deg(np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1])))
 
 
 def _moved(vectors: np.ndarray, stars: Table, year: float | None) -> np.ndarray:
@@ -144,18 +213,17 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     inside = chord <= 2 * np.sin(np.deg2rad(min(radius_deg, 180.0)) / 2)
     name = Path(params.path).name if params.path else params.source
     if not inside.any():
-        raise Rejected(
-            f"None of the {len(stars)} stars of the catalogue {name} lies within {radius_deg:.3f} deg"
-            f" of {center_ra:.4f} {center_dec:+.4f}."
-        )
+        place = f"within {radius_deg:.3f} deg of {center_ra:.4f} {center_dec:+.4f}"
+        if not len(stars):
+            raise Rejected(f"The catalogue {name} has no star {place}.")
+        raise Rejected(f"None of the {len(stars)} stars of the catalogue {name} lies {place}.")
     near, vectors = near[inside], vectors[inside]
     keep = _first_of_duplicates(vectors)
     if not keep.all():
         notes.append(f"{np.sum(~keep)} stars stand twice in the catalogue {name}; the first of each is used.")
         near, vectors = near[keep], vectors[keep]
     table = Table()
-    table["ra"] = np.rad2deg(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360 * u.deg
-    table["dec"] = np.rad2deg(np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1]))) * u.deg
+    table["ra"], table["dec"] = (values * u.deg for values in _angles(vectors))
     table["ra_ref"], table["dec_ref"] = (np.asarray(near[key], float) * u.deg for key in ("ra", "dec"))
     for key in near.colnames:
         if key.endswith("mag"):

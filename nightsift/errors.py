@@ -1,6 +1,7 @@
 """The ways in which an image can end early.
 
 A stage raises one of these; whoever runs the stage turns it into the image's status. Every other exception is a bug.
+`Unavailable` is no verdict on the image: it waits.
 """
 
 
@@ -14,3 +15,7 @@ class Rejected(Stopped):
 
 class NotAsked(Stopped):
     """The configuration does not ask for this stage."""
+
+
+class Unavailable(Exception):
+    """What a stage needs from outside cannot be had now; the message says what and why. The next run asks again."""

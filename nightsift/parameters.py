@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 
+ARCHIVES = ("gaiadr3syn", "ps1", "skymapper", "atlas", "gaiaedr3", "sdss", "2mass", "vhs", "des")
 BANDS = ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "G", "BP", "RP", "J", "H", "Ks")
 
 
@@ -57,8 +58,19 @@ class Psf:
 class Catalog:
     """Stars of known position and magnitude in the field of an image."""
 
-    source: str = option("local", "where the stars come from", enum=("local",))
+    source: str = option(
+        "local",
+        "where the stars come from: a file, or an archive; auto chooses one by filter and declination",
+        enum=("local", *ARCHIVES, "auto"),
+    )
     path: str | None = option(None, "for local: FITS, CSV, ECSV, VOTable or Parquet")
+    faintest: float | None = option(
+        None,
+        "for archives: faintest magnitude; by default 20, 17 or 14 by the size of the field",
+        minimum=5,
+        maximum=25,
+    )
+    gaia: bool = option(True, "for archives: positions and proper motions of Gaia eDR3 where the catalogue has none")
     margin: float = option(0.25, "margin around the image, in units of its diagonal", minimum=0)
 
 
@@ -191,6 +203,25 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Archive:
+    """Ask services for what is not in the cache yet; no result depends on it."""
+
+    cache: str | None = option(
+        None, "folder of what services have answered, for all campaigns; by default nightsift in the user's cache"
+    )
+    servers: Mapping | None = option(
+        None,
+        "servers by service, each a URL or a list of mirrors, to ask instead of the usual ones",
+        additionalProperties={"type": ["string", "array"], "items": {"type": "string"}},
+    )
+    timeout: float = option(60.0, "seconds without a sign after which a request is given up", exclusiveMinimum=0)
+    attempts: int = option(4, "times that a request is made before a service counts as down", minimum=1)
+    wait: float = option(2.0, "seconds before the second attempt; doubled before each further one", minimum=0)
+    parallel: int = option(2, "requests to one service at a time, of all runs on this machine together", minimum=1)
+    max_size: float = option(300.0, "megabytes that a reply may have", exclusiveMinimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Instrument:
     """What holds for all images whose header matches, over the header and under the sample sheet."""
 
@@ -229,6 +260,8 @@ STAGES = {
     "sources": Sources,
     "report": Report,
 }
+# Not stages, but sections of the configuration like theirs.
+SECTIONS = {**STAGES, "archive": Archive}
 
 
 def _type_schema(annotation) -> dict:
@@ -283,6 +316,11 @@ def schema() -> dict:
                 "default": [],
                 "items": section_schema(Instrument),
             },
-            **{name: section_schema(section) for name, section in STAGES.items()},
+            "offline": {
+                "type": "boolean",
+                "description": "ask no service: what is in the cache has to do",
+                "default": False,
+            },
+            **{name: section_schema(section) for name, section in SECTIONS.items()},
         },
     }

@@ -111,6 +111,11 @@ SCHEMAS = {
     "detections": DETECTIONS,
     "psf_photometry": PSF_PHOTOMETRY,
     "catalog": SKY,
+    "fetched": {
+        "ra": Field(float, "deg", "right ascension, ICRS at the epoch"),
+        "dec": Field(float, "deg", "declination, ICRS at the epoch"),
+        "epoch": Field(float, "yr", "Julian year of the position"),
+    },
     "matches": {
         "object": Field(int, None, "row of the object"),
         "x": Field(float, "pix", "column of the object"),

@@ -86,8 +86,11 @@ rule psf:
 
 rule catalog:
     input:
-        previous=rules.inspect.output.state,
-        stars=local_catalog,
+        previous=[rules.inspect.output.state, *fetched("state")],
+        inspect=rules.inspect.output.state,
+        stars=fetched("stars") or CAMPAIGN.config["catalog"]["path"],
+        fetched=fetched("state"),
+        gaia=fetched("gaia"),
     output:
         state=f"{IMAGE}/catalog.json",
         catalog=f"{IMAGE}/catalog.fits",
@@ -105,7 +108,8 @@ rule catalog:
         code=code("catalog"),
     shell:
         "nightsift catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --inspect {input.previous:q} --stars {input.stars:q}"
+        " --previous {input.previous:q} --inspect {input.inspect:q} --stars {input.stars:q}"
+        " --fetched {input.fetched:q} --gaia {input.gaia:q}"
         " --state {output.state:q} --catalog {output.catalog:q} > {log:q} 2>&1"
 
 

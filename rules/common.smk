@@ -33,6 +33,8 @@ IMAGE_LIST = f"{RESULTS}/campaign/images.list"
 # Every job is a fork of one process that has its imports done; see nightsift/warm.py.
 os.environ.update(warm.environment(os.getpid()))
 RUN = shlex.join([sys.executable, "-I", "-S", warm.__file__, f"{BASE}/scripts"])
+# By the environment: where an answer is from and how it was got changes no product, so nothing must run again for it.
+os.environ.update(NIGHTSIFT_ARCHIVE=json.dumps({key: CAMPAIGN.config[key] for key in ("archive", "offline")}))
 # A function of the shell, so that neither rules nor provenance depend on where Python and the workflow are installed.
 STAGE = f'set -euo pipefail; nightsift() {{ exec {RUN}/"$1".py "${{@:2}}"; }}; '
 shell.prefix(STAGE.replace("{", "{{").replace("}", "}}"))
@@ -75,9 +77,9 @@ def overrides(wildcards):
     return json.dumps(known, sort_keys=True)
 
 
-def local_catalog(wildcards):
-    """The user's catalogue."""
-    return CAMPAIGN.config["catalog"]["path"] if CAMPAIGN.config["catalog"]["source"] == "local" else []
+def fetched(product):
+    """This product of fetch_catalog, as a list; an empty one where the catalogue is a file of the user's."""
+    return [] if CAMPAIGN.config["catalog"]["source"] == "local" else [getattr(rules.fetch_catalog.output, product)]
 
 
 def local_template(wildcards):

@@ -1,35 +1,45 @@
 """Take the stars of an image's field from the catalogue, at the epoch of the image."""
 
-from astropy.io import fits
-from astropy.wcs import WCS
+import dataclasses
 
-from nightsift.catalog import catalog, field
-from nightsift.errors import Rejected
+from astropy.io import fits
+
+from nightsift.catalog import catalog, cone, with_gaia
+from nightsift.conversions import converted
 from nightsift.io.catalogs import read_catalog
 from nightsift.io.stage import Stage
 
 STAGE = Stage(
     "catalog",
     __doc__,
-    inputs={"inspect": "facts of inspect", "stars": "the catalogue"},
+    inputs={
+        "inspect": "facts of inspect",
+        "stars": "the catalogue, or what was fetched of one",
+        "fetched": "facts of fetch_catalog",
+        "gaia": "stars of Gaia that were fetched besides",
+    },
     outputs={"catalog": "table:catalog"},
+    optional=("fetched", "gaia"),
 )
-DEFAULT_RADIUS = 1.0  # deg around a position that comes without an uncertainty
+
+
+def read_stars(job):
+    """Return the stars, and where they are from."""
+    if not job.inputs["fetched"]:
+        return read_catalog(job.inputs["stars"]), job.params.source
+    facts = job.facts_of("fetched")
+    stars = converted(job.read_table("stars"), facts["survey"])
+    return with_gaia(stars, job.read_table("gaia")), facts["title"]
 
 
 def work(job):
     facts = job.facts_of("inspect")
-    if facts["wcs"]:
-        wcs = WCS(fits.Header.fromstring(facts["wcs"], sep="\n"))
-        cone = field(wcs, tuple(facts["shape"]), job.params.margin)
-    elif facts["ra"] is not None and facts["dec"] is not None:
-        reach = max(facts["shape"]) * (facts["pixscale"] or 0) / 3600
-        cone = facts["ra"], facts["dec"], (facts.get("radius") or DEFAULT_RADIUS) + reach
-    else:
-        raise Rejected("no WCS in the header and no position hint")
-    result = job.call(catalog, read_catalog(job.inputs["stars"]), *cone, facts["mjd"], job.params)
+    header = fits.Header.fromstring(facts["wcs"], sep="\n") if facts["wcs"] else None
+    field = cone(facts | {"wcs_header": header}, job.params.margin)
+    stars, source = read_stars(job)
+    result = job.call(catalog, stars, *field, facts["mjd"], dataclasses.replace(job.params, source=source))
     job.write_table("catalog", result.table, "catalog")
-    job.facts |= {"n_stars": result.n, "center": cone[:2], "radius": cone[2]}
+    job.facts |= {"n_stars": result.n, "center": field[:2], "radius": field[2]}
 
 
 def main(arguments=None):

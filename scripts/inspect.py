@@ -11,11 +11,9 @@ if __name__ == "inspect":
     sys.modules["inspect"] = importlib.util.module_from_spec(_specification)
     _specification.loader.exec_module(sys.modules["inspect"])
 else:
-    import time
-
-    from nightsift import instruments
-    from nightsift.inspect import Overrides, inspect
-    from nightsift.io.fits import read_image, read_mask
+    from nightsift.inspect import inspect
+    from nightsift.io.exposures import read_exposure
+    from nightsift.io.fits import read_mask
     from nightsift.io.stage import Stage
 
     STAGE = Stage(
@@ -25,25 +23,16 @@ else:
         outputs={"mask": "images"},
         optional=("usermask",),
     )
-    OVERRIDES = ("gain", "readnoise", "saturation", "exptime", "time", "time_is", "filter")
 
 
 def work(job):
-    image = read_image(job.inputs["exposure"])
-    given = instruments.given(job.extra.get("instruments", []), image.header)
-    if given.get("hdu", image.hdu) != image.hdu:
-        image = read_image(job.inputs["exposure"], given["hdu"])
-    known, notes = instruments.settings(given, image.header)
-    job.warnings += [f"inspect: {note}" for note in notes]
-    # A time of the sample sheet is the start, whatever the instrument's card tells.
-    known |= {key: value for key, value in job.extra.items() if key != "instruments"}
-    known |= {"time_is": "start"} if "time" in job.extra else {}
+    exposure = read_exposure(job.inputs["exposure"], job.extra)
+    job.warnings += [f"inspect: {note}" for note in exposure.warnings]
+    image, hints = exposure.image, exposure.hints
     user_mask = read_mask(job.inputs["usermask"], image.data.shape) if job.inputs["usermask"] else None
-    overrides = Overrides(**{key: known[key] for key in OVERRIDES if key in known}, now=time.time() / 86400 + 40587)
-    result = job.call(inspect, image.data, image.header, job.params, overrides, user_mask)
+    result = job.call(inspect, image.data, image.header, job.params, exposure.overrides, user_mask)
     job.write_images("mask", {"MASK": result.mask}, result.wcs_header)
     facts = {key: value for key, value in vars(result).items() if key not in ("mask", "wcs_header", "warnings")}
-    hints = {key: known[key] for key in ("ra", "dec", "radius", "pixscale") if key in known}
     header = result.wcs_header.tostring(sep="\n") if result.wcs_header is not None else None
     shape = list(image.data.shape)
     job.facts |= {**facts, **hints, "hinted": sorted(hints), "shape": shape, "hdu": image.hdu, "wcs": header}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nightsift.parameters import STAGES
+from nightsift.parameters import SECTIONS, STAGES
 
 TOP = Path(__file__).parents[1]
 PAGES = sorted([TOP / "README.md", *(TOP / "docs").glob("*.md"), *(TOP / "config").glob("*.md")])
@@ -21,7 +21,7 @@ def test_tables_are_current(page):
 
 def test_every_stage_option_and_table_is_described():
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    wanted = [f"options {stage}" for stage in STAGES] + ["mask", "flags"]
+    wanted = [f"options {section}" for section in SECTIONS] + ["mask", "flags"]
     wanted += [f"columns {name}" for name in ("objects", "candidates", "images", "sources", "lightcurves")]
     assert [name for name in wanted if f"<!-- from the code: {name} -->" not in text] == []
     stages = (TOP / "docs" / "stages.md").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from nightsift.parameters import schema
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
 COLUMNS = ("image", "path", "filter", "time", "template", "mask", *NUMBERS)
+_WORDS = {"true": True, "false": False}
 EXAMPLE = {"images": "images.tsv", "catalog.path": "catalog.fits", "template.path": "template.fits"}
 
 
@@ -108,6 +109,9 @@ def checked(config: dict) -> dict:
     import jsonschema
 
     rules = schema()
+    # Snakemake's --config leaves YAML's true and false as words.
+    if str(config.get("offline")).lower() in _WORDS:
+        config = {**config, "offline": _WORDS[str(config["offline"]).lower()]}
     for error in sorted(jsonschema.Draft202012Validator(rules).iter_errors(config), key=lambda e: list(e.path)):
         raise CampaignError("config: " + _sentence(error, rules))
     result = dict(config)
@@ -217,8 +221,9 @@ def write_schema(path) -> None:
 def write_example(path) -> None:
     """Write a configuration with every option, its default and its documentation."""
     lines = [
-        "# Every option with its default. Only 'images' and the catalogue's path have to be given; what is left out",
-        "# has the value that stands here. Relative paths start in the folder that the workflow runs in (--directory).",
+        "# Every option with its default. Only 'images' and the catalogue's path or source have to be given; what is",
+        "# left out has the value that stands here. Relative paths start in the folder that the workflow runs in",
+        "# (--directory).",
         "# yaml-language-server: $schema=config.schema.json",
     ]
     for name, rule in schema()["properties"].items():

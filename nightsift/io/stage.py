@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightsift import parameters, tables
-from nightsift.errors import NotAsked, Stopped
+from nightsift.errors import NotAsked, Stopped, Unavailable
 from nightsift.io import products
 
 KEEPS_RESULTS = ("template", "subtract", "fakes", "transients")  # what came before these stands without them
@@ -84,7 +84,7 @@ class Stage:
     """A stage's name, its description, and its inputs and outputs by option name.
 
     The value of an input is its help; that of an output is ``"images"`` or ``"table:SCHEMA"``. Options in `optional`
-    may be left out.
+    may be left out. `section` of the configuration holds its parameters, by default that of its name.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Stage:
     inputs: dict[str, str]
     outputs: dict[str, str]
     optional: tuple[str, ...] = ()
+    section: str = ""
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the command line."""
@@ -112,7 +113,7 @@ class Stage:
         return parser
 
     def run(self, work: Callable[[Job], None], arguments: list[str] | None = None) -> int:
-        """Do the stage for one image; return 0 unless a bug or a missing input stood in the way."""
+        """Do the stage for one image; return 0 unless a bug, a missing input or a dead service was in the way."""
         options = self.parser().parse_args(arguments)
         start = time.perf_counter()
         state = _merged(options.name, [products.read_json(path) for path in options.previous])
@@ -127,10 +128,13 @@ class Stage:
             state |= self._verdict(stop)
             self._write_empty(options, state, job)
             print(f"{self.name}: {state['status']}: {stop}", file=sys.stderr)
+        except Unavailable as wait:
+            print(f"{self.name}: {wait}", file=sys.stderr)
+            self._report_failure(options.state.with_name("status.json"), state, str(wait))
+            return 1
         except Exception as bug:
             traceback.print_exc()
-            reason = f"{type(bug).__name__}: {bug}"
-            self._report_bug(options.state.with_name("status.json"), state | {"status": "error", "reason": reason})
+            self._report_failure(options.state.with_name("status.json"), state, f"{type(bug).__name__}: {bug}")
             return 1
         else:
             state["warnings"] += job.warnings
@@ -145,7 +149,7 @@ class Stage:
         return Job(
             image=options.name,
             stage=self.name,
-            params=parameters.STAGES[self.name](**options.params),
+            params=parameters.STAGES[self.section or self.name](**options.params),
             extra=options.extra,
             inputs=inputs,
             outputs={name: getattr(options, name) for name in self.outputs},
@@ -169,9 +173,9 @@ class Stage:
                 products.write_images(path, {}, None, provenance)
         products.write_json(options.state, state | {"provenance": provenance.as_dict()})
 
-    def _report_bug(self, path: Path, state: dict) -> None:
-        state |= {"stage": self.name, "stopped": self.name}
-        products.write_json(path, state)
+    def _report_failure(self, path: Path, state: dict, reason: str) -> None:
+        failed = {"status": "error", "stage": self.name, "reason": reason, "stopped": self.name}
+        products.write_json(path, state | failed)
 
 
 def _merged(image: str, states: list[dict]) -> dict:

@@ -1,0 +1,27 @@
+"""What is asked of the archives: the only rules that use the network, and they use it on this machine."""
+
+
+# Outside the groups of the image's stages: nodes of a cluster have no network, as a rule.
+rule fetch_catalog:
+    input:
+        exposure=exposure,
+    output:
+        state=f"{IMAGE}/fetch_catalog.json",
+        # The cache has them: they come back from there whenever they are needed.
+        stars=temp(f"{IMAGE}/fetched_stars.fits"),
+        gaia=temp(f"{IMAGE}/fetched_gaia.fits"),
+    log:
+        f"{IMAGE}/logs/fetch_catalog.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        vizier=1,
+    params:
+        params=section("catalog"),
+        extra=overrides,
+        code=code("fetch_catalog"),
+    shell:
+        "nightsift fetch_catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --extra {params.extra:q} --exposure {input.exposure:q}"
+        " --state {output.state:q} --stars {output.stars:q} --gaia {output.gaia:q} > {log:q} 2>&1"
