@@ -6,9 +6,8 @@ import astroscrappy
 import numpy as np
 from scipy import ndimage
 
-from nightsift.stamps import stamps
+from nightsift.stamps import pair_ratios, stamps
 
-_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Pair means of a Gaussian of FWHM 1.5 px centred on a pixel: the sharpest star taken for one when none can be measured.
 _SHARPEST = (0.36, 0.13)
 _PAIR_SIGMA = 2.0
@@ -46,25 +45,6 @@ def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.n
     keep &= ~bad[y, x] & (lowest > 3.0 * noise) & (lowest > 0.01 * peak)
     order = np.argsort(-peak[keep])[:2000]
     return y[keep][order], x[keep][order]
-
-
-def pair_ratios(signal, y, x) -> np.ndarray:
-    """Return the means of the four pairs of opposite neighbours over the pixel itself: horizontal, vertical, diagonal.
-
-    For a symmetric PSF the mean of a pair, relative to the pixel between, is smallest when the star is centred there,
-    so that its value for a centred star bounds the ratio for every pixel of every star.
-    """
-    ny, nx = signal.shape
-    centre = signal[y, x]
-    pairs = [
-        0.5
-        * (
-            signal[np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)]
-            + signal[np.clip(y - dy, 0, ny - 1), np.clip(x - dx, 0, nx - 1)]
-        )
-        for dy, dx in _NEIGHBOURS
-    ]
-    return np.array(pairs) / np.where(centre > 0, centre, np.inf)
 
 
 def sharpest_star(signal, noise: float, bad) -> tuple[float, float]:

@@ -14,12 +14,15 @@ from nightsift.background import background
 from nightsift.errors import Rejected
 from nightsift.planes import Flag, Mask
 from nightsift.seeing import Seeing, centroids, seeing, star_width, widths
-from nightsift.stamps import crowded
+from nightsift.stamps import crowded, pair_ratios
 
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ANNULUS_PIXELS = 400
 MIN_ANNULUS_PIXELS = 20
-PROMISING = 0.75  # of the aperture S/N asked for, for the S/N of the peak in the filtered image
+FILTER = 0.5  # FWHM of the detection filter, in that of the stars: those as wide as stars join neighbours
+PROMISING = 0.6  # of the aperture S/N asked for, for the S/N of the peak in the filtered image
+MOST_BRIGHT = 2000  # objects that the stars' width is sought among
+LONELY = 0.1  # mean of two opposite neighbours, relative to the peak; 0.16 for a star of FWHM 1 pixel
 LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
 
 
@@ -90,7 +93,7 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     found, touched, parent = found[promising], touched[promising], _parents(segments, found)[promising]
     found["x"], found["y"] = _centroids(image, found, hidden, guess)
     width = widths(image, found["x"], found["y"], guess, hidden)
-    bright = _unharmed(found, mask) & (found["flux"] > 20 * found["npix"] ** 0.5 * np.median(sky.noise))
+    bright = _bright(image, found, mask, float(np.median(sky.noise)))
     shape = seeing(found["x"], found["y"], width, bright, data.shape)
     if not np.isfinite(shape.fwhm):
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
@@ -116,7 +119,7 @@ def extract(image, noise, fwhm: float, params: parameters.Detect):
     image, noise : 2-D float32 arrays
         Background-subtracted image, 0 where hidden, and standard deviation of its sky pixels, ADU.
     fwhm : float
-        Of the stars and of the detection filter, pixels.
+        Of the stars, pixels.
     params : parameters.Detect
 
     Returns
@@ -127,7 +130,7 @@ def extract(image, noise, fwhm: float, params: parameters.Detect):
     segments : 2-D integer array
         0, or the row of the object that the pixel belongs to, from 1.
     """
-    kernel = gaussian_kernel(fwhm)
+    kernel = gaussian_kernel(FILTER * fwhm)
     # Without the mask: hidden pixels are 0, and belong to footprints like any others.
     # In units of the noise its "conv" is a matched filter; SEP's own, "matched", takes ten times as long.
     scaled = np.divide(image, noise, out=np.zeros_like(image), where=noise > 0)
@@ -160,17 +163,18 @@ def _with_room(image, threshold, **options):
         except Exception as error:  # of SEP's own making, and no narrower class
             if "full" not in str(error) and "overflow" not in str(error):
                 raise
-    raise Rejected(f"too much of the image lies above the threshold: {error}")
+    raise Rejected("too much of the image lies above the threshold")
 
 
 def _first_width(image, noise, bad, min_area):
     """FWHM of the brighter stars, for the detection filter."""
     found = sep.extract(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
     touched, _ = _circle(bad, found["x"], found["y"], 3.0)
-    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0)]
+    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0) & ~_lonely(image, found)]
     if len(found) < 5:
         return 3.0
-    brightest = found[np.argsort(-found["flux"], kind="stable")[:200]]
+    # By the peak: by the flux, galaxies would come first.
+    brightest = found[np.argsort(-found["peak"], kind="stable")[:200]]
     fwhm = 3.0
     for _ in range(2):
         fwhm = float(np.clip(star_width(_finite(widths(image, brightest["x"], brightest["y"], fwhm))), 1.2, 12))
@@ -213,10 +217,19 @@ def _parents(segments, found) -> np.ndarray:
     return joined[found["ypeak"], found["xpeak"]]
 
 
-def _unharmed(found, mask):
-    """Tell which detections no masked pixel and no border has touched near the core."""
+def _lonely(image, found) -> np.ndarray:
+    """Tell hot pixels and hits: the peak's neighbours along a row or column are darker than beside any star."""
+    return pair_ratios(image, found["ypeak"], found["xpeak"])[:2].min(axis=0) < LONELY
+
+
+def _bright(image, found, mask, noise: float) -> np.ndarray:
+    """Tell which detections have the highest peaks, no masked pixel or border near the core, and light on all sides."""
     touched, _ = _circle(mask != 0, found["x"], found["y"], 3.0)
-    return (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
+    good = (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
+    good &= (found["flux"] > 20 * found["npix"] ** 0.5 * noise) & ~_lonely(image, found)
+    if good.sum() > MOST_BRIGHT:
+        good &= found["peak"] >= np.partition(found["peak"][good], -MOST_BRIGHT)[-MOST_BRIGHT]
+    return good
 
 
 def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dict[str, np.ndarray]:
