@@ -9,7 +9,9 @@ import numpy as np
 from nightsift.polynomial import design
 from nightsift.stamps import stamps
 
-PEAK = 0.1  # half width, in log width, of the window that objects of one width fall into
+PEAK = 0.1  # half width, in log width, of the window that objects of one width fall into; half as much for MANY
+MANY = 100
+NARROWING = (0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03)  # widths, relative, of the window around the stars, step by step
 CHUNK = 500_000  # pixels of stamps measured at once
 
 
@@ -63,17 +65,25 @@ def seeing(x, y, fwhm, good, shape: tuple[int, int]) -> Seeing:
     if not good.any():
         return Seeing(np.nan, (np.nan,), 0, shape, 0, good)
     ridge = star_width(fwhm[good])
-    stars = good & (np.abs(fwhm - ridge) < 0.25 * ridge)
-    order = 0 if stars.sum() < 20 else 1 if stars.sum() < 60 else 2
+    near = good & (np.abs(fwhm - ridge) < 0.25 * ridge)
+    order = 0 if near.sum() < 20 else 1 if near.sum() < 60 else 2
+    terms, width = design(x, y, shape, order), np.where(good, fwhm, ridge)
+    model = np.full(len(width), ridge)
+    for scale in NARROWING:
+        off = (width - model) / ridge
+        # Galaxies and blends are on one side only.
+        weight = np.where(good, np.exp(-((off / np.where(off > 0, scale / 2, scale)) ** 2) / 4), 0)
+        solution = np.linalg.lstsq(terms * weight[:, None], width * weight, rcond=None)[0]
+        model = terms @ solution
+    stars, spread = good, 0.02 * ridge
     for _ in range(5):
-        terms = design(x, y, shape, order)
-        solution = np.linalg.lstsq(terms[stars], fwhm[stars], rcond=None)[0]
-        residual = fwhm - terms @ solution
-        spread = 1.4826 * np.median(np.abs(residual[stars])) + 1e-6
-        kept = good & (np.abs(residual) < max(3 * spread, 0.02 * ridge))
+        kept = good & (np.abs(width - model) < max(3 * spread, 0.02 * ridge))
         if kept.sum() < 3 or (kept == stars).all():
             break
         stars = kept
+        solution = np.linalg.lstsq(terms[stars], width[stars], rcond=None)[0]
+        model = terms @ solution
+        spread = 1.4826 * np.median(np.abs(width - model)[stars])
     return Seeing(float(np.median(fwhm[stars])), tuple(map(float, solution)), order, shape, int(stars.sum()), stars)
 
 
@@ -181,12 +191,13 @@ def star_width(fwhm: np.ndarray) -> float:
         Widths, pixels; not empty.
     """
     logarithm = np.sort(np.log(fwhm))
-    grid = np.arange(logarithm[0] - PEAK, logarithm[-1] + PEAK, PEAK / 8)
-    count = np.searchsorted(logarithm, grid + PEAK) - np.searchsorted(logarithm, grid - PEAK)
+    half = PEAK / 2 if len(fwhm) >= MANY else PEAK
+    grid = np.arange(logarithm[0] - half, logarithm[-1] + half, half / 8)
+    count = np.searchsorted(logarithm, grid + half) - np.searchsorted(logarithm, grid - half)
     reach = 12
     around = np.lib.stride_tricks.sliding_window_view(np.pad(count, reach), 2 * reach + 1).max(axis=1)
     peaks = np.flatnonzero((count == around) & (count >= max(3, 0.2 * count.max())))
     if not len(peaks):
         return float(np.median(fwhm))
-    inside = np.abs(logarithm - grid[peaks[0]]) <= PEAK
+    inside = np.abs(logarithm - grid[peaks[0]]) <= half
     return float(np.exp(np.median(logarithm[inside])))
