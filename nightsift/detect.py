@@ -22,6 +22,7 @@ MIN_ANNULUS_PIXELS = 20
 FILTER = 0.5  # FWHM of the detection filter, in that of the stars: those as wide as stars join neighbours
 PROMISING = 0.6  # of the aperture S/N asked for, for the S/N of the peak in the filtered image
 MOST_BRIGHT = 2000  # objects that the stars' width is sought among
+LEVELS, CONTRAST = 32, 0.003  # of the deblending: thresholds, and least share of the light that makes an object
 LONELY = 0.1  # mean of two opposite neighbours, relative to the peak; 0.16 for a star of FWHM 1 pixel
 LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
 
@@ -60,7 +61,7 @@ class Detection:
     warnings: tuple[str, ...] = ()
 
 
-def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.Detect) -> Detection:
+def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.Detect, find=None) -> Detection:
     """Find and measure the objects of an image.
 
     Parameters
@@ -72,6 +73,8 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     gain : float or None
         e-/ADU; None leaves the objects' own photon noise out.
     params : parameters.Detect
+    find : callable, optional
+        What finds the objects, with the arguments and the result of `extract`, which it is by default.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     sky = background(data, bad, params.background_size)
     image = np.where(hidden, 0, data - sky.level).astype(np.float32)
     guess = _first_width(image, sky.noise, hidden | ((mask & int(Mask.SATURATED)) != 0), params.min_area)
-    found, segments = extract(image, sky.noise, guess, params)
+    found, segments = (find or extract)(image, sky.noise, guess, params)
     if not len(found):
         raise Rejected("no object rises above the noise")
     lit = _lit(found, segments, float(np.median(sky.noise)))
@@ -130,19 +133,17 @@ def extract(image, noise, fwhm: float, params: parameters.Detect):
     segments : 2-D integer array
         0, or the row of the object that the pixel belongs to, from 1.
     """
-    kernel = gaussian_kernel(FILTER * fwhm)
+    kernel, scale = detection_filter(fwhm)
     # Without the mask: hidden pixels are 0, and belong to footprints like any others.
     # In units of the noise its "conv" is a matched filter; SEP's own, "matched", takes ten times as long.
-    scaled = np.divide(image, noise, out=np.zeros_like(image), where=noise > 0)
-    scale = float(np.sqrt(np.sum(kernel**2)))
     found, segments = _with_room(
-        scaled,
+        in_sigma(image, noise),
         params.threshold * scale,
         minarea=params.min_area,
         filter_kernel=kernel,
         filter_type="conv",
-        deblend_nthresh=32,
-        deblend_cont=0.003,
+        deblend_nthresh=LEVELS,
+        deblend_cont=CONTRAST,
         segmentation_map=True,
         clean=False,  # SExtractor's cleaning takes faint stars for wings of neighbours 7 FWHM away
     )
@@ -151,6 +152,17 @@ def extract(image, noise, fwhm: float, params: parameters.Detect):
     found["flux"] *= local
     found["peak"] *= local
     return found, segments
+
+
+def detection_filter(fwhm: float) -> tuple[np.ndarray, float]:
+    """Return the filter for stars of that FWHM (pixels), and the standard deviation of white noise of 1 behind it."""
+    kernel = gaussian_kernel(FILTER * fwhm)
+    return kernel, float(np.sqrt(np.sum(kernel**2)))
+
+
+def in_sigma(image, noise) -> np.ndarray:
+    """Return an image in units of its noise; 0 where that is 0."""
+    return np.divide(image, noise, out=np.zeros_like(image), where=noise > 0)
 
 
 def _with_room(image, threshold, **options):
