@@ -157,6 +157,7 @@ def stars(rng, count, side=SIDE):
         "psf_flux": flux,
         "spread": np.where(rng.random(count) < 0.3, 0.02, 0) + rng.normal(0, 0.1, count) * error / flux,
         "spread_err": 0.1 * error / flux,
+        "outlier": rng.beta(30, 40, count) + 0.2 * (rng.random(count) < 0.05),
     }
     return Table({name: values.get(name, np.zeros(count, table[name].dtype)) for name in table.colnames})
 

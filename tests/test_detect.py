@@ -282,6 +282,42 @@ def test_crowded_and_deblended():
     assert the_one(result, 138, 30)["flags"] == Flag.CROWDED | Flag.DEBLENDED
 
 
+@pytest.mark.parametrize("snr", [15, 50, 300])
+def test_neighbours_are_told_apart(snr):
+    shape, fwhm, rng = (420, 420), 3.0, np.random.default_rng(64)
+    x, y = lattice(rng, shape, 30)
+    single, angle = np.arange(len(x)) % 2 == 0, rng.uniform(0, np.pi, len(x))
+    for distance, least in ((1.4, 0.6), (1.7, 0.97), (2.0, 0.97)):
+        u, v = ((c + distance * fwhm * f(angle))[~single] for c, f in ((x, np.cos), (y, np.sin)))
+        light = gaussians(shape, np.append(x, u), np.append(y, v), flux_of(snr, fwhm), fwhm)
+        objects = run(observe(light, 65)).objects
+        (one, near_one), (other, near_other) = nearest(objects, x[~single], y[~single]), nearest(objects, u, v)
+        apart = (one != other) & (near_one < 1.2) & (near_other < 1.2)
+        assert apart.mean() > least
+        # From the depth of the valley on that the threshold cuts, they are two objects of their own.
+        joined = np.asarray(objects["flags"])[one[apart]] & int(Flag.CROWDED | Flag.DEBLENDED)
+        assert (joined != 0).all() or distance == 2.0
+        alone, _ = nearest(objects, x[single], y[single])
+        assert np.mean(np.asarray(objects["flags"])[alone] != 0) < 0.15
+
+
+def test_a_crowded_field_is_taken_apart():
+    # One star on 8 square FWHM.
+    shape, rng = (400, 400), np.random.default_rng(66)
+    count = shape[0] * shape[1] // 70
+    x, y = rng.uniform(0, 400, (2, count))
+    snr = 5 * (1 - rng.random(count)) ** -0.8
+    objects = run(observe(gaussians(shape, x, y, flux_of(np.minimum(snr, 2000), 3.0), 3.0), 67)).objects
+    taken = np.zeros(count, bool)
+    for star in objects:
+        close = np.flatnonzero((np.hypot(x - star["x"], y - star["y"]) < 1.5) & ~taken)
+        if len(close):
+            taken[close[np.argmax(snr[close])]] = True
+    assert taken[snr > 20].mean() > 0.85
+    assert taken[snr > 100].mean() > 0.93
+    assert taken.sum() > 0.97 * len(objects)
+
+
 # ------------------------------------------------------------------------------------------------- what else there is
 
 
