@@ -19,8 +19,10 @@ from nightsift.stamps import crowded, pair_ratios
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ANNULUS_PIXELS = 400
 MIN_ANNULUS_PIXELS = 20
-FILTER = 0.5  # FWHM of the detection filter, in that of the stars: those as wide as stars join neighbours
-PROMISING = 0.6  # of the aperture S/N asked for, for the S/N of the peak in the filtered image
+# FWHM of the detection filter, in that of the stars, by objects in a square of one FWHM: a filter as wide as the stars
+# joins neighbours, a narrow one tears galaxies apart.
+CROWDING, FILTER = (0.01, 0.025), (0.55, 0.3)
+PROMISING = 0.75  # of the aperture S/N asked for, for the S/N of the peak behind a matched filter
 MOST_BRIGHT = 2000  # objects that the stars' width is sought among
 LEVELS, CONTRAST = 32, 0.003  # of the deblending: thresholds, and least share of the light that makes an object
 LONELY = 0.1  # mean of two opposite neighbours, relative to the peak; 0.16 for a star of FWHM 1 pixel
@@ -85,14 +87,16 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     bad = mask != 0
     sky = background(data, bad, params.background_size)
     image = np.where(hidden, 0, data - sky.level).astype(np.float32)
-    guess = _first_width(image, sky.noise, hidden | ((mask & int(Mask.SATURATED)) != 0), params.min_area)
-    found, segments = (find or extract)(image, sky.noise, guess, params)
+    guess, crowding = _first_look(image, sky.noise, hidden | ((mask & int(Mask.SATURATED)) != 0), params.min_area)
+    ratio = float(np.interp(crowding, CROWDING, FILTER))
+    found, segments = (find or extract)(image, sky.noise, ratio * guess, params)
     if not len(found):
         raise Rejected("no object rises above the noise")
     lit = _lit(found, segments, float(np.median(sky.noise)))
     touched = np.bincount(segments[bad], minlength=len(found) + 1)[1:] > 0
     # Nine of ten are peaks of the noise. Aperture and filter share most of that: none has twice the S/N in the other.
-    promising = found["cpeak"] > PROMISING * min(params.min_snr, 5.0) / max(1.0, params.aperture)
+    lost = 2 * ratio / (1 + ratio**2)
+    promising = found["cpeak"] > PROMISING * lost * min(params.min_snr, 5.0) / max(1.0, params.aperture)
     found, touched, parent = found[promising], touched[promising], _parents(segments, found)[promising]
     found["x"], found["y"] = _centroids(image, found, hidden, guess)
     width = widths(image, found["x"], found["y"], guess, hidden)
@@ -122,7 +126,7 @@ def extract(image, noise, fwhm: float, params: parameters.Detect):
     image, noise : 2-D float32 arrays
         Background-subtracted image, 0 where hidden, and standard deviation of its sky pixels, ADU.
     fwhm : float
-        Of the stars, pixels.
+        Of the filter, pixels.
     params : parameters.Detect
 
     Returns
@@ -155,8 +159,8 @@ def extract(image, noise, fwhm: float, params: parameters.Detect):
 
 
 def detection_filter(fwhm: float) -> tuple[np.ndarray, float]:
-    """Return the filter for stars of that FWHM (pixels), and the standard deviation of white noise of 1 behind it."""
-    kernel = gaussian_kernel(FILTER * fwhm)
+    """Return the filter of that FWHM (pixels), and the standard deviation of white noise of 1 behind it."""
+    kernel = gaussian_kernel(fwhm)
     return kernel, float(np.sqrt(np.sum(kernel**2)))
 
 
@@ -172,25 +176,26 @@ def _with_room(image, threshold, **options):
         sep.set_sub_object_limit(children)
         try:
             return sep.extract(image, threshold, **options)
+        except MemoryError:
+            break
         except Exception as error:  # of SEP's own making, and no narrower class
             if "full" not in str(error) and "overflow" not in str(error):
                 raise
     raise Rejected("too much of the image lies above the threshold")
 
 
-def _first_width(image, noise, bad, min_area):
-    """FWHM of the brighter stars, for the detection filter."""
-    found = sep.extract(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
+def _first_look(image, noise, bad, min_area) -> tuple[float, float]:
+    """Return the FWHM of the brighter stars, and the number of objects in a square of it."""
+    found = _with_room(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
+    number = len(found) / max(1, np.count_nonzero(~bad))
     touched, _ = _circle(bad, found["x"], found["y"], 3.0)
     found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0) & ~_lonely(image, found)]
-    if len(found) < 5:
-        return 3.0
+    fwhm = 3.0
     # By the peak: by the flux, galaxies would come first.
     brightest = found[np.argsort(-found["peak"], kind="stable")[:200]]
-    fwhm = 3.0
-    for _ in range(2):
+    for _ in range(2 if len(found) >= 5 else 0):
         fwhm = float(np.clip(star_width(_finite(widths(image, brightest["x"], brightest["y"], fwhm))), 1.2, 12))
-    return fwhm
+    return fwhm, number * fwhm**2
 
 
 def _finite(values):
