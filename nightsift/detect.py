@@ -106,12 +106,15 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
     aperture = Aperture(*(r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer)))
     measured = measure(image, sky.noise, mask, found["x"], found["y"], gain, aperture, lit)
-    objects = _table(found, width, measured, touched, aperture)
+    objects = _table(found, width, measured, touched)
     kept = objects["snr"] >= params.min_snr
     if not kept.any():
         raise Rejected(f"none of {len(objects)} detections reaches S/N {params.min_snr:g}")
     objects, parent = objects[kept], parent[kept]
+    # By those that stay: peaks of the noise are no neighbours.
     objects["flags"][np.bincount(parent)[parent] > 1] |= int(Flag.DEBLENDED)
+    near = crowded(objects["x"], objects["y"], objects["flux"], 2 * aperture.radius, 0.1)
+    objects["flags"][near] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
     warnings = () if shape.n_stars >= 5 else (f"FWHM from {shape.n_stars} stars only",)
     level = float(np.median(sky.level))
@@ -358,10 +361,9 @@ def _pick(ordered, rank):
     return np.where(np.isfinite(value), value, 0.0)
 
 
-def _table(found, width, measured, touched, aperture) -> Table:
+def _table(found, width, measured, touched) -> Table:
     flags = measured["flags"] | _shape_flags(found["flag"])
     flags[touched] |= int(Flag.FOOTPRINT_MASKED)
-    flags[crowded(found["x"], found["y"], measured["flux"], 2 * aperture.radius, 0.1)] |= int(Flag.CROWDED)
     fluxerr = measured["fluxerr"]
     columns = {
         "x": found["x"],
