@@ -5,13 +5,16 @@ from __future__ import annotations
 import astroscrappy
 import numpy as np
 from scipy import ndimage
+from scipy.special import erf
 
-from nightsift.stamps import stamps
+from nightsift.stamps import pair_ratios, stamps
 
-_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Pair means of a Gaussian of FWHM 1.5 px centred on a pixel: the sharpest star taken for one when none can be measured.
 _SHARPEST = (0.36, 0.13)
 _PAIR_SIGMA = 2.0
+_CONTRAST = 0.6  # of the sharpest star's ratio, below which no star comes
+_CURVATURE = 2.5  # times the fall of a star from its top to the neighbours
+_ENOUGH = 30
 _REACH = 12
 _CHUNK = 2000
 
@@ -48,34 +51,32 @@ def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.n
     return y[keep][order], x[keep][order]
 
 
-def pair_ratios(signal, y, x) -> np.ndarray:
-    """Return the means of the four pairs of opposite neighbours over the pixel itself: horizontal, vertical, diagonal.
-
-    For a symmetric PSF the mean of a pair, relative to the pixel between, is smallest when the star is centred there,
-    so that its value for a centred star bounds the ratio for every pixel of every star.
-    """
-    ny, nx = signal.shape
-    centre = signal[y, x]
-    pairs = [
-        0.5
-        * (
-            signal[np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)]
-            + signal[np.clip(y - dy, 0, ny - 1), np.clip(x - dx, 0, nx - 1)]
-        )
-        for dy, dx in _NEIGHBOURS
-    ]
-    return np.array(pairs) / np.where(centre > 0, centre, np.inf)
-
-
 def sharpest_star(signal, noise: float, bad) -> tuple[float, float]:
     """Return the pair ratios (side, diagonal) of a star centred on a pixel, from the image's own stars."""
     y, x = find_stars(signal, noise, bad)
     if y.size < 8:
         return _SHARPEST
-    ratios = pair_ratios(signal, y, x)
-    side = float(np.percentile(0.5 * (ratios[0] + ratios[1]), 15.0))
-    diagonal = float(np.percentile(0.5 * (ratios[2] + ratios[3]), 15.0))
+    # Where the bright ones are enough: noise makes the others' tops look sharper than they are.
+    enough = max(_ENOUGH, int(np.sum(signal[y, x] > 200.0 * noise)))
+    ratios = pair_ratios(signal, y[:enough], x[:enough])
+    # Hits on the light of stars pass for stars too, and are sharper: the middle of all is safe from them.
+    typical = np.median(0.5 * (ratios[0] + ratios[1])), np.median(0.5 * (ratios[2] + ratios[3]))
+    side, diagonal = (float(np.interp(value, *table)) for value, table in zip(typical, _centred(), strict=True))
     return max(side, 0.5 * _SHARPEST[0]), max(diagonal, 0.5 * _SHARPEST[1])
+
+
+def _centred():
+    """Return for side and diagonal pairs the median ratio of stars at random places and that of one centred on a pixel.
+
+    Both for Gaussians integrated over pixels, FWHM from 1 to 12 pixels.
+    """
+    fwhm, phase = np.geomspace(1.0, 12.0, 30)[:, None], np.linspace(-0.5, 0.5, 21)
+    edges = np.array([-1.5, -0.5, 0.5, 1.5])[:, None, None] - phase
+    light = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / fwhm), axis=0)
+    line = 0.5 * (light[0] + light[2]) / light[1]
+    pairs = 0.5 * (line[:, :, None] + line[:, None, :]), line[:, :, None] * line[:, None, :]
+    middle = line[:, 10]
+    return [(np.median(pair, axis=(1, 2)), centred) for pair, centred in zip(pairs, (middle, middle**2), strict=True)]
 
 
 def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float = 5.0):
@@ -155,7 +156,7 @@ def _laplacian(signal, bad, variance, level: float, sigma: float) -> np.ndarray:
     return found.astype(bool) & ~bad
 
 
-def _sharp(signal, sigma, bad, limits, contrast: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
+def _sharp(signal, sigma, bad, limits) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels (y, x) that stand out more than the sharpest star would."""
     y, x = np.nonzero((signal > 4.0 * sigma) & ~bad)
     ratios = pair_ratios(signal, y, x)
@@ -163,5 +164,7 @@ def _sharp(signal, sigma, bad, limits, contrast: float = 0.6) -> tuple[np.ndarra
     bounds = np.array([limits[0], limits[0], limits[1], limits[1]])[:, None]
     # The noise of the pair and of the pixel between them must not make a star look sharp.
     margin = _PAIR_SIGMA * error * np.sqrt(0.5 + bounds**2)
-    sharp = (ratios + margin < contrast * bounds).any(axis=0)
+    # Where stars span many pixels their tops are flat, and how much so is known better than by a factor.
+    limit = np.maximum(_CONTRAST * bounds, 1 - _CURVATURE * (1 - bounds))
+    sharp = (ratios + margin < limit).any(axis=0)
     return y[sharp], x[sharp]

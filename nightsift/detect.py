@@ -7,19 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 import sep
 from astropy.table import Table
-from photutils.aperture import CircularAperture
 from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.errors import Rejected
 from nightsift.planes import Flag, Mask
-from nightsift.seeing import Seeing, seeing, star_width, widths
-from nightsift.stamps import crowded
+from nightsift.seeing import Seeing, centroids, seeing, star_width, widths
+from nightsift.stamps import crowded, pair_ratios
 
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ANNULUS_PIXELS = 400
 MIN_ANNULUS_PIXELS = 20
+# FWHM of the detection filter, in that of the stars, by objects in a square of one FWHM: a filter as wide as the stars
+# joins neighbours, a narrow one tears galaxies apart.
+CROWDING, FILTER = (0.01, 0.025), (0.55, 0.3)
+PROMISING = 0.75  # of the aperture S/N asked for, for the S/N of the peak behind a matched filter
+MOST_BRIGHT = 2000  # objects that the stars' width is sought among
+LEVELS, CONTRAST = 32, 0.003  # of the deblending: thresholds, and least share of the light that makes an object
+LONELY = 0.1  # mean of two opposite neighbours, relative to the peak; 0.16 for a star of FWHM 1 pixel
 LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
 
 
@@ -57,7 +63,7 @@ class Detection:
     warnings: tuple[str, ...] = ()
 
 
-def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.Detect) -> Detection:
+def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.Detect, find=None) -> Detection:
     """Find and measure the objects of an image.
 
     Parameters
@@ -69,6 +75,8 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     gain : float or None
         e-/ADU; None leaves the objects' own photon noise out.
     params : parameters.Detect
+    find : callable, optional
+        What finds the objects, with the arguments and the result of `extract`, which it is by default.
 
     Raises
     ------
@@ -79,62 +87,118 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     bad = mask != 0
     sky = background(data, bad, params.background_size)
     image = np.where(hidden, 0, data - sky.level).astype(np.float32)
-    found, segments, guess = _extract(image, sky.noise, hidden, (mask & int(Mask.SATURATED)) != 0, params)
+    guess, crowding = _first_look(image, sky.noise, hidden | ((mask & int(Mask.SATURATED)) != 0), params.min_area)
+    ratio = float(np.interp(crowding, CROWDING, FILTER))
+    found, segments = (find or extract)(image, sky.noise, ratio * guess, params)
     if not len(found):
         raise Rejected("no object rises above the noise")
+    lit = _lit(found, segments, float(np.median(sky.noise)))
+    touched = np.bincount(segments[bad], minlength=len(found) + 1)[1:] > 0
+    # Nine of ten are peaks of the noise. Aperture and filter share most of that: none has twice the S/N in the other.
+    lost = 2 * ratio / (1 + ratio**2)
+    promising = found["cpeak"] > PROMISING * lost * min(params.min_snr, 5.0) / max(1.0, params.aperture)
+    found, touched, parent = found[promising], touched[promising], _parents(segments, found)[promising]
     found["x"], found["y"] = _centroids(image, found, hidden, guess)
     width = widths(image, found["x"], found["y"], guess, hidden)
-    bright = _unharmed(found, mask) & (found["flux"] > 20 * found["npix"] ** 0.5 * np.median(sky.noise))
+    bright = _bright(image, found, mask, float(np.median(sky.noise)))
     shape = seeing(found["x"], found["y"], width, bright, data.shape)
     if not np.isfinite(shape.fwhm):
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
     aperture = Aperture(*(r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer)))
-    lit = _lit(found, segments, float(np.median(sky.noise)))
     measured = measure(image, sky.noise, mask, found["x"], found["y"], gain, aperture, lit)
-    objects = _table(found, width, measured, segments, bad, aperture)
+    objects = _table(found, width, measured, touched)
     kept = objects["snr"] >= params.min_snr
     if not kept.any():
         raise Rejected(f"none of {len(objects)} detections reaches S/N {params.min_snr:g}")
-    objects = objects[kept]
+    objects, parent = objects[kept], parent[kept]
+    # By those that stay: peaks of the noise are no neighbours.
+    objects["flags"][np.bincount(parent)[parent] > 1] |= int(Flag.DEBLENDED)
+    near = crowded(objects["x"], objects["y"], objects["flux"], 2 * aperture.radius, 0.1)
+    objects["flags"][near] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
     warnings = () if shape.n_stars >= 5 else (f"FWHM from {shape.n_stars} stars only",)
     level = float(np.median(sky.level))
     return Detection(objects, shape, aperture.radius, level, float(np.median(sky.noise)), warnings)
 
 
-def _extract(image, noise, hidden, overflow, params):
-    """Extract twice: the first pass tells how wide the filter has to be."""
-    sep.set_extract_pixstack(max(1_000_000, image.size // 4))
-    sep.set_sub_object_limit(8192)
-    fwhm = _first_width(image, noise, hidden | overflow, params.min_area)
-    found, segments = sep.extract(
-        image,
-        params.threshold,
-        err=noise,
-        mask=hidden,
+def extract(image, noise, fwhm: float, params: parameters.Detect):
+    """Return the objects of an image and their footprints, by SEP.
+
+    Parameters
+    ----------
+    image, noise : 2-D float32 arrays
+        Background-subtracted image, 0 where hidden, and standard deviation of its sky pixels, ADU.
+    fwhm : float
+        Of the filter, pixels.
+    params : parameters.Detect
+
+    Returns
+    -------
+    found : structured array
+        ``x, y, a, b, theta, npix, flux, peak, xpeak, ypeak, xcpeak, ycpeak, flag`` as SEP has them; ``cpeak`` is the
+        S/N of the peak in the filtered image.
+    segments : 2-D integer array
+        0, or the row of the object that the pixel belongs to, from 1.
+    """
+    kernel, scale = detection_filter(fwhm)
+    # Without the mask: hidden pixels are 0, and belong to footprints like any others.
+    # In units of the noise its "conv" is a matched filter; SEP's own, "matched", takes ten times as long.
+    found, segments = _with_room(
+        in_sigma(image, noise),
+        params.threshold * scale,
         minarea=params.min_area,
-        filter_kernel=gaussian_kernel(fwhm),
-        filter_type="matched",
-        deblend_nthresh=32,
-        deblend_cont=0.003,
+        filter_kernel=kernel,
+        filter_type="conv",
+        deblend_nthresh=LEVELS,
+        deblend_cont=CONTRAST,
         segmentation_map=True,
         clean=False,  # SExtractor's cleaning takes faint stars for wings of neighbours 7 FWHM away
     )
-    return found, segments, fwhm
+    found["cpeak"] /= scale
+    local = noise[found["ypeak"], found["xpeak"]]
+    found["flux"] *= local
+    found["peak"] *= local
+    return found, segments
 
 
-def _first_width(image, noise, bad, min_area):
-    """FWHM of the brighter stars, for the detection filter."""
-    found = sep.extract(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
-    touched, *_ = sep.sum_circle(bad.astype(np.float32), found["x"], found["y"], 3.0)
-    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0)]
-    if len(found) < 5:
-        return 3.0
-    brightest = found[np.argsort(-found["flux"], kind="stable")[:200]]
+def detection_filter(fwhm: float) -> tuple[np.ndarray, float]:
+    """Return the filter of that FWHM (pixels), and the standard deviation of white noise of 1 behind it."""
+    kernel = gaussian_kernel(fwhm)
+    return kernel, float(np.sqrt(np.sum(kernel**2)))
+
+
+def in_sigma(image, noise) -> np.ndarray:
+    """Return an image in units of its noise; 0 where that is 0."""
+    return np.divide(image, noise, out=np.zeros_like(image), where=noise > 0)
+
+
+def _with_room(image, threshold, **options):
+    """Run SEP with larger and larger buffers."""
+    for share, children in ((8, 8192), (2, 32768), (1, 131072)):
+        sep.set_extract_pixstack(max(1_000_000, image.size // share))
+        sep.set_sub_object_limit(children)
+        try:
+            return sep.extract(image, threshold, **options)
+        except MemoryError:
+            break
+        except Exception as error:  # of SEP's own making, and no narrower class
+            if "full" not in str(error) and "overflow" not in str(error):
+                raise
+    raise Rejected("too much of the image lies above the threshold")
+
+
+def _first_look(image, noise, bad, min_area) -> tuple[float, float]:
+    """Return the FWHM of the brighter stars, and the number of objects in a square of it."""
+    found = _with_room(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
+    number = len(found) / max(1, np.count_nonzero(~bad))
+    touched, _ = _circle(bad, found["x"], found["y"], 3.0)
+    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0) & ~_lonely(image, found)]
     fwhm = 3.0
-    for _ in range(2):
+    # By the peak: by the flux, galaxies would come first.
+    brightest = found[np.argsort(-found["peak"], kind="stable")[:200]]
+    for _ in range(2 if len(found) >= 5 else 0):
         fwhm = float(np.clip(star_width(_finite(widths(image, brightest["x"], brightest["y"], fwhm))), 1.2, 12))
-    return fwhm
+    return fwhm, number * fwhm**2
 
 
 def _finite(values):
@@ -153,12 +217,11 @@ def gaussian_kernel(fwhm: float) -> np.ndarray:
 
 def _centroids(image, found, hidden, fwhm):
     """Gaussian-windowed centroids, nearly as good as a PSF fit; the isophotal ones where these run away."""
-    x, y, flag = sep.winpos(image, found["x"], found["y"], np.full(len(found), fwhm / 2.3548), mask=hidden)
+    x, y = centroids(image, found["x"], found["y"], fwhm, hidden)
     reach = max(1.0, 0.5 * fwhm)
     stays = np.hypot(x - found["x"], y - found["y"]) < reach
     # The isophotal ones of faint stars are drawn off by peaks of the noise that their footprints have merged with.
     stays |= np.hypot(x - found["xcpeak"], y - found["ycpeak"]) < reach
-    stays &= (flag & ~sep.APER_HASMASKED) == 0
     return np.where(stays, x, found["x"]), np.where(stays, y, found["y"])
 
 
@@ -168,10 +231,25 @@ def _lit(found, segments, noise):
     return ndimage.binary_dilation(significant[segments], iterations=LIT_MARGIN)
 
 
-def _unharmed(found, mask):
-    """Tell which detections no masked pixel and no border has touched near the core."""
-    touched, *_ = sep.sum_circle((mask != 0).astype(np.float32), found["x"], found["y"], 3.0)
-    return (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
+def _parents(segments, found) -> np.ndarray:
+    """Number the connected footprints; objects that share one were deblended from each other."""
+    joined, _ = ndimage.label(segments > 0, np.ones((3, 3)))
+    return joined[found["ypeak"], found["xpeak"]]
+
+
+def _lonely(image, found) -> np.ndarray:
+    """Tell hot pixels and hits: the peak's neighbours along a row or column are darker than beside any star."""
+    return pair_ratios(image, found["ypeak"], found["xpeak"])[:2].min(axis=0) < LONELY
+
+
+def _bright(image, found, mask, noise: float) -> np.ndarray:
+    """Tell which detections have the highest peaks, no masked pixel or border near the core, and light on all sides."""
+    touched, _ = _circle(mask != 0, found["x"], found["y"], 3.0)
+    good = (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
+    good &= (found["flux"] > 20 * found["npix"] ** 0.5 * noise) & ~_lonely(image, found)
+    if good.sum() > MOST_BRIGHT:
+        good &= found["peak"] >= np.partition(found["peak"][good], -MOST_BRIGHT)[-MOST_BRIGHT]
+    return good
 
 
 def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dict[str, np.ndarray]:
@@ -197,21 +275,22 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dic
         ``flux, fluxerr, bgerr, background, flags``; the variance of the flux is that of the sky in the aperture, of the
         local background times the area, and of the object's own photons (flux / gain).
     """
-    circle = CircularAperture(np.column_stack([x, y]), aperture.radius)
     hidden = (mask & int(HIDDEN)) != 0
-    total, sky_error = circle.do_photometry(image, error=noise, mask=hidden)
-    area, _ = circle.do_photometry((~hidden).astype(np.float32))
-    unusable = hidden | ((mask & int(Mask.SATURATED)) != 0)
+    saturated = (mask & int(Mask.SATURATED)) != 0
+    total, sky_error = _circle(
+        np.where(hidden, np.float32(0), image), x, y, aperture.radius, np.where(hidden, 0, noise)
+    )
+    area = _circle(~hidden, x, y, aperture.radius)[0]
+    unusable = hidden | saturated
     if lit is not None:
-        unusable = unusable | lit
+        unusable |= lit
     level, level_error, count = annulus(image, unusable, x, y, aperture)
     few = count < MIN_ANNULUS_PIXELS
     level, level_error = np.where(few, 0.0, level), np.where(few, 0.0, level_error)
     flux = total - level * area
     bgerr = np.hypot(sky_error, level_error * area)
     fluxerr = np.sqrt(bgerr**2 + (np.maximum(flux, 0) / gain if gain else 0.0))
-    masked, _ = circle.do_photometry((mask != 0).astype(np.float32))
-    overflow, _ = circle.do_photometry(((mask & int(Mask.SATURATED)) != 0).astype(np.float32))
+    masked, overflow = (_circle(plane, x, y, aperture.radius)[0] for plane in (mask != 0, saturated))
     inside = (
         (x - aperture.radius > -0.5)
         & (y - aperture.radius > -0.5)
@@ -224,6 +303,11 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dic
     flags[overflow > 0] |= int(Flag.SATURATED)
     flags[~inside] |= int(Flag.APERTURE_INCOMPLETE)
     return {"flux": flux, "fluxerr": fluxerr, "bgerr": bgerr, "background": level, "flags": flags}
+
+
+def _circle(plane, x, y, radius, error=None):
+    """Sums within circles, pixels on the rim by the share within, and the standard deviation from that of a pixel."""
+    return sep.sum_circle(plane, x, y, radius, err=error, subpix=0)[:2]
 
 
 def annulus(image, unusable, x, y, aperture: Aperture):
@@ -277,11 +361,9 @@ def _pick(ordered, rank):
     return np.where(np.isfinite(value), value, 0.0)
 
 
-def _table(found, width, measured, segments, bad, aperture) -> Table:
+def _table(found, width, measured, touched) -> Table:
     flags = measured["flags"] | _shape_flags(found["flag"])
-    touched = np.bincount(segments[bad], minlength=len(found) + 1)[1:] > 0
     flags[touched] |= int(Flag.FOOTPRINT_MASKED)
-    flags[crowded(found["x"], found["y"], measured["flux"], 2 * aperture.radius, 0.1)] |= int(Flag.CROWDED)
     fluxerr = measured["fluxerr"]
     columns = {
         "x": found["x"],
@@ -303,7 +385,6 @@ def _table(found, width, measured, segments, bad, aperture) -> Table:
 
 
 def _shape_flags(flag):
-    """SEP's extraction flags (1 merged, 2 truncated, 4 overflow, 8 singular) in the terms of `Flag`."""
-    result = np.where(flag & sep.OBJ_MERGED, int(Flag.DEBLENDED), 0)
-    result |= np.where(flag & sep.OBJ_TRUNC, int(Flag.TRUNCATED), 0)
+    """SEP's extraction flags (2 truncated, 4 overflow) in the terms of `Flag`."""
+    result = np.where(flag & sep.OBJ_TRUNC, int(Flag.TRUNCATED), 0)
     return result | np.where(flag & sep.OBJ_DOVERFLOW, int(Flag.ISOPHOTE_INCOMPLETE), 0)

@@ -30,7 +30,8 @@ class Material:
     """What the stages left of an image; whatever is missing is empty, None or NaN.
 
     `image` and `mask` are 2-D arrays of one shape, `difference_mask` adds the planes of the subtraction; `zero_point`
-    is a function of (x, y); the tables follow the schemas of their names; the dictionaries are the facts of the stages.
+    is a function of (x, y); `catalog_mag` holds the magnitudes of the catalogue's stars in the image; the tables follow
+    the schemas of their names; the dictionaries are the facts of the stages.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Material:
     fakes: Table = field(default_factory=lambda: empty("fakes"))
     psf_model: Psf | None = None
     zero_point: object = None
+    catalog_mag: np.ndarray = field(default_factory=lambda: np.zeros(0))
     pixscale: float = np.nan
 
 

@@ -12,6 +12,7 @@ from nightsift import parameters
 from nightsift.background import background
 from nightsift.detect import HIDDEN
 from nightsift.errors import Rejected
+from nightsift.outliers import outlier_score
 from nightsift.planes import Flag
 from nightsift.psf import fit_psf_stars
 from nightsift.psfmodel import Psf
@@ -82,17 +83,19 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
     Returns
     -------
     PsfPhotometry
-        NaN throughout where the PSF could not be fitted.
+        NaN throughout, but for ``outlier``, where the PSF could not be fitted.
     """
     sky = background(data, mask != 0, MESH)
     image = np.where((mask & int(HIDDEN)) != 0, 0, data - sky.level).astype(np.float32)
     layers = Layers(image, sky.noise, mask != 0, gain)
     objects = objects.copy()
     objects["level_err"] = _level_error(objects, sky.noise, aperture)
+    unlike = outlier_score(objects, seeing)
     try:
         psf, used, tried, clean = _psf(layers, objects, seeing, aperture, params)
     except Rejected as reason:
         table = Table({name: np.full(len(objects), np.nan) for name in PSF_PHOTOMETRY})
+        table["outlier"] = unlike
         return PsfPhotometry(None, table, {"n_stars": 0}, (f"no PSF photometry: {reason}",))
     scene = photometer(layers, psf, objects)
     residual = _residual(clean, layers.noise, psf, scene, used)
@@ -107,6 +110,7 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
             "psf_dy": np.where(scene.free, scene.y - objects["y"], np.nan),
             "spread": scene.spread,
             "spread_err": spread_err,
+            "outlier": unlike,
         }
     )
     facts = {"n_stars": psf.n_stars, "n_rejected": tried - psf.n_stars, "chi2": psf.chi2, "order": psf.order}

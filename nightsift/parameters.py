@@ -35,6 +35,9 @@ class Inspect:
 class Detect:
     """Find and measure the objects of an image."""
 
+    method: str = option(
+        "sep", "what finds the objects: the library SEP, or the program SExtractor", enum=("sep", "sextractor")
+    )
     threshold: float = option(1.5, "detection threshold on the filtered image, in sigma a pixel", exclusiveMinimum=0)
     min_area: int = option(4, "pixels above the threshold that make an object", minimum=1)
     min_snr: float = option(5.0, "objects with a lower aperture S/N are dropped", minimum=0)
@@ -42,6 +45,7 @@ class Detect:
     aperture: float = option(1.0, "radius of the photometric aperture, in FWHM", exclusiveMinimum=0)
     annulus_inner: float = option(5.0, "inner radius of the background annulus, in FWHM", exclusiveMinimum=0)
     annulus_outer: float = option(7.0, "outer radius of the background annulus, in FWHM", exclusiveMinimum=0)
+    time_limit: float = option(300.0, "seconds after which SExtractor is ended", exclusiveMinimum=0)
 
 
 @dataclass(frozen=True, kw_only=True)

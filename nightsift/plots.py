@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
-from nightsift import searchplots
+from nightsift import searchplots, shapeplots
 from nightsift.figures import (
     BLUE,
     GREY,
@@ -46,13 +46,15 @@ _BAD = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.APERTURE_M
 
 
 def draw(material: Material) -> dict[str, Figure]:
-    """Return the figures ``overview, psf, fwhm, zeropoint, astrometry, limit, realbogus, completeness``.
+    """Return the figures of an image by name, those of the stages in their order.
 
     Where an image stopped before there was anything to draw, the figure says so with the status and the reason.
     """
     figures = {}
     for name, make in (
         ("overview", _overview),
+        ("background", shapeplots.background),
+        ("shape", shapeplots.shape),
         ("psf", searchplots.psf),
         ("fwhm", _fwhm),
         ("zeropoint", _zeropoint),
@@ -191,7 +193,7 @@ def _fwhm(material: Material) -> Figure | None:
     ax.set_ylim(0, max(3 * typical, 1))
     style(ax, "mag_calib [mag]" if calibrated else "instrumental magnitude", "FWHM [px]")
     ax.legend(fontsize=8, frameon=False, loc="upper left", markerscale=3)
-    stars = shown & clean & (snr > 20) & (np.abs(fwhm / typical - 1) < 0.5)
+    stars = shown & clean & (snr > 20) & (np.abs(fwhm / typical - 1) < 0.2)
     rows = thinned(stars)
     low, high = limits_of(fwhm[stars], 5, 95, 0.02 * typical)
     drawn = axes[0, 1].scatter(x[rows], y[rows], c=fwhm[rows], s=9, vmin=low, vmax=high, cmap="viridis", lw=0)
@@ -308,12 +310,18 @@ def _limit(material: Material) -> Figure | None:
     goal = material.photometry.get("limit_snr") or 5.0
     ax.axhline(goal, color=MUTED, lw=0.8, ls=":")
     bins = np.arange(np.floor(4 * first) / 4, last + 0.25, 0.25)
-    axes[0, 1].hist(mag[shown], bins=bins, color=BLUE, alpha=0.75)
+    counted = material.catalog_mag[(material.catalog_mag > first) & (material.catalog_mag < last)]
+    if len(counted):
+        axes[0, 1].hist(counted, bins=bins, histtype="step", color=INK, lw=1.2, label=f"catalogue, {len(counted)}")
+    axes[0, 1].hist(mag[shown], bins=bins, color=BLUE, alpha=0.75, label=f"detected, {shown.sum()}")
     for each in axes.flat:
         if limit is not None:
             each.axvline(limit, color=RED, lw=1.2, label=f"limit, S/N {goal:g}")
         each.set_xlim(first - 0.3, last)
-    ax.legend(fontsize=8, frameon=False)
+        each.legend(fontsize=8, frameon=False)
     style(ax, "mag_calib [mag]", "S/N")
-    style(axes[0, 1], "mag_calib [mag]", "objects in 0.25 mag")
+    band = material.photometry.get("band")
+    style(
+        axes[0, 1], f"mag_calib, catalogue {band} [mag]" if len(counted) else "mag_calib [mag]", "objects in 0.25 mag"
+    )
     return figure

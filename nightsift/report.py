@@ -29,6 +29,8 @@ from nightsift.sources import unit_vectors
 STATUSES = ("ok", "degraded", "rejected", "error")
 PLOTS = {
     "overview": "image",
+    "background": "sky",
+    "shape": "shape",
     "psf": "psf",
     "fwhm": "fwhm",
     "zeropoint": "zp",

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nightsift.polynomial import design
+from nightsift.stamps import stamps
 
-PEAK = 0.1  # half width, in log width, of the window that objects of one width fall into
+PEAK = 0.1  # half width, in log width, of the window that objects of one width fall into; half as much for MANY
+MANY = 100
+NARROWING = (0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03)  # widths, relative, of the window around the stars, step by step
+CHUNK = 500_000  # pixels of stamps measured at once
 
 
 @dataclass(frozen=True)
@@ -61,17 +65,25 @@ def seeing(x, y, fwhm, good, shape: tuple[int, int]) -> Seeing:
     if not good.any():
         return Seeing(np.nan, (np.nan,), 0, shape, 0, good)
     ridge = star_width(fwhm[good])
-    stars = good & (np.abs(fwhm - ridge) < 0.25 * ridge)
-    order = 0 if stars.sum() < 20 else 1 if stars.sum() < 60 else 2
+    near = good & (np.abs(fwhm - ridge) < 0.25 * ridge)
+    order = 0 if near.sum() < 20 else 1 if near.sum() < 60 else 2
+    terms, width = design(x, y, shape, order), np.where(good, fwhm, ridge)
+    model = np.full(len(width), ridge)
+    for scale in NARROWING:
+        off = (width - model) / ridge
+        # Galaxies and blends are on one side only.
+        weight = np.where(good, np.exp(-((off / np.where(off > 0, scale / 2, scale)) ** 2) / 4), 0)
+        solution = np.linalg.lstsq(terms * weight[:, None], width * weight, rcond=None)[0]
+        model = terms @ solution
+    stars, spread = good, 0.02 * ridge
     for _ in range(5):
-        terms = design(x, y, shape, order)
-        solution = np.linalg.lstsq(terms[stars], fwhm[stars], rcond=None)[0]
-        residual = fwhm - terms @ solution
-        spread = 1.4826 * np.median(np.abs(residual[stars])) + 1e-6
-        kept = good & (np.abs(residual) < max(3 * spread, 0.02 * ridge))
+        kept = good & (np.abs(width - model) < max(3 * spread, 0.02 * ridge))
         if kept.sum() < 3 or (kept == stars).all():
             break
         stars = kept
+        solution = np.linalg.lstsq(terms[stars], width[stars], rcond=None)[0]
+        model = terms @ solution
+        spread = 1.4826 * np.median(np.abs(width - model)[stars])
     return Seeing(float(np.median(fwhm[stars])), tuple(map(float, solution)), order, shape, int(stars.sum()), stars)
 
 
@@ -99,22 +111,72 @@ def widths(image: np.ndarray, x, y, guess: float, bad: np.ndarray | None = None)
         FWHM, pixels; NaN where the moments do not converge.
     """
     half = int(np.ceil(1.5 * guess)) + 1
-    v, u = (line.ravel() for line in np.mgrid[-half : half + 1, -half : half + 1])
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    columns, rows = column[:, None] + u, row[:, None] + v
-    usable = (columns >= 0) & (rows >= 0) & (columns < image.shape[1]) & (rows < image.shape[0])
-    columns, rows = np.where(usable, columns, 0), np.where(usable, rows, 0)
-    if bad is not None:
-        usable &= ~bad[rows, columns]
-    value = np.where(usable, image[rows, columns], 0.0)
-    square = (columns - np.asarray(x)[:, None]) ** 2 + (rows - np.asarray(y)[:, None]) ** 2
-    variance = np.full(len(value), (guess / 2.3548) ** 2)
+    parts = [_widths(cut, half, guess) for cut in _cuts(image, x, y, half, bad)]
+    return np.concatenate([np.empty(0), *parts])
+
+
+def _widths(cut: _Cut, half: int, guess: float):
+    square = (cut.u[:, None, :] ** 2 + cut.v[:, :, None] ** 2).reshape(len(cut.u), -1)
+    value = cut.value.reshape(square.shape)
+    variance = np.full(len(value), (guess / 2.3548) ** 2, np.float32)
     with np.errstate(all="ignore"):
         for _ in range(15):
-            weighted = value * np.exp(-square / (2 * variance[:, None]))
-            moment = np.sum(weighted * square, axis=1) / np.sum(weighted, axis=1)
-            variance = np.clip(np.where(moment > 0, moment, np.nan), 0.05, half**2 / 2)
-    return 2.3548 * np.sqrt(variance)
+            weighted = np.exp(square / (-2 * variance[:, None]))
+            weighted *= value
+            moment = np.einsum("np,np->n", weighted, square) / weighted.sum(axis=1)
+            variance = np.clip(np.where(moment > 0, moment, np.float32(np.nan)), 0.05, half**2 / 2)
+    return 2.3548 * np.sqrt(variance.astype(float))
+
+
+def centroids(image: np.ndarray, x, y, fwhm: float, bad: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return Gaussian-windowed centroids, nearly as good as a PSF fit; NaN where they run off.
+
+    Parameters as in `widths`; the window has the stars' FWHM. Each step goes twice as far as the windowed mean, as in
+    SExtractor's XWIN_IMAGE (Bertin, SExtractor manual, "Windowed positional parameters").
+    """
+    half = int(np.ceil(1.6 * fwhm)) + 1
+    parts = [_centroids(cut, half, fwhm / 2.3548) for cut in _cuts(image, x, y, half, bad)]
+    shift = np.concatenate([np.empty((2, 0)), *parts], axis=1)
+    return x + shift[0], y + shift[1]
+
+
+def _centroids(cut: _Cut, half: int, sigma: float):
+    shift = np.zeros((2, len(cut.u)), np.float32)
+    with np.errstate(all="ignore"):
+        for _ in range(16):
+            u, v = cut.u - shift[0][:, None], cut.v - shift[1][:, None]
+            across, down = np.exp(u**2 / (-2 * sigma**2)), np.exp(v**2 / (-2 * sigma**2))
+            lines = np.einsum("nyx,ny->nx", cut.value, down)
+            total = np.sum(lines * across, axis=1)
+            moved_x = np.sum(lines * across * u, axis=1) / total
+            moved_y = np.einsum("nyx,ny,nx->n", cut.value, down * v, across, optimize=True) / total
+            step = 2 * np.array([moved_x, moved_y])
+            shift = np.where((total > 0) & (np.abs(shift + step).max(axis=0) < half), shift + step, np.float32(np.nan))
+            if not np.nanmax(np.abs(step), initial=0) > 1e-4:
+                break
+    return shift.astype(float)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Stamps of objects, bad pixels 0, and the offsets of their columns and rows from the objects' centres."""
+
+    value: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+
+
+def _cuts(image, x, y, half, bad):
+    """Yield stamps of the objects in turn, as many as fit into a little memory."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    line, step = np.arange(-half, half + 1), max(1, CHUNK // (2 * half + 1) ** 2)
+    for first in range(0, len(x), step):
+        column, row = (np.rint(part[first : first + step]).astype(int) for part in (x, y))
+        value = stamps(image, column, row, half).astype(np.float32)
+        if bad is not None:
+            value[stamps(bad, column, row, half, True)] = 0
+        offsets = column - x[first : first + step], row - y[first : first + step]
+        yield _Cut(value, *((line + part[:, None]).astype(np.float32) for part in offsets))
 
 
 def star_width(fwhm: np.ndarray) -> float:
@@ -129,12 +191,13 @@ def star_width(fwhm: np.ndarray) -> float:
         Widths, pixels; not empty.
     """
     logarithm = np.sort(np.log(fwhm))
-    grid = np.arange(logarithm[0] - PEAK, logarithm[-1] + PEAK, PEAK / 8)
-    count = np.searchsorted(logarithm, grid + PEAK) - np.searchsorted(logarithm, grid - PEAK)
+    half = PEAK / 2 if len(fwhm) >= MANY else PEAK
+    grid = np.arange(logarithm[0] - half, logarithm[-1] + half, half / 8)
+    count = np.searchsorted(logarithm, grid + half) - np.searchsorted(logarithm, grid - half)
     reach = 12
     around = np.lib.stride_tricks.sliding_window_view(np.pad(count, reach), 2 * reach + 1).max(axis=1)
     peaks = np.flatnonzero((count == around) & (count >= max(3, 0.2 * count.max())))
     if not len(peaks):
         return float(np.median(fwhm))
-    inside = np.abs(logarithm - grid[peaks[0]]) <= PEAK
+    inside = np.abs(logarithm - grid[peaks[0]]) <= half
     return float(np.exp(np.median(logarithm[inside])))

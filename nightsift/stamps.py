@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
 
 def stamps(image: np.ndarray, column, row, half: int, fill=0.0) -> np.ndarray:
     """Return the (n, 2 half + 1, 2 half + 1) cutouts centred on whole pixels; `fill` beyond the image."""
@@ -16,6 +18,25 @@ def stamps(image: np.ndarray, column, row, half: int, fill=0.0) -> np.ndarray:
     if inside_x.all() and inside_y.all():
         return result
     return np.where(inside_y[:, :, None] & inside_x[:, None, :], result, np.asarray(fill, result.dtype))
+
+
+def pair_ratios(signal, y, x) -> np.ndarray:
+    """Return the means of the four pairs of opposite neighbours over the pixel itself: horizontal, vertical, diagonal.
+
+    For a symmetric PSF the mean of a pair, relative to the pixel between, is smallest when the star is centred there,
+    so that its value for a centred star bounds the ratio for every pixel of every star.
+    """
+    ny, nx = signal.shape
+    centre = signal[y, x]
+    pairs = [
+        0.5
+        * (
+            signal[np.clip(y + dy, 0, ny - 1), np.clip(x + dx, 0, nx - 1)]
+            + signal[np.clip(y - dy, 0, ny - 1), np.clip(x - dx, 0, nx - 1)]
+        )
+        for dy, dx in NEIGHBOURS
+    ]
+    return np.array(pairs) / np.where(centre > 0, centre, np.inf)
 
 
 def spread(x, y, rank, shape: tuple[int, int], most: int) -> np.ndarray:

@@ -61,6 +61,7 @@ PSF_PHOTOMETRY = {
     "psf_dy": Field(float, "pix", "fitted less y; NaN where the position was not fitted"),
     "spread": Field(float, None, "0 for point sources, positive for extended ones (SPREAD_MODEL)"),
     "spread_err": Field(float, None, "standard deviation of spread"),
+    "outlier": Field(float, None, "how unlike the stars in shape (isolation forest): unusual above 0.6; a mere label"),
 }
 PSF_MAGNITUDE = {
     "mag_psf": Field(float, "mag", "magnitude of psf_flux, else like mag_calib"),

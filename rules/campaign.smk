@@ -36,6 +36,8 @@ rule plots:
         mask=rules.inspect.output.mask,
         objects=rules.photometry.output.objects,
         calibrators=rules.photometry.output.calibrators,
+        catalog=rules.catalog.output.catalog,
+        wcs=rules.astrometry.output.wcs,
         matches=rules.astrometry.output.matches,
         photometry=rules.photometry.output.state,
         detect=rules.detect.output.state,
@@ -46,6 +48,8 @@ rule plots:
         candidates=rules.transients.output.everything,
     output:
         overview=f"{IMAGE}/plots/overview.png",
+        background=f"{IMAGE}/plots/background.png",
+        shape=f"{IMAGE}/plots/shape.png",
         psf=f"{IMAGE}/plots/psf.png",
         fwhm=f"{IMAGE}/plots/fwhm.png",
         zeropoint=f"{IMAGE}/plots/zeropoint.png",

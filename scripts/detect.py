@@ -2,6 +2,7 @@
 
 from nightsift.detect import detect
 from nightsift.io.fits import read_image
+from nightsift.io.sextractor import run_sextractor
 from nightsift.io.stage import Stage
 
 STAGE = Stage(
@@ -16,7 +17,8 @@ def work(job):
     facts = job.facts_of("inspect")
     image = read_image(job.inputs["exposure"], facts["hdu"])
     mask = job.read_images("mask")[0]["PRIMARY"]
-    result = job.call(detect, image.data, mask, facts["gain"], job.params)
+    find = run_sextractor if job.params.method == "sextractor" else None
+    result = job.call(detect, image.data, mask, facts["gain"], job.params, find)
     job.write_table("detections", result.objects, "detections")
     job.facts |= {
         "fwhm": result.seeing.fwhm,

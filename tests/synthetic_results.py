@@ -152,12 +152,16 @@ def stars(rng, count, side=SIDE):
         "snr": flux / error,
         "fwhm": FWHM * rng.normal(1, 0.03 + 0.5 / np.sqrt(flux / error), count),
         "flags": np.where(rng.random(count) < 0.1, int(Flag.SATURATED), 0),
+        "peak": 0.88 * flux / FWHM**2 * rng.normal(1, 0.05, count),
+        "a": np.full(count, FWHM / 2.3548),
+        "b": FWHM / 2.3548 * rng.beta(30, 2, count),
         "mag_calib": mag,
         "mag_calib_err": 1.0857 * error / flux,
         "mag_psf": mag,
         "psf_flux": flux,
         "spread": np.where(rng.random(count) < 0.3, 0.02, 0) + rng.normal(0, 0.1, count) * error / flux,
         "spread_err": 0.1 * error / flux,
+        "outlier": rng.beta(30, 40, count) + 0.2 * (rng.random(count) < 0.05),
     }
     return Table({name: values.get(name, np.zeros(count, table[name].dtype)) for name in table.colnames})
 

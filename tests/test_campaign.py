@@ -67,16 +67,19 @@ def test_wrong_configuration_is_named(folder, wrong, words):
     assert all(word in refusal(folder, **wrong) for word in words)
 
 
-def test_a_method_whose_program_is_missing_is_refused(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("stage", "method", "other"), [("subtract", "hotpants", "zogy"), ("detect", "sextractor", "sep")]
+)
+def test_a_method_whose_program_is_missing_is_refused(folder, monkeypatch, stage, method, other):
     (folder / "bin").mkdir()
     monkeypatch.setenv("PATH", str(folder / "bin"))
-    message = refusal(folder, subtract={"method": "hotpants"})
-    assert all(word in message for word in ("subtract.method", "'hotpants'", "PATH"))
-    assert load(config(subtract={"method": "zogy"}), folder).config["subtract"]["method"] == "zogy"
-    program = folder / "bin" / "hotpants"
+    message = refusal(folder, **{stage: {"method": method}})
+    assert all(word in message for word in (f"{stage}.method", f"'{method}'", "PATH"))
+    assert load(config(**{stage: {"method": other}}), folder).config[stage]["method"] == other
+    program = folder / "bin" / method
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    assert load(config(subtract={"method": "hotpants"}), folder).config["subtract"]["method"] == "hotpants"
+    assert load(config(**{stage: {"method": method}}), folder).config[stage]["method"] == method
 
 
 def test_no_images_at_all(folder):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from photutils.aperture import CircularAperture
 
 from nightsift import parameters
@@ -9,7 +10,7 @@ from nightsift.detect import detect
 from nightsift.imagepsf import image_psf
 from nightsift.planes import Mask
 from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import render_points
+from nightsift.simulate_pixels import render_galaxies, render_points
 from nightsift.tables import checked
 
 SIZE, GAIN, SKY, READ = 500, 2.0, 400.0, 4.0
@@ -131,6 +132,36 @@ def test_blends_galaxies_and_hot_pixels_do_not_shape_it(plain):
     assert result.facts["residual"] < 0.012
 
 
+def test_spread_tells_galaxies_from_stars():
+    places = {}
+
+    def spoil(rng, light, x, y, flux):
+        # Half-light radii from a sixth of the stars' FWHM on, discs and bulges.
+        count = 150
+        shapes = Table({"r50": rng.uniform(0.5, 2.5, count), "q": rng.uniform(0.3, 1, count)})
+        shapes["nu"], shapes["pa"] = np.where(rng.random(count) < 0.5, 0.5, -0.6), rng.uniform(0, 180, count)
+        places["x"], places["y"] = rng.uniform(10, SIZE - 10, (2, count))
+        total = 15 * NOISE * 7 * np.minimum((1 - rng.random(count)) ** -1.0, 50)
+        render_galaxies(light, places["x"], places["y"], total, shapes, truth(), np.eye(2))
+
+    image, mask, found, (x, y, _) = picture(8, count=150, spoil=spoil)
+    result, objects = stage(image, mask, found), found.objects
+    near_star, near_galaxy = (
+        (np.hypot(objects["x"][:, None] - u, objects["y"][:, None] - v) < 6).sum(axis=1)
+        for u, v in ((x, y), (places["x"], places["y"]))
+    )
+    good = (np.asarray(objects["flags"]) == 0) & np.isfinite(result.table["spread"])
+    spread, significance = result.table["spread"], result.table["spread"] / result.table["spread_err"]
+    star, galaxy = good & (near_star == 1) & (near_galaxy == 0), good & (near_galaxy == 1) & (near_star == 0)
+    assert min(star.sum(), galaxy.sum()) > 50
+    for low, high, area in ((5, 15, 0.7), (15, 40, 0.93), (40, 1e9, 0.97)):
+        part = (objects["snr"] > low) & (objects["snr"] < high)
+        # The area under the ROC curve is the share of pairs in the right order.
+        assert np.mean(spread[galaxy & part][:, None] > spread[star & part]) > area
+    assert np.mean(significance[star] > 3) < 0.05
+    assert np.std(np.clip(significance[star], -3, 3)) == pytest.approx(1, abs=0.2)
+
+
 def test_too_few_stars_leave_the_image_in_peace(plain):
     image, mask, found, *_ = plain
     result = stage(image, mask, found, params=parameters.Psf(min_snr=1e5))
@@ -138,7 +169,7 @@ def test_too_few_stars_leave_the_image_in_peace(plain):
     assert result.facts == {"n_stars": 0}
     assert "no PSF photometry: the PSF needs 3 clean stars; there are 0" in result.warnings[0]
     assert len(checked(result.table, "psf_photometry")) == len(found.objects)
-    assert all(np.isnan(result.table[name]).all() for name in result.table.colnames)
+    assert all(np.isnan(result.table[name]).all() for name in result.table.colnames if name != "outlier")
     many = stage(image, mask, found, params=parameters.Psf(min_stars=1000))
     assert many.psf is None
     assert "fewer than 1000" in many.warnings[0]

@@ -7,15 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
+from astropy.wcs import WCS
 from PIL import Image
 from synthetic_results import write_campaign
 
-from nightsift import plots, searchplots
+from nightsift import plots, searchplots, shapeplots
 from nightsift.completeness import interval
 from nightsift.figures import NOTHING
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-NAMES = ("overview", "psf", "fwhm", "zeropoint", "astrometry", "limit", "realbogus", "completeness")
+NAMES = (
+    *("overview", "background", "shape", "psf", "fwhm", "zeropoint", "astrometry", "limit"),
+    *("realbogus", "completeness"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,30 @@ def test_reason_is_no_formula(campaign, tmp_path):
     state = results / "images" / "cloudy" / "status.json"
     state.write_text(state.read_text().replace("only 3 objects", r"$\\frac{ $ x_^ \\u0007"))
     run(results, "cloudy", tmp_path / "out")
+
+
+def test_the_catalogue_is_counted_where_the_image_is(campaign, tmp_path):
+    script, folder = plots_script(), campaign / "images" / "night_00"
+    header = script.results.read_wcs_header(folder / "wcs.fits")
+    x, y = np.array([10.0, 50.0, 90.0, -40.0, 1e5]), np.array([20.0, 60.0, -3.0, 10.0, 1e5])
+    ra, dec = WCS(header).wcs_pix2world(x, y, 0)
+    stars = Table({"ra": ra, "dec": dec, "rmag": [15.0, np.nan, 16.0, 17.0, 18.0]})
+    stars.write(tmp_path / "catalog.fits")
+    assert script.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "r").tolist() == [15.0]
+    assert not len(script.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "g"))
+    assert not len(script.catalog_magnitudes(tmp_path / "none.fits", header, (100, 100), "r"))
+    bars = plots.draw(replace(material(campaign, "night_00"), catalog_mag=np.linspace(15, 20, 50)))["limit"].axes[1]
+    assert any("catalogue, 50" in text.get_text() for text in bars.get_legend().get_texts())
+
+
+def test_maps_show_the_background_and_its_noise(campaign):
+    u = np.indices((256, 320), np.float32)[1]
+    sky = 200 + 0.03 * u + np.random.default_rng(1).normal(0, 3, u.shape).astype(np.float32)
+    figure = shapeplots.background(replace(material(campaign, "night_00"), image=sky, mask=None, shape=sky.shape))
+    level, noise = (np.asarray(ax.images[0].get_array()) for ax in figure.axes[:2])
+    assert level[:, -1].mean() - level[:, 0].mean() == pytest.approx(0.03 * 320, rel=0.3)
+    assert np.median(noise) == pytest.approx(3, rel=0.1)
+    assert shapeplots.background(replace(material(campaign, "night_00"), image=None)) is None
 
 
 def material(campaign, image):

@@ -7,6 +7,7 @@ import difflib
 import glob
 import json
 import re
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,11 @@ NAME = re.compile(r"[A-Za-z0-9_.-]+")
 NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
 COLUMNS = ("image", "path", "filter", "time", "template", "mask", *NUMBERS)
 _WORDS = {"true": True, "false": False}
+# By stage and method, the names of the program that it takes.
+PROGRAMS = {
+    "detect": {"sextractor": ("source-extractor", "sextractor", "sex")},
+    "subtract": {"hotpants": ("hotpants",)},
+}
 EXAMPLE = {"images": "images.tsv", "catalog.path": "catalog.fits", "template.path": "template.fits"}
 
 
@@ -75,16 +81,13 @@ def load(config: dict, folder=".") -> Campaign:
 
 
 def _check_program(config: dict) -> None:
-    if config["subtract"]["method"] != "hotpants":
-        return
-    # Not at the head: that module rests on this one, and takes its time.
-    from nightsift.io.hotpants import hotpants_available
-
-    if not hotpants_available():
-        raise CampaignError(
-            "config: subtract.method is 'hotpants', but there is no such program on the PATH:"
-            " install it, or choose another method"
-        )
+    for stage, names in PROGRAMS.items():
+        method = config[stage]["method"]
+        if method in names and not any(shutil.which(name) for name in names[method]):
+            raise CampaignError(
+                f"config: {stage}.method is {method!r}, but there is no such program on the PATH:"
+                " install it, or choose another method"
+            )
 
 
 def _check_local(config: dict, section: str, folder) -> None:

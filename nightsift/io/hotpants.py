@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from nightsift.errors import Rejected
-from nightsift.io.campaign import CampaignError
+from nightsift.io import program
 from nightsift.io.fits import read_image
 from nightsift.layers import Layer
 
@@ -71,17 +70,15 @@ def run_hotpants(image: Layer, template: Layer, x, y, order: int, seconds: float
     -----
     Radii and Gaussians of the kernel follow the widths of the PSFs as in STDPipe, noise images and masks are given.
     """
-    program = shutil.which(PROGRAM)
-    if program is None:
-        raise CampaignError(f"the program {PROGRAM!r} is not on the PATH: install it or choose another method")
+    path = program.find(PROGRAM)
     if not len(x):
         raise Rejected(f"{PROGRAM} has no star to fit its kernel to")
     with tempfile.TemporaryDirectory(prefix="nightsift-") as name:
         folder = Path(name)
         limits = [_write(folder, *pair) for pair in (("image", image), ("template", template))]
         np.savetxt(folder / "stars.xy", np.column_stack([x, y]) + 1, fmt="%.2f")
-        command = [program, *_options(image, template, limits, order)]
-        message = _run(command, folder, seconds)
+        command = [path, *_options(image, template, limits, order)]
+        message = program.run(command, folder, seconds)
         return _read(folder, np.shape(image.data), message)
 
 
@@ -136,24 +133,6 @@ def _options(image: Layer, template: Layer, limits, order: int) -> list[str]:
     }
     gaussians = ["3", "6", f"{width / 2:.4f}", "4", f"{width:.4f}", "2", f"{2 * width:.4f}"]
     return [part for key, value in options.items() for part in (f"-{key}", value)] + ["-ng", *gaussians]
-
-
-def _run(command: list[str], folder: Path, seconds: float) -> str:
-    """Run the program in the folder; return the last line that it printed."""
-    output = folder / "output.txt"
-    try:
-        with output.open("wb") as stream:
-            done = subprocess.run(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise Rejected(f"{PROGRAM} did not end within {seconds:g} s") from None
-    except OSError as error:
-        raise CampaignError(f"{command[0]!r} cannot be run: {error.strerror}") from error
-    lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
-    lines = [line for line in lines if line and line != "SUCCESS"] or ["without a word"]
-    if done.returncode:
-        how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-        raise Rejected(f"{PROGRAM} failed with {how}: {lines[-1]}")
-    return lines[-1]
 
 
 def _read(folder: Path, shape, message: str) -> Subtracted:

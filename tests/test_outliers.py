@@ -1,0 +1,70 @@
+"""The isolation forest on shapes: hot pixels and trails stand out, stars do not, and it is the forest of the paper."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from nightsift import parameters
+from nightsift.detect import detect
+from nightsift.outliers import _isolation, outlier_score
+from nightsift.simulate_pixels import Psf, render_points
+
+SHAPE, SKY, GAIN = (600, 600), 300.0, 1.5
+
+
+@pytest.fixture(scope="module")
+def spoilt():
+    """Detection in an image with stars, hot pixels and short streaks, and where these are."""
+    rng = np.random.default_rng(1)
+    light = np.zeros(SHAPE)
+    x, y = rng.uniform(10, 590, (2, 400))
+    render_points(light, x, y, 10 ** rng.uniform(3.2, 5, 400), Psf(3.0, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
+    row, column = rng.integers(20, 570, (2, 40))
+    light[row[:20], column[:20]] += 10 ** rng.uniform(3, 4, 20)
+    for start in range(20):
+        light[row[20:] + start, column[20:]] += 300
+    data = (rng.poisson((light + SKY) * GAIN) / GAIN).astype(np.float32)
+    found = detect(data, np.zeros(SHAPE, np.uint16), GAIN, parameters.Detect())
+    return found, (x, y), (column[:20], row[:20]), (column[20:], row[20:] + 9.5)
+
+
+def near(objects, places, radius):
+    x, y = places
+    return (np.hypot(objects["x"][:, None] - x, objects["y"][:, None] - y) < radius).any(axis=1)
+
+
+def test_hot_pixels_and_streaks_stand_out_and_stars_do_not(spoilt):
+    found, stars, hot, streaks = spoilt
+    score = outlier_score(found.objects, found.seeing)
+    hot, streak = near(found.objects, hot, 1), near(found.objects, streaks, 2)
+    star = near(found.objects, stars, 1) & ~hot & ~streak & (np.asarray(found.objects["flags"]) == 0)
+    assert min(hot.sum(), streak.sum()) >= 10
+    assert (score[hot | streak] > 0.6).mean() > 0.9
+    assert (score[star] > 0.6).mean() < 0.08
+    assert np.all((score > 0) & (score < 1))
+
+
+def test_the_same_again(spoilt):
+    found = spoilt[0]
+    np.testing.assert_array_equal(*(outlier_score(found.objects, found.seeing) for _ in range(2)))
+
+
+def test_few_objects_tell_nothing(spoilt):
+    found = spoilt[0]
+    assert np.isnan(outlier_score(found.objects[:20], found.seeing)).all()
+    assert outlier_score(found.objects[:0], found.seeing).shape == (0,)
+
+
+def test_scores_are_those_of_another_implementation():
+    forest = pytest.importorskip("sklearn.ensemble").IsolationForest
+    rng = np.random.default_rng(2)
+    values = np.concatenate([rng.normal(0, 1, (900, 4)), rng.uniform(-6, 6, (100, 4))])
+    theirs = -forest(n_estimators=300, random_state=0).fit(values).score_samples(values)
+    ours = _isolation(values, values, rng)
+    assert spearmanr(ours, theirs).statistic > 0.95
+    assert np.median(ours - theirs) == pytest.approx(0, abs=0.02)
+
+
+def test_values_that_are_all_the_same_are_no_outliers():
+    same = np.ones((50, 4))
+    assert np.allclose(_isolation(same, same, np.random.default_rng(3)), 0.5, atol=0.01)
