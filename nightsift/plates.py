@@ -1,0 +1,210 @@
+"""Plate solutions: fitted to matches, and chosen by how well they predict stars that they were not fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs.utils import wcs_to_celestial_frame
+
+from nightsift import asterism, celestial, sip
+from nightsift.errors import Rejected
+
+STARS_PER_TERM = 5
+#: a more complex solution must predict held-out stars better by this many standard errors
+CLEARLY = 2.0
+#: loss of a star at which it counts as an outlier: 3 sigma on both axes
+WORST = 18.0
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Objects (`pixels` about the centre, brightest first) and catalogue (brightest first) in plain arrays."""
+
+    pixels: np.ndarray
+    photon: np.ndarray
+    good: np.ndarray
+    index: np.ndarray
+    ra: np.ndarray
+    dec: np.ndarray
+    index_ref: np.ndarray
+    shape: tuple[int, int]
+
+    @property
+    def center(self) -> complex:
+        return (self.shape[1] - 1) / 2 + 0.5j * (self.shape[0] - 1)
+
+    @property
+    def unit(self) -> float:
+        return 0.5 * float(np.hypot(*self.shape))
+
+
+@dataclass(frozen=True)
+class Plate:
+    """``xi, eta`` about `crval`, in degrees, as polynomials of pixels from the image's centre."""
+
+    coefficients: np.ndarray
+    order: int
+    unit: float
+    crval: tuple[float, float]
+    used: np.ndarray
+
+    def plane(self, pixels):
+        fitted = sip.monomials(pixels / self.unit, self.order) @ self.coefficients
+        return fitted[:, 0] + 1j * fitted[:, 1]
+
+    @property
+    def scale(self):
+        return float(np.sqrt(abs(np.linalg.det(self.coefficients[1:3])))) / self.unit
+
+
+def fit_plate(image, first, second, sigma, order, crval) -> Plate:
+    """Fit the polynomial plate, moving the tangent point until it is at the image's centre."""
+    design = sip.monomials(image.pixels[first] / image.unit, order)
+    for _ in range(5):
+        plane = sip.project(image.ra[second], image.dec[second], *crval)
+        solution, used = sip.clipped_fit(design, np.column_stack([plane.real, plane.imag]), sigma)
+        offset = complex(*solution[0])
+        if abs(offset) < 1e-10:
+            break
+        crval = tuple(float(value) for value in sip.deproject(offset, *crval))
+    return Plate(solution, order, image.unit, crval, used)
+
+
+def tighten(image, first, second, crval, params):
+    """Match all stars with a radius that shrinks to what the scatter asks for; return plate and matches."""
+    sigma = np.hypot(0.1, image.photon)
+    for step in range(8):
+        orders = range(2, min(params.max_order, 2 + step) + 1)
+        order = max((n for n in orders if supported(image, n, first)), default=1)
+        plate = fit_plate(image, first, second, sigma[first], order, crval)
+        crval = plate.crval
+        reference = sip.project(image.ra, image.dec, *crval) / plate.scale
+        points = plate.plane(image.pixels) / plate.scale
+        scatter = sip.robust_sigma(parts((points[first] - reference[second])[plate.used]))
+        near = np.flatnonzero(np.abs(reference) < 1.5 * image.unit)
+        density = max(len(near), len(points)) / np.prod(image.shape)
+        sparse = asterism.SPARSE / np.sqrt(density)
+        # wide at first, or a fit that suits a part of the image never reaches the rest
+        radius = min(sparse, 10.0) if step < 3 else min(6.0 * scatter, sparse)
+        radius = max(radius, 3.0 * scatter, 0.5)
+        matched, nearest, _, _ = asterism.mutual(points, reference[near], radius)
+        if len(matched) < params.min_matches:
+            raise Rejected(f"only {len(matched)} objects match the catalogue, {params.min_matches} needed")
+        same = np.array_equal(matched, first) and np.array_equal(near[nearest], second)
+        first, second = matched, near[nearest]
+        if same and step > 2:
+            break
+    return plate, first, second
+
+
+def parts(values):
+    return np.concatenate([values.real, values.imag])
+
+
+def supported(image, order, first, sigma=None):
+    """Tell whether matches are enough for an order, and so spread that its fit is nowhere worse than two stars."""
+    if order == 1:
+        return True
+    exponents = sip.powers(order)
+    if len(first) < STARS_PER_TERM * len(exponents):
+        return False
+    weight = np.ones(len(first)) if sigma is None else (np.median(sigma) / sigma) ** 2
+    design = sip.monomials(image.pixels[first] / image.unit, order)
+    everywhere = sip.monomials((sip.grid(image.shape, 15, 0.0) - image.center) / image.unit, order)
+    return sip.leverage(design, everywhere, weight).max() <= 4.0
+
+
+def errors(image, plate, first, second):
+    """Return the error in pixels of each match: photon noise and what the bright stars scatter beyond it."""
+    offset = (plate.plane(image.pixels[first]) - sip.project(image.ra[second], image.dec[second], *plate.crval)) / (
+        plate.scale
+    )
+    photon = image.photon[first]
+    bright = photon <= np.median(photon)
+    excess = sip.robust_sigma(parts(offset[bright])) ** 2 - np.median(photon[bright]) ** 2
+    return np.sqrt(max(excess, 0.02**2) + photon**2)
+
+
+def trusted(image, first, plate, params):
+    """Return which matches to fit: clean ones, or all where these are few."""
+    clean = image.good[first]
+    return clean if clean.sum() >= max(3 * params.min_matches, 20) else np.ones(len(first), bool)
+
+
+def choose(image, first, second, sigma, crval, start, params):
+    """Return ``(name, header)`` of the simplest solution that none predicts held-out stars clearly better than.
+
+    The candidates, by rising freedom: the input as it is, the input's distortion with a new linear part, polynomials
+    of order 1 up to what the matches support. Each predicts every star from a fit to the other folds.
+    """
+    plane = sip.project(image.ra[second], image.dec[second], *crval)
+    target = np.column_stack([plane.real, plane.imag])
+    pixels = image.pixels[first]
+    scale = fit_plate(image, first, second, sigma, 1, crval).scale
+    weight = 1 / sigma**2
+    contenders = []
+    if start is not None:
+        known = sip.project(*celestial.sky(start, pixels + image.center), *celestial.center_sky(start, image.shape))
+        if celestial.is_icrs(wcs_to_celestial_frame(start)):
+            direct = sip.project(*celestial.sky(start, pixels + image.center), *crval)
+            contenders.append(("input", np.column_stack([direct.real, direct.imag]) - target))
+        if not start.wcs.ctype[0].endswith("TAN"):
+            design = sip.monomials(known / scale / image.unit, 1)
+            contenders.append(("adjusted", sip.held_out(design, target, weight)))
+    for order in range(1, params.max_order + 1):
+        design = sip.monomials(pixels / image.unit, order)
+        if supported(image, order, first, sigma):
+            contenders.append((order, sip.held_out(design, target, weight)))
+    name, best = None, None
+    for contender, residual in contenders:
+        loss = np.minimum((np.nan_to_num(residual, nan=1e3) ** 2).sum(axis=1) / (scale * sigma) ** 2, WORST)
+        gain = 0 if best is None else best - loss
+        better = best is None or gain.mean() > max(CLEARLY * gain.std() / np.sqrt(len(gain)), 0.01)
+        header = _header(image, contender, first, second, sigma, crval, start) if better else None
+        if header is not None:
+            name, best, chosen = contender, loss, header
+    return name, chosen
+
+
+def _header(image, name, first, second, sigma, crval, start) -> fits.Header | None:
+    """Return the header of a contender fitted to all matches, None where TAN-SIP cannot express it."""
+    if name == "input":
+        return _input_header(start)
+    if name == "adjusted":
+        return _adjusted_header(image, first, second, sigma, crval, start)
+    plate = fit_plate(image, first, second, sigma, name, crval)
+    return sip.header(plate.coefficients, name, image.unit, image.center, plate.crval, image.shape)
+
+
+def _input_header(start) -> fits.Header:
+    """Return the celestial cards of the input."""
+    cards = start.to_header(relax=True)
+    for name in ("DATE-OBS", "MJD-OBS", "MJDREF", "MJDREFI", "MJDREFF", "EQUINOX", "TIMESYS"):
+        cards.remove(name, ignore_missing=True)
+    cards["RADESYS"] = "ICRS"
+    return cards
+
+
+def _adjusted_header(image, first, second, sigma, crval, start, good=0.01) -> fits.Header | None:
+    """Return the input's distortion with a new linear part as TAN-SIP."""
+    origin = celestial.center_sky(start, image.shape)
+    known = sip.project(*celestial.sky(start, image.pixels[first] + image.center), *origin)
+    pixels = sip.grid(image.shape)
+    sampled = sip.project(*celestial.sky(start, pixels), *origin)
+    unit = image.unit * celestial.pixel_scale(start, image.shape)
+    design = sip.monomials(known / unit, 1)
+    for _ in range(5):
+        plane = sip.project(image.ra[second], image.dec[second], *crval)
+        solution, _ = sip.clipped_fit(design, np.column_stack([plane.real, plane.imag]), sigma)
+        middle = sip.monomials(np.array([0j]), 1) @ solution
+        crval = tuple(float(value) for value in sip.deproject(complex(*middle[0]), *crval))
+    moved = sip.monomials(sampled / unit, 1) @ solution
+    moved = moved[:, 0] + 1j * moved[:, 1] - complex(*middle[0])
+    for order in range(1, 8):
+        fitted = sip.fit_pixels(pixels - image.center, moved, None, order, image.unit)
+        rest = sip.monomials((pixels - image.center) / image.unit, order) @ fitted
+        if np.abs(rest[:, 0] + 1j * rest[:, 1] - moved).max() < good * celestial.pixel_scale(start, image.shape):
+            return sip.header(fitted, order, image.unit, image.center, crval, image.shape)
+    return None
