@@ -9,11 +9,13 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift import asterism, celestial, parameters, plates, sip
+from nightsift import asterism, celestial, parameters, plates, sip, verify
 from nightsift.errors import Rejected
 from nightsift.planes import Flag
 
 UNSURE = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.COSMIC | Flag.OUTLIER
+#: parts of the image's sides in the map of the residuals, and the fewest matches for a median
+MAP, FEWEST = 6, 5
 BRIGHTNESS = ("r", "R", "G", "V", "VT", "g", "i", "BP", "RP", "z", "B", "J")
 
 
@@ -38,8 +40,11 @@ class Astrometry:
     `header` holds the celestial cards of `wcs`; `order` is the SIP order (1 = pure TAN); `rms` is in arcsec along
     right ascension (on the sky) and declination, robust, of the matches that the fit used and that are well measured.
     `object_index` and `catalog_index` are the mutual nearest matches, `residual_x`, `residual_y` their offsets object
-    minus catalogue in pixels. `shift` (arcsec, at the image's centre), `rotation` (deg, north through east) and
-    `scale` (ratio) are against the input, NaN where the input did not tell.
+    minus catalogue in pixels. `log_odds` is ln of the odds against chance on held-out stars. `residual_map` holds, for
+    `MAP` x `MAP` equal parts of the image from the lower left, row by row: the centre ``x, y``, the median residuals
+    ``dx, dy`` in pixels, NaN where fewer than `FEWEST` matches are, and ``n``, their number. `shift` (arcsec, at the
+    image's centre), `rotation` (deg, north through east) and `scale` (ratio) are against the input, NaN where the
+    input did not tell.
     """
 
     wcs: WCS
@@ -52,6 +57,8 @@ class Astrometry:
     catalog_index: np.ndarray
     residual_x: np.ndarray
     residual_y: np.ndarray
+    log_odds: float
+    residual_map: dict[str, list]
     shift: float
     rotation: float
     scale: float
@@ -221,6 +228,7 @@ def _result(image, name, header, start, hint, params) -> Astrometry:
     used = plates.trusted(image, first, None, params) & (distance[close] <= max(3.5 * scatter, 0.5))
     if used.sum() < params.min_matches:
         raise Rejected(f"only {used.sum()} objects match the catalogue, {params.min_matches} needed")
+    odds = _verified(image, points, reference[near], (first, nearest[close]), name, params)
     sharp = used & (image.photon[first] <= max(0.1, np.median(image.photon[first][used])))
     sky = sip.project(found_ra[first], found_dec[first], image.ra[second], image.dec[second]) * 3600.0
     return Astrometry(
@@ -234,10 +242,56 @@ def _result(image, name, header, start, hint, params) -> Astrometry:
         catalog_index=image.index_ref[second],
         residual_x=residual[0],
         residual_y=residual[1],
+        log_odds=odds,
+        residual_map=residual_map(image.pixels[first][used] + image.center, residual[:, used], image.shape),
         **_against_input(wcs, start, hint, image.shape),
         kept_input=name == "input",
         warnings=_warnings(image, first[used], name, params),
     )
+
+
+def _verified(image, points, reference, pairs, name, params) -> float:
+    """Return ln of the odds for the solution; reject one that held-out stars do not speak for."""
+    first, second = pairs
+    sigma = np.hypot(plates.jitter(points[first] - reference[second], image.photon[first]), image.photon)
+    kept = np.flatnonzero(image.good if image.good[first].sum() >= params.min_matches else np.isfinite(points))
+    known = np.isin(first, kept)
+    order = {"input": None, "adjusted": 1}.get(name, name)
+    odds = verify.log_odds(
+        points[kept], sigma[kept], reference, np.searchsorted(kept, first[known]), second[known], order
+    )
+    if odds < params.min_log_odds:
+        raise Rejected(
+            f"the solution found, with {len(first)} matches, is not to be trusted: ln of its odds on held-out stars is"
+            f" {odds:.1f}, {params.min_log_odds:g} needed"
+        )
+    return odds
+
+
+def residual_map(pixels, residual, shape) -> dict[str, list]:
+    """Return the median residuals in parts of the image, as `Astrometry.residual_map` has them.
+
+    Parameters
+    ----------
+    pixels : (n,) complex array
+        0-based.
+    residual : (2, n) array
+        Along x and y.
+    shape : (int, int)
+        Of the image.
+    """
+    height, width = shape
+    column = np.clip((pixels.real + 0.5) * MAP / width, 0, MAP - 1).astype(int)
+    row = np.clip((pixels.imag + 0.5) * MAP / height, 0, MAP - 1).astype(int)
+    cell = row * MAP + column
+    count = np.bincount(cell, minlength=MAP**2)
+    middle = np.full((2, MAP**2), np.nan)
+    for number in np.flatnonzero(count >= FEWEST):
+        middle[:, number] = np.median(residual[:, cell == number], axis=1)
+    steps = (np.arange(MAP) + 0.5) / MAP
+    center_y, center_x = np.meshgrid(steps * height - 0.5, steps * width - 0.5, indexing="ij")
+    columns = {"x": center_x, "y": center_y, "dx": middle[0], "dy": middle[1], "n": count}
+    return {name: values.ravel().tolist() for name, values in columns.items()}
 
 
 def _order(wcs):

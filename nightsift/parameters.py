@@ -73,8 +73,11 @@ class Astrometry:
         15.0, "largest error of the header's rotation that is looked for, in degrees", minimum=0
     )
     max_scale: float = option(0.1, "largest relative error of the header's pixel scale that is looked for", minimum=0)
-    max_order: int = option(4, "highest SIP order that may be chosen", minimum=1, maximum=5)
+    max_order: int = option(5, "highest SIP order that may be chosen", minimum=1, maximum=5)
     min_matches: int = option(8, "matched stars below which an image is rejected", minimum=4)
+    min_log_odds: float = option(
+        20.7, "ln of the odds for the solution, on held-out stars, below which an image is rejected", minimum=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,15 +116,19 @@ def supported(image, order, first, sigma=None):
     return sip.leverage(design, everywhere, weight).max() <= 4.0
 
 
+def jitter(offset, photon) -> float:
+    """Return what the bright stars scatter beyond their photon noise, per axis, in the unit of `offset`."""
+    bright = photon <= np.median(photon)
+    excess = sip.robust_sigma(parts(offset[bright])) ** 2 - np.median(photon[bright]) ** 2
+    return float(np.sqrt(max(excess, 0.02**2)))
+
+
 def errors(image, plate, first, second):
     """Return the error in pixels of each match: photon noise and what the bright stars scatter beyond it."""
     offset = (plate.plane(image.pixels[first]) - sip.project(image.ra[second], image.dec[second], *plate.crval)) / (
         plate.scale
     )
-    photon = image.photon[first]
-    bright = photon <= np.median(photon)
-    excess = sip.robust_sigma(parts(offset[bright])) ** 2 - np.median(photon[bright]) ** 2
-    return np.sqrt(max(excess, 0.02**2) + photon**2)
+    return np.hypot(jitter(offset, image.photon[first]), image.photon[first])
 
 
 def trusted(image, first, plate, params):
