@@ -23,7 +23,8 @@ BRIGHTNESS = ("r", "R", "G", "V", "VT", "g", "i", "BP", "RP", "z", "B", "J")
 class Hint:
     """What is known of an image's place on the sky before the stage; any may be None.
 
-    Degrees for the expected centre `ra`, `dec` and its uncertainty `radius`, arcsec for `pixscale`.
+    Degrees for the expected centre `ra`, `dec` and its uncertainty `radius`, arcsec for `pixscale` and, where that is
+    known no better, the lowest and highest that it may be.
     """
 
     wcs: WCS | None = None
@@ -31,6 +32,7 @@ class Hint:
     dec: float | None = None
     radius: float | None = None
     pixscale: float | None = None
+    pixscale_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,10 @@ def _blind_limits(image, crval, hint, params):
     if hint.pixscale:
         scale = hint.pixscale / 3600.0
         reach = hint.radius / scale if hint.radius else 2 * max(params.max_shift, 0.5) * image.unit
-        return scale, asterism.Limits(reach, 180.0, (1 - params.max_scale, 1 + params.max_scale), True)
+        off = [end / hint.pixscale for end in hint.pixscale_range or ()]
+        return scale, asterism.Limits(
+            reach, 180.0, tuple(off) or (1 - params.max_scale, 1 + params.max_scale), flip=True
+        )
     # the catalogue was asked for to cover the image, so the image is not larger than it
     extent = np.abs(sip.project(image.ra, image.dec, *crval))
     extent = float(np.nanmax(extent)) if np.isfinite(extent).any() else 1.0

@@ -27,6 +27,14 @@ class Inspect:
     cosmics: bool = option(True, "mask cosmic rays")
     cosmic_sigma: float = option(5.0, "S/N of the Laplacian above which a pixel is a cosmic ray", exclusiveMinimum=0)
     max_masked: float = option(0.95, "masked fraction above which an image is rejected", exclusiveMinimum=0, maximum=1)
+    solve_time: float = option(
+        30.0,
+        "seconds that solve-field may search for the place of an image without WCS or hints; 0 for no search",
+        minimum=0,
+    )
+    indexes: str | None = option(
+        None, "folder of Astrometry.net's index files for that; by default what solve-field is configured for"
+    )
     min_size: int = option(64, "images with a side shorter than this, in pixels, are rejected", minimum=16)
 
 

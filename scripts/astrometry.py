@@ -27,8 +27,9 @@ def work(job):
         wcs=WCS(header) if header else None,
         ra=facts["ra"],
         dec=facts["dec"],
-        radius=facts.get("radius"),
+        radius=facts["radius"],
         pixscale=facts["pixscale"],
+        pixscale_range=facts["pixscale_range"],
     )
     objects, stars = job.read_table("detections"), job.read_table("catalog")
     shape = tuple(facts["shape"])

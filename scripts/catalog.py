@@ -1,5 +1,7 @@
 """Take the stars of an image's field from the catalogue, at the epoch of the image."""
 
+import math
+
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -7,6 +9,7 @@ from nightsift.catalog import catalog, field
 from nightsift.errors import Rejected
 from nightsift.io.catalogs import read_catalog
 from nightsift.io.stage import Stage
+from nightsift.locate import RADIUS
 
 STAGE = Stage(
     "catalog",
@@ -14,7 +17,6 @@ STAGE = Stage(
     inputs={"inspect": "facts of inspect", "stars": "the catalogue"},
     outputs={"catalog": "table:catalog"},
 )
-DEFAULT_RADIUS = 1.0  # deg around a position that comes without an uncertainty
 
 
 def work(job):
@@ -23,8 +25,9 @@ def work(job):
         wcs = WCS(fits.Header.fromstring(facts["wcs"], sep="\n"))
         cone = field(wcs, tuple(facts["shape"]), job.params.margin)
     elif facts["ra"] is not None and facts["dec"] is not None:
-        reach = max(facts["shape"]) * (facts["pixscale"] or 0) / 3600
-        cone = facts["ra"], facts["dec"], (facts.get("radius") or DEFAULT_RADIUS) + reach
+        scale = facts["pixscale_range"][1] if facts["pixscale_range"] else facts["pixscale"] or 0
+        reach = 0.5 * math.hypot(*facts["shape"]) * scale / 3600 * (1 + 2 * job.params.margin)
+        cone = facts["ra"], facts["dec"], (facts["radius"] or RADIUS) + reach
     else:
         raise Rejected("no WCS in the header and no position hint")
     result = job.call(catalog, read_catalog(job.inputs["stars"]), *cone, facts["mjd"], job.params)
