@@ -261,7 +261,7 @@ def _verified(image, points, reference, pairs, name, params) -> float:
     sigma = np.hypot(plates.jitter(points[first] - reference[second], image.photon[first]), image.photon)
     kept = np.flatnonzero(image.good if image.good[first].sum() >= params.min_matches else np.isfinite(points))
     known = np.isin(first, kept)
-    order = {"input": None, "adjusted": 1}.get(name, name)
+    order = {"input": None, "adjusted": 1}.get(name) if isinstance(name, str) else name.order
     odds = verify.log_odds(
         points[kept], sigma[kept], reference, np.searchsorted(kept, first[known]), second[known], order
     )

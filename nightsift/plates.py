@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
+from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -16,6 +18,41 @@ STARS_PER_TERM = 5
 CLEARLY = 2.0
 #: loss of a star at which it counts as an outlier: 3 sigma on both axes
 WORST = 18.0
+
+
+class Form(NamedTuple):
+    """The polynomials of a plate: all terms up to `order`, or linear with ``r**2, r**4 ..`` times the position only.
+
+    Optics distort along the radius above all: that takes half the terms and far fewer stars.
+    """
+
+    order: int
+    radial: bool = False
+
+    @property
+    def terms(self) -> int:
+        return self.order + 2 if self.radial else (self.order + 1) * (self.order + 2) // 2
+
+    def basis(self) -> np.ndarray:
+        """Return the (monomials, terms) matrix from this form's coefficients to those of `sip.monomials`."""
+        place = {power: row for row, power in enumerate(sip.powers(self.order))}
+        if not self.radial:
+            return np.eye(len(place))
+        basis = np.zeros((len(place), self.terms))
+        basis[:3, :3] = np.eye(3)
+        for number, half in enumerate(range(1, self.order // 2 + 1)):
+            for k in range(half + 1):
+                i, j = 2 * (half - k), 2 * k
+                basis[place[i + 1, j], 3 + 2 * number] = basis[place[i, j + 1], 4 + 2 * number] = comb(half, k)
+        return basis
+
+    def design(self, points) -> np.ndarray:
+        full = sip.monomials(points, self.order)
+        return full @ self.basis() if self.radial else full
+
+
+#: by rising number of terms
+FORMS = (Form(1), Form(3, True), Form(2), Form(5, True), Form(3), Form(4), Form(5))
 
 
 @dataclass(frozen=True)
@@ -59,9 +96,9 @@ class Plate:
         return float(np.sqrt(abs(np.linalg.det(self.coefficients[1:3])))) / self.unit
 
 
-def fit_plate(image, first, second, sigma, order, crval) -> Plate:
+def fit_plate(image, first, second, sigma, form: Form, crval) -> Plate:
     """Fit the polynomial plate, moving the tangent point until it is at the image's centre."""
-    design = sip.monomials(image.pixels[first] / image.unit, order)
+    design = form.design(image.pixels[first] / image.unit)
     for _ in range(5):
         plane = sip.project(image.ra[second], image.dec[second], *crval)
         solution, used = sip.clipped_fit(design, np.column_stack([plane.real, plane.imag]), sigma)
@@ -69,16 +106,16 @@ def fit_plate(image, first, second, sigma, order, crval) -> Plate:
         if abs(offset) < 1e-10:
             break
         crval = tuple(float(value) for value in sip.deproject(offset, *crval))
-    return Plate(solution, order, image.unit, crval, used)
+    return Plate(form.basis() @ solution, form.order, image.unit, crval, used)
 
 
 def tighten(image, first, second, crval, params):
     """Match all stars with a radius that shrinks to what the scatter asks for; return plate and matches."""
     sigma = np.hypot(0.1, image.photon)
     for step in range(8):
-        orders = range(2, min(params.max_order, 2 + step) + 1)
-        order = max((n for n in orders if supported(image, n, first)), default=1)
-        plate = fit_plate(image, first, second, sigma[first], order, crval)
+        forms = [form for form in FORMS if form.order <= min(params.max_order, 2 + step)]
+        form = [form for form in forms if supported(image, form, first)][-1]
+        plate = fit_plate(image, first, second, sigma[first], form, crval)
         crval = plate.crval
         reference = sip.project(image.ra, image.dec, *crval) / plate.scale
         points = plate.plane(image.pixels) / plate.scale
@@ -103,17 +140,15 @@ def parts(values):
     return np.concatenate([values.real, values.imag])
 
 
-def supported(image, order, first, sigma=None):
-    """Tell whether matches are enough for an order, and so spread that its fit is nowhere worse than two stars."""
-    if order == 1:
+def supported(image, form: Form, first, sigma=None):
+    """Tell whether matches are enough for a form, and so spread that its fit is nowhere worse than two stars."""
+    if form.order == 1:
         return True
-    exponents = sip.powers(order)
-    if len(first) < STARS_PER_TERM * len(exponents):
+    if len(first) < STARS_PER_TERM * form.terms:
         return False
     weight = np.ones(len(first)) if sigma is None else (np.median(sigma) / sigma) ** 2
-    design = sip.monomials(image.pixels[first] / image.unit, order)
-    everywhere = sip.monomials((sip.grid(image.shape, 15, 0.0) - image.center) / image.unit, order)
-    return sip.leverage(design, everywhere, weight).max() <= 4.0
+    everywhere = form.design((sip.grid(image.shape, 15, 0.0) - image.center) / image.unit)
+    return sip.leverage(form.design(image.pixels[first] / image.unit), everywhere, weight).max() <= 4.0
 
 
 def jitter(offset, photon) -> float:
@@ -146,7 +181,7 @@ def choose(image, first, second, sigma, crval, start, params):
     plane = sip.project(image.ra[second], image.dec[second], *crval)
     target = np.column_stack([plane.real, plane.imag])
     pixels = image.pixels[first]
-    scale = fit_plate(image, first, second, sigma, 1, crval).scale
+    scale = fit_plate(image, first, second, sigma, FORMS[0], crval).scale
     weight = 1 / sigma**2
     contenders = []
     if start is not None:
@@ -157,10 +192,9 @@ def choose(image, first, second, sigma, crval, start, params):
         if not start.wcs.ctype[0].endswith("TAN"):
             design = sip.monomials(known / scale / image.unit, 1)
             contenders.append(("adjusted", sip.held_out(design, target, weight)))
-    for order in range(1, params.max_order + 1):
-        design = sip.monomials(pixels / image.unit, order)
-        if supported(image, order, first, sigma):
-            contenders.append((order, sip.held_out(design, target, weight)))
+    for form in FORMS:
+        if form.order <= params.max_order and supported(image, form, first, sigma):
+            contenders.append((form, sip.held_out(form.design(pixels / image.unit), target, weight)))
     name, best = None, None
     for contender, residual in contenders:
         loss = np.minimum((np.nan_to_num(residual, nan=1e3) ** 2).sum(axis=1) / (scale * sigma) ** 2, WORST)
@@ -179,7 +213,7 @@ def _header(image, name, first, second, sigma, crval, start) -> fits.Header | No
     if name == "adjusted":
         return _adjusted_header(image, first, second, sigma, crval, start)
     plate = fit_plate(image, first, second, sigma, name, crval)
-    return sip.header(plate.coefficients, name, image.unit, image.center, plate.crval, image.shape)
+    return sip.header(plate.coefficients, name.order, image.unit, image.center, plate.crval, image.shape)
 
 
 def _input_header(start) -> fits.Header:
