@@ -13,9 +13,11 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from nightsift import asterism, celestial, sip
 from nightsift.errors import Rejected
 
-STARS_PER_TERM = 5
-#: a more complex solution must predict held-out stars better by this many standard errors
-CLEARLY = 2.0
+STARS_PER_TERM = 3
+#: a solution of more freedom must predict held-out stars better by this many standard errors: than the input, the rest
+CLEARLY = {True: 2.0, False: 1.0}
+#: the solutions that go back to the input
+KNOWN = ("input", "adjusted")
 #: loss of a star at which it counts as an outlier: 3 sigma on both axes
 WORST = 18.0
 
@@ -175,8 +177,8 @@ def trusted(image, first, plate, params):
 def choose(image, first, second, sigma, crval, start, params):
     """Return ``(name, header)`` of the simplest solution that none predicts held-out stars clearly better than.
 
-    The candidates, by rising freedom: the input as it is, the input's distortion with a new linear part, polynomials
-    of order 1 up to what the matches support. Each predicts every star from a fit to the other folds.
+    The candidates, by rising freedom: the input as it is, the input's distortion with a new linear part, and of `FORMS`
+    those that the matches support. Each predicts every star from a fit to the other folds.
     """
     plane = sip.project(image.ra[second], image.dec[second], *crval)
     target = np.column_stack([plane.real, plane.imag])
@@ -199,7 +201,7 @@ def choose(image, first, second, sigma, crval, start, params):
     for contender, residual in contenders:
         loss = np.minimum((np.nan_to_num(residual, nan=1e3) ** 2).sum(axis=1) / (scale * sigma) ** 2, WORST)
         gain = 0 if best is None else best - loss
-        better = best is None or gain.mean() > max(CLEARLY * gain.std() / np.sqrt(len(gain)), 0.01)
+        better = best is None or gain.mean() > max(CLEARLY[name in KNOWN] * gain.std() / np.sqrt(len(gain)), 0.01)
         header = _header(image, contender, first, second, sigma, crval, start) if better else None
         if header is not None:
             name, best, chosen = contender, loss, header
