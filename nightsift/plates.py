@@ -16,6 +16,8 @@ from nightsift.errors import Rejected
 STARS_PER_TERM = 3
 #: a solution of more freedom must predict held-out stars better by this many standard errors: than the input, the rest
 CLEARLY = {True: 2.0, False: 1.0}
+#: variance of a fit, anywhere in the image, in units of a star's
+WILDEST = 16.0
 #: the solutions that go back to the input
 KNOWN = ("input", "adjusted")
 #: loss of a star at which it counts as an outlier: 3 sigma on both axes
@@ -23,38 +25,43 @@ WORST = 18.0
 
 
 class Form(NamedTuple):
-    """The polynomials of a plate: all terms up to `order`, or linear with ``r**2, r**4 ..`` times the position only.
+    """The polynomials of a plate: all terms up to degree `full`, above it the position times even powers of the radius.
 
-    Optics distort along the radius above all: that takes half the terms and far fewer stars.
+    Optics distort along the radius above all: that takes a part of the terms and far fewer stars.
     """
 
     order: int
-    radial: bool = False
+    full: int
 
     @property
     def terms(self) -> int:
-        return self.order + 2 if self.radial else (self.order + 1) * (self.order + 2) // 2
+        return len(sip.powers(self.full)) + 2 * len(self._radial)
+
+    @property
+    def _radial(self) -> range:
+        """Half the powers of the radius."""
+        return range(self.full // 2 + self.full % 2, self.order // 2 + 1) if self.full < self.order else range(0)
 
     def basis(self) -> np.ndarray:
         """Return the (monomials, terms) matrix from this form's coefficients to those of `sip.monomials`."""
         place = {power: row for row, power in enumerate(sip.powers(self.order))}
-        if not self.radial:
-            return np.eye(len(place))
-        basis = np.zeros((len(place), self.terms))
-        basis[:3, :3] = np.eye(3)
-        for number, half in enumerate(range(1, self.order // 2 + 1)):
+        count = len(sip.powers(self.full))
+        basis = np.eye(len(place), self.terms)
+        basis[count:] = 0
+        for number, half in enumerate(self._radial):
             for k in range(half + 1):
                 i, j = 2 * (half - k), 2 * k
-                basis[place[i + 1, j], 3 + 2 * number] = basis[place[i, j + 1], 4 + 2 * number] = comb(half, k)
+                along_x, along_y = count + 2 * number, count + 2 * number + 1
+                basis[place[i + 1, j], along_x] = basis[place[i, j + 1], along_y] = comb(half, k)
         return basis
 
     def design(self, points) -> np.ndarray:
         full = sip.monomials(points, self.order)
-        return full @ self.basis() if self.radial else full
+        return full if self.full == self.order else full @ self.basis()
 
 
 #: by rising number of terms
-FORMS = (Form(1), Form(3, True), Form(2), Form(5, True), Form(3), Form(4), Form(5))
+FORMS = tuple(Form(*both) for both in ((1, 1), (3, 1), (2, 2), (5, 1), (3, 2), (3, 3), (5, 2), (5, 3), (4, 4), (5, 5)))
 
 
 @dataclass(frozen=True)
@@ -143,14 +150,14 @@ def parts(values):
 
 
 def supported(image, form: Form, first, sigma=None):
-    """Tell whether matches are enough for a form, and so spread that its fit is nowhere worse than two stars."""
+    """Tell whether matches are enough for a form, and so spread that its fit is nowhere wild."""
     if form.order == 1:
         return True
     if len(first) < STARS_PER_TERM * form.terms:
         return False
     weight = np.ones(len(first)) if sigma is None else (np.median(sigma) / sigma) ** 2
     everywhere = form.design((sip.grid(image.shape, 15, 0.0) - image.center) / image.unit)
-    return sip.leverage(form.design(image.pixels[first] / image.unit), everywhere, weight).max() <= 4.0
+    return sip.leverage(form.design(image.pixels[first] / image.unit), everywhere, weight).max() <= WILDEST
 
 
 def jitter(offset, photon) -> float:
