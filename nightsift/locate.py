@@ -14,8 +14,8 @@ from nightsift.planes import Mask
 
 NO_STAR = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 MOST = 500
-#: uncertainty of a position that comes without one, degrees
-RADIUS = 1.0
+#: uncertainty of a position that comes without one, degrees: for the matching, and for a search of the sky
+RADIUS, FAR = 1.0, 5.0
 #: how far a pixel scale that is no range may be off
 FACTOR = 2.0
 
@@ -33,6 +33,8 @@ def brightest(data, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     bad = (mask & int(NO_STAR)) != 0
     data = np.where(bad, np.float32(np.median(data[~bad])), data).astype(np.float32)
     sky = sep.Background(data, mask=bad)
+    sep.set_extract_pixstack(max(1_000_000, data.size // 4))
+    sep.set_sub_object_limit(8192)
     found = sep.extract(data - sky.back(), 5.0, err=sky.globalrms, mask=bad, minarea=5)
     found = found[np.argsort(-found["flux"], kind="stable")[:MOST]]
     return found["x"], found["y"], found["flux"]

@@ -15,7 +15,7 @@ from nightsift.errors import Rejected
 
 STARS_PER_TERM = 3
 #: a solution of more freedom must predict held-out stars better by this many standard errors: than the input, the rest
-CLEARLY = {True: 2.0, False: 1.0}
+CLEARLY = {True: 2.0, False: 0.5}
 #: variance of a fit, anywhere in the image, in units of a star's
 WILDEST = 16.0
 #: the solutions that go back to the input

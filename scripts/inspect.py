@@ -69,7 +69,7 @@ def place(job, data, result, known, hints):
         found |= {"pixscale": (scales[0] * scales[1]) ** 0.5, "pixscale_range": scales}
     if header is not None or (position and scales) or not job.params.solve_time:
         return header, found
-    cone = position and (*position, known.get("radius") or locate.RADIUS)
+    cone = position and (*position, known.get("radius") or locate.FAR)
     search = Search(job.params.solve_time, scales, cone, job.params.indexes)
     try:
         header = run_solve_field(*locate.brightest(data, result.mask), shape, search)
