@@ -124,7 +124,8 @@ def astrometry(
 def _column(table, name, default):
     if name not in table.colnames:
         return np.full(len(table), default, float)
-    return np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan)
+    # a plain array: a column drags its description through all of the arithmetic
+    return np.asarray(np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan))
 
 
 def brightness_column(catalog: Table, band_hint: str | None = None) -> str | None:

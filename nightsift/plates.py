@@ -123,7 +123,7 @@ def tighten(image, first, second, crval, params):
     sigma = np.hypot(0.1, image.photon)
     for step in range(8):
         forms = [form for form in FORMS if form.order <= min(params.max_order, 2 + step)]
-        form = [form for form in forms if supported(image, form, first)][-1]
+        form = next(form for form in reversed(forms) if supported(image, form, first))
         plate = fit_plate(image, first, second, sigma[first], form, crval)
         crval = plate.crval
         reference = sip.project(image.ra, image.dec, *crval) / plate.scale

@@ -271,7 +271,7 @@ def test_nothing_wrong_is_accepted(kind, monkeypatch):
     """The stage on what cannot be matched, and once more with a matcher that takes whatever it finds."""
     wcs = make_wcs(1.0)
     hints = Hint(wcs=wcs), Hint(ra=150.05, dec=20.03, radius=0.1, pixscale=1.0)
-    for seed in range(36):
+    for seed in range(24):
         rng = np.random.default_rng(seed)
         number = (15, 30, 60)[seed % 3]
         objects, catalog, _ = make_stars(rng, wcs, number=number, margin=0.3, missing=0.1)
@@ -283,7 +283,7 @@ def test_nothing_wrong_is_accepted(kind, monkeypatch):
             catalog["ra"] = 300.0 - catalog["ra"]
         # a mirrored image is as good as any where nothing but its place is known
         hint = hints[0] if kind == "mirrored sky" else hints[seed // 3 % 2]
-        monkeypatch.setattr(asterism, "OVERWHELMING", 25.0 if seed < 18 else -10.0)
+        monkeypatch.setattr(asterism, "OVERWHELMING", 25.0 if seed < 12 else -10.0)
         with pytest.raises(Rejected):
             astrometry(objects, catalog, hint, SQUARE, PARAMS)
 
