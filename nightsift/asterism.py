@@ -240,7 +240,7 @@ class _Reference:
         """Return the tree of the first `count` points and the number density around each of them."""
         if count not in self._made:
             tree = cKDTree(np.column_stack([self.points[:count].real, self.points[:count].imag]))
-            self._made[count] = tree, _density(tree)
+            self._made[count] = tree, density_of(tree)
         return self._made[count]
 
     def quads(self, count):
@@ -270,7 +270,7 @@ def _scores(hypotheses, points, reference, m, area):
     return scores
 
 
-def _density(tree, neighbours=12):
+def density_of(tree, neighbours=12):
     """Return the number density of the tree's points around each of them."""
     neighbours = min(neighbours, tree.n - 1)
     distance = tree.query(tree.data, k=[neighbours + 1])[0][:, 0]

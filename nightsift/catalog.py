@@ -12,11 +12,11 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from nightsift.errors import Rejected
+from nightsift.locate import RADIUS
 
 _MAS = np.deg2rad(1 / 3.6e6)
 _DUPLICATE = np.deg2rad(0.01 / 3600)
 GAIA_RADIUS = 1.0  # arcsec
-DEFAULT_RADIUS = 1.0  # deg around a position that comes without an uncertainty
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def cone(facts: dict, margin: float) -> tuple[float, float, float]:
     Parameters
     ----------
     facts : dict
-        ``wcs_header`` (an astropy.io.fits.Header or None), ``ra dec radius`` [deg], ``shape`` and ``pixscale``
-        [arcsec] of an image, of which any but the shape may be missing or None.
+        ``wcs_header`` (an astropy.io.fits.Header or None), ``ra dec radius`` [deg], ``shape``, ``pixscale``
+        [arcsec] or its range of an image, of which any but the shape may be missing or None.
     margin : float
         As in `field`.
 
@@ -98,8 +98,9 @@ def cone(facts: dict, margin: float) -> tuple[float, float, float]:
         return field(WCS(facts["wcs_header"]), tuple(facts["shape"]), margin)
     if facts.get("ra") is None or facts.get("dec") is None:
         raise Rejected("no WCS in the header and no position hint")
-    reach = max(facts["shape"]) * (facts.get("pixscale") or 0) / 3600
-    return facts["ra"], facts["dec"], (facts.get("radius") or DEFAULT_RADIUS) + reach
+    scale = np.max(facts.get("pixscale_range") or facts.get("pixscale") or 0)
+    reach = 0.5 * np.hypot(*facts["shape"]) * float(scale) / 3600 * (1 + 2 * margin)
+    return facts["ra"], facts["dec"], (facts.get("radius") or RADIUS) + float(reach)
 
 
 def with_gaia(stars: Table, gaia: Table) -> Table:

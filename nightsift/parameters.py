@@ -28,6 +28,14 @@ class Inspect:
     cosmics: bool = option(True, "mask cosmic rays")
     cosmic_sigma: float = option(5.0, "S/N of the Laplacian above which a pixel is a cosmic ray", exclusiveMinimum=0)
     max_masked: float = option(0.95, "masked fraction above which an image is rejected", exclusiveMinimum=0, maximum=1)
+    solve_time: float = option(
+        30.0,
+        "seconds that solve-field may search for the place of an image without WCS or hints; 0 for no search",
+        minimum=0,
+    )
+    indexes: str | None = option(
+        None, "folder of Astrometry.net's index files for that; by default what solve-field is configured for"
+    )
     min_size: int = option(64, "images with a side shorter than this, in pixels, are rejected", minimum=16)
 
 
@@ -89,8 +97,11 @@ class Astrometry:
         15.0, "largest error of the header's rotation that is looked for, in degrees", minimum=0
     )
     max_scale: float = option(0.1, "largest relative error of the header's pixel scale that is looked for", minimum=0)
-    max_order: int = option(4, "highest SIP order that may be chosen", minimum=1, maximum=5)
+    max_order: int = option(5, "highest SIP order that may be chosen", minimum=1, maximum=5)
     min_matches: int = option(8, "matched stars below which an image is rejected", minimum=4)
+    min_log_odds: float = option(
+        20.7, "ln of the odds for the solution, on held-out stars, below which an image is rejected", minimum=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

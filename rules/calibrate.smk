@@ -16,7 +16,7 @@ rule inspect:
         ENVIRONMENT
     resources:
         mem_mb=memory,
-        runtime=minutes,
+        runtime=minutes_with_search,
     params:
         params=section("inspect"),
         extra=overrides,

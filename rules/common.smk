@@ -3,6 +3,7 @@
 import atexit
 import functools
 import json
+import math
 import os
 import runpy
 import shlex
@@ -110,6 +111,11 @@ def memory(wildcards, attempt):
 def minutes(wildcards, attempt):
     """Minutes for a job: by the size of its image, more with each attempt."""
     return int(attempt * (1 + megabytes(wildcards.image) / 50))
+
+
+def minutes_with_search(wildcards, attempt):
+    """The same for a job that may search the sky for the place of its image."""
+    return minutes(wildcards, attempt) + math.ceil(CAMPAIGN.config["inspect"]["solve_time"] / 40)
 
 
 def image_products(*names):

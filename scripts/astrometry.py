@@ -27,8 +27,9 @@ def work(job):
         wcs=WCS(header) if header else None,
         ra=facts["ra"],
         dec=facts["dec"],
-        radius=facts.get("radius"),
+        radius=facts["radius"],
         pixscale=facts["pixscale"],
+        pixscale_range=facts["pixscale_range"],
     )
     objects, stars = job.read_table("detections"), job.read_table("catalog")
     shape = tuple(facts["shape"])
@@ -40,8 +41,8 @@ def work(job):
     )
     job.write_images("wcs", {"WCS": None}, cards)
     job.write_table("matches", matches(objects, stars, result), "matches")
-    names = ("order", "rms", "n_matches", "n_used", "shift", "rotation", "scale", "kept_input")
-    job.facts |= {name: getattr(result, name) for name in names}
+    names = ("order", "rms", "n_matches", "n_used", "log_odds", "shift", "rotation", "scale", "kept_input")
+    job.facts |= {name: getattr(result, name) for name in (*names, "residual_map")}
 
 
 def matches(objects, stars, result):

@@ -11,9 +11,14 @@ if __name__ == "inspect":
     sys.modules["inspect"] = importlib.util.module_from_spec(_specification)
     _specification.loader.exec_module(sys.modules["inspect"])
 else:
+    from astropy.wcs import WCS
+
+    from nightsift import celestial, locate
+    from nightsift.errors import Rejected
     from nightsift.inspect import inspect
     from nightsift.io.exposures import read_exposure
     from nightsift.io.fits import read_mask
+    from nightsift.io.solvefield import Search, run_solve_field
     from nightsift.io.stage import Stage
 
     STAGE = Stage(
@@ -31,11 +36,40 @@ def work(job):
     image, hints = exposure.image, exposure.hints
     user_mask = read_mask(job.inputs["usermask"], image.data.shape) if job.inputs["usermask"] else None
     result = job.call(inspect, image.data, image.header, job.params, exposure.overrides, user_mask)
-    job.write_images("mask", {"MASK": result.mask}, result.wcs_header)
     facts = {key: value for key, value in vars(result).items() if key not in ("mask", "wcs_header", "warnings")}
-    header = result.wcs_header.tostring(sep="\n") if result.wcs_header is not None else None
+    header, found = place(job, image.data, result, facts | hints, hints)
+    job.write_images("mask", {"MASK": result.mask}, header)
+    text = header.tostring(sep="\n") if header is not None else None
     shape = list(image.data.shape)
-    job.facts |= {**facts, **hints, "hinted": sorted(hints), "shape": shape, "hdu": image.hdu, "wcs": header}
+    job.facts |= {**facts, **found, "hinted": sorted(hints), "shape": shape, "hdu": image.hdu, "wcs": text}
+
+
+def place(job, data, result, known, hints):
+    """Return the solution to start from, and what is known of the place: by the header, the hints, or a search."""
+    header, shape = result.wcs_header, data.shape
+    if header is not None and {"ra", "dec"} <= set(hints):
+        problem = locate.contradiction(header, shape, hints["ra"], hints["dec"], hints.get("radius"))
+        job.warnings += [f"inspect: {problem}"] if problem else []
+        header = None if problem else header
+    scales = locate.scale_range(known["pixscale"])
+    position = None if None in (known["ra"], known["dec"]) else (known["ra"], known["dec"])
+    found = {key: known.get(key) for key in ("ra", "dec", "radius")}
+    found |= {"pixscale": known["pixscale"], "pixscale_range": None}
+    if isinstance(known["pixscale"], list):
+        found |= {"pixscale": (scales[0] * scales[1]) ** 0.5, "pixscale_range": scales}
+    if header is not None or (position and scales) or not job.params.solve_time:
+        return header, found
+    cone = position and (*position, known.get("radius") or locate.FAR)
+    search = Search(job.params.solve_time, scales, cone, job.params.indexes)
+    try:
+        header = run_solve_field(*locate.brightest(data, result.mask), shape, search)
+    except Rejected as reason:
+        job.warnings.append(f"inspect: the place of the image is not known: {reason}")
+        return None, found
+    wcs = WCS(header)
+    ra, dec = celestial.center_sky(wcs, shape)
+    job.warnings.append(f"inspect: the header has no usable WCS: solve-field places the image at {ra:.4f} {dec:+.4f}")
+    return header, found | {"ra": ra, "dec": dec, "pixscale": 3600 * celestial.pixel_scale(wcs, shape)}
 
 
 def main(arguments=None):

@@ -8,7 +8,7 @@ import yaml
 
 from nightsift import parameters
 from nightsift.io import campaign
-from nightsift.io.campaign import CampaignError, load
+from nightsift.io.campaign import CampaignError, load, read_sheet
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -168,3 +168,18 @@ def test_example_sheet_can_be_read(tmp_path):
 def test_readme_has_every_column():
     text = (CONFIG / "README.md").read_text()
     assert all(f"`{column}`" in text for column in campaign.COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.4", 0.4), ("1e-1", 0.1), ("20-40", [20.0, 40.0]), ("40 - 20", [20, 40])]
+)
+def test_a_pixel_scale_is_a_number_or_a_range(tmp_path, text, value):
+    (tmp_path / "images.tsv").write_text(f"image\tpath\tpixscale\na\ta.fits\t{text}\n")
+    assert read_sheet("images.tsv", tmp_path)["a"].overrides == {"pixscale": value}
+
+
+@pytest.mark.parametrize("text", ["0-3", "a-b", "-3", "1-2-3", "1.2.3-4"])
+def test_a_wrong_range_of_pixel_scales_is_named(tmp_path, text):
+    (tmp_path / "images.tsv").write_text(f"image\tpath\tpixscale\na\ta.fits\t{text}\n")
+    with pytest.raises(CampaignError, match=f"pixscale '{text}' is not a number"):
+        read_sheet("images.tsv", tmp_path)

@@ -15,6 +15,7 @@ from pathlib import Path
 from nightsift.parameters import schema
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
+RANGE = re.compile(r"[\d.]+ *- *[\d.]+$")
 NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
 COLUMNS = ("image", "path", "filter", "time", "template", "mask", *NUMBERS)
 _WORDS = {"true": True, "false": False}
@@ -190,12 +191,20 @@ def _entry(sheet, number: int, row: dict) -> Entry:
     for key in NUMBERS:
         if key in row:
             try:
-                overrides[key] = float(row[key])
+                overrides[key] = _scale(row[key]) if key == "pixscale" else float(row[key])
             except ValueError:
                 raise CampaignError(f"{sheet}: row {number}: {key} {row[key]!r} is not a number") from None
     if "path" not in row:
         raise CampaignError(f"{sheet}: row {number}: image {row['image']!r} has no path")
     return Entry(row["path"], row.get("template"), row.get("mask"), overrides)
+
+
+def _scale(text: str) -> float | list[float]:
+    """Return a pixel scale, or the ends of a range such as ``0.3-0.5``."""
+    ends = sorted(float(part) for part in (text.split("-") if RANGE.match(text) else [text]))
+    if not ends[0] > 0:
+        raise ValueError
+    return ends if len(ends) > 1 else ends[0]
 
 
 def _from_glob(pattern: str, folder) -> dict[str, Entry]:
