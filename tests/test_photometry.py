@@ -10,10 +10,10 @@ import pytest
 from astropy.table import Table
 
 from nightsift import limits, parameters
-from nightsift.catalog import catalog, field
+from nightsift.catalog import catalog, field, light_fraction
 from nightsift.errors import Rejected
 from nightsift.io.catalogs import read_catalog
-from nightsift.photometry import Photometry, Seeing, calibrate, light_fraction, photometry
+from nightsift.photometry import Photometry, Seeing, calibrate, photometry
 from nightsift.planes import Flag
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -217,7 +217,7 @@ def test_the_model_of_the_limit_finds_its_coefficients():
 def test_the_result_survives_json():
     result = photometry(*simulate(9, 60, color=0.2, slope=0.05), SEEING, "r", PARAMS)
     again = Photometry.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
-    assert again.parameters == result.parameters == ("zp", "x", "y", "color")
+    assert again.parameters == result.parameters == ("zp_aperture", "x", "y", "color")
     assert again.zero_point(10.0, 20.0) == result.zero_point(10.0, 20.0)
     np.testing.assert_array_equal(again.covariance, result.covariance)
     np.testing.assert_array_equal(again.used, result.used)
