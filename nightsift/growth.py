@@ -14,10 +14,10 @@ from nightsift import zeropoint
 RADII = (1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # bounds of the rings, FWHM; the last holds all light
 MIN_SNR = 30.0
 MOST = 1000  # objects, the brightest
-MIN_STARS = 5
+MIN_STARS = 3
 MAX_MASKED = 0.5  # of a ring
 MAX_ERROR = 0.1  # mag
-LARGEST = 0.3  # scatter beyond the errors that is fitted, mag: mosaics change their PSF in steps
+SCATTERS = (0.002, 0.3)  # largest scatter beyond the errors that is fitted, mag: see `aperture_correction`
 STRAY = 2.0  # standard deviations
 _FLOOR = 0.002  # error that the brightest stars have, mag
 _MAG = 2.5 / np.log(10)
@@ -117,12 +117,13 @@ def aperture_correction(x, y, flux, value, error, shape: tuple[int, int], max_or
     Returns
     -------
     zeropoint.Fit or None
-        None with fewer than 5 stars whose growth is known to 0.1 mag.
+        None with fewer than 3 stars whose growth is known to 0.1 mag.
 
     Notes
     -----
     In crowded fields the light of what is too faint to be seen adds to that of every star: a term in 1 / flux takes it
-    off where it is there.
+    off where it is there. Such light also scatters, most in the growth of faint stars: errors are scaled. Where it is
+    the PSF that changes, in the steps of a mosaic, a scatter alike for all is added. The likelier of the two is taken.
     """
     usable = np.isfinite(value) & (error < MAX_ERROR)
     if usable.sum() < MIN_STARS:
@@ -131,4 +132,4 @@ def aperture_correction(x, y, flux, value, error, shape: tuple[int, int], max_or
     stars = zeropoint.Stars(
         *zeropoint.scaled(x, y, shape), value, error**2 + _FLOOR**2, extra=inverse, names=("background",)
     ).take(usable)
-    return zeropoint.choose(stars, max_order, LARGEST)
+    return min((zeropoint.choose(stars, max_order, largest) for largest in SCATTERS), key=lambda fit: fit.bic)

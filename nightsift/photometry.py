@@ -29,6 +29,7 @@ _EXCLUDED = (
 )
 _MAG = 2.5 / np.log(10)
 _DISAGREEMENT = 0.2
+_POINT = 3.0  # standard deviations of `spread` beyond which an object is no point source
 
 
 @dataclass(frozen=True)
@@ -364,7 +365,9 @@ def _total(objects: Table, result: Photometry, params) -> Photometry:
     names = ("x", "y", "flux", "growth", "growth_err")
     fit = None
     # the stars that make the zero point first: where the PSF changes in steps, the others have other places
-    for rows in (result.match_object[result.used], np.flatnonzero((_flags(objects) & int(_EXCLUDED)) == 0)):
+    point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
+    loose = np.flatnonzero(point & ((_flags(objects) & int(_EXCLUDED)) == 0))
+    for rows in (result.match_object[result.used], loose):
         fit = fit or growth.aperture_correction(
             *(column(objects, name)[rows] for name in names), result.shape, params.max_spatial_order
         )
