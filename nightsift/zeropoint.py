@@ -14,7 +14,7 @@ _USED = 3.5
 # for normal deviates u and Tukey weights w at the above tuning: E[w u^2] / E[w] and E[psi^2] / E[psi']^2
 _MEAN_SQUARE = 0.82807
 _INFLATION = 1.0526
-_STARS_PER_PARAMETER = 4
+_STARS_PER_PARAMETER = 6
 _DOUBT, _HINT = 15.0, 0.02  # BIC and magnitudes from which on a term that was not asked for is told of
 _HINTS = {
     "nonlinearity": "Magnitudes stray by {value:+.4f} a magnitude, {reach:+.3f} over those of the stars: a nonlinear"
@@ -240,7 +240,9 @@ def fit(stars: Stars, order: int, color: bool, max_intrinsic: float, extras: tup
     wider = 1 + learnt * 2 / max(teaching - 2, 1)
     covariance = np.linalg.pinv(normal) * _INFLATION * wider
     loss = _TUKEY**2 / 3 * (1 - np.clip(1 - (pull / _TUKEY) ** 2, 0, None) ** 3)
-    bic = float(np.sum(loss + 2 * np.log(sigma)) + parameters * np.log(count))
+    # few stars, whose scatter is itself estimated from the residuals, let the likelihood rise by chance
+    price = parameters * np.log(count) * count / max(count - parameters - 1, 1)
+    bic = float(np.sum(loss + 2 * np.log(sigma)) + price)
     chi2 = float(np.sum((factor * pull[used]) ** 2) / freedom)
     return Fit(order, color, coefficients, covariance, float(intrinsic), residual, sigma, used, chi2, bic, extras)
 
@@ -260,9 +262,9 @@ def _known_over_image(result: Fit) -> bool:
 def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = True) -> Fit:
     """Return the simplest model that the stars support.
 
-    Every model needs four stars for each parameter. Of those whose surface is known over the whole image, it is the one
-    with the fewest parameters whose Bayesian information criterion (Schwarz 1978) is within 4 of the best; each extra
-    term must lower it by 4 again, if `extended` allows any.
+    Every model needs six stars for each parameter. Of those whose surface is known over the whole image, it is the one
+    with the fewest parameters whose Bayesian information criterion (Schwarz 1978, with the factor for small samples of
+    Hurvich & Tsai 1989) is within 4 of the best; each extra term must lower it by 4 again, if `extended` allows any.
     """
     candidates = []
     for order in range(max_order + 1):
