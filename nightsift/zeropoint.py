@@ -23,7 +23,7 @@ _HINTS = {
     " {reach:+.3f}: a wrong background? photometry.flux_terms corrects it.",
 }
 EXTRAS = ("nonlinearity", "background")
-_MARGIN = 4.0  # of the Bayesian information criterion
+_MARGIN, _EXTRA_MARGIN = 2.0, 4.0  # of the Bayesian information criterion
 _MAG = 2.5 / np.log(10)
 _SAFE_SNR = 10.0
 _NONLINEAR_SIGMA, _NONLINEAR_MAG = 4.5, 0.015
@@ -264,7 +264,7 @@ def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = 
 
     Every model needs six stars for each parameter. Of those whose surface is known over the whole image, it is the one
     with the fewest parameters whose Bayesian information criterion (Schwarz 1978, with the factor for small samples of
-    Hurvich & Tsai 1989) is within 4 of the best; each extra term must lower it by 4 again, if `extended` allows any.
+    Hurvich & Tsai 1989) is within 2 of the best; each extra term must lower it by 4, if `extended` allows any.
     """
     candidates = []
     for order in range(max_order + 1):
@@ -278,7 +278,7 @@ def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = 
     best = min(candidate.bic for candidate in candidates)
     near = [candidate for candidate in candidates if candidate.bic <= best + _MARGIN]
     chosen = min(near, key=lambda candidate: (len(candidate.coefficients), candidate.bic))
-    return extend(stars, chosen, max_intrinsic, _MARGIN) if extended else chosen
+    return extend(stars, chosen, max_intrinsic, _EXTRA_MARGIN) if extended else chosen
 
 
 def extend(stars: Stars, chosen: Fit, max_intrinsic: float, margin: float) -> Fit:
