@@ -30,7 +30,9 @@ class Passband:
     @property
     def catalog_bands(self) -> tuple[str, ...]:
         """The bands to calibrate against: itself, then others by distance in wavelength."""
-        return tuple(sorted(PASSBANDS, key=lambda name: abs(PASSBANDS[name].wavelength - self.wavelength)))
+        return tuple(
+            sorted(CATALOG_PASSBANDS, key=lambda name: abs(CATALOG_PASSBANDS[name].wavelength - self.wavelength))
+        )
 
 
 _JC = ("B-V", "V-R", "V-I", "g-r", "BP-RP")
@@ -57,6 +59,9 @@ PASSBANDS = {
     "H": Passband("2MASS", 1662, _NIR),
     "Ks": Passband("2MASS", 2159, _NIR),
 }
+_TYCHO = ("BT-VT", "BP-RP", "g-r", "B-V")
+# Those of catalogues are more than images have.
+CATALOG_PASSBANDS = PASSBANDS | {"BT": Passband("Tycho", 428, _TYCHO), "VT": Passband("Tycho", 532, _TYCHO)}
 
 # Names that stand for a band as they are, case and all.
 ALIASES = {name: name for name in BANDS} | {

@@ -12,6 +12,7 @@ from nightsift import parameters
 from nightsift.background import background
 from nightsift.detect import HIDDEN
 from nightsift.errors import Rejected
+from nightsift.growth import candidates, growth
 from nightsift.outliers import outlier_score
 from nightsift.planes import Flag
 from nightsift.psf import fit_psf_stars
@@ -35,6 +36,7 @@ WIDTH = 0.15  # relative to the stars' width at the same place
 ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within FWHM
 ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
 EXTENDED = 3.0  # standard deviations of `spread` beyond which a star is none
+LIT = 0.5  # light of other objects that a ring around a star leaves out, in the noise of a pixel
 TIE_SNR, MIN_TIE = 50.0, 5  # S/N of the stars that tie PSF to aperture fluxes, and how many it takes
 
 
@@ -96,6 +98,7 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
     except Rejected as reason:
         table = Table({name: np.full(len(objects), np.nan) for name in PSF_PHOTOMETRY})
         table["outlier"] = unlike
+        _grow(layers, objects, None, None, seeing.fwhm, aperture, table)
         return PsfPhotometry(None, table, {"n_stars": 0}, (f"no PSF photometry: {reason}",))
     scene = photometer(layers, psf, objects)
     residual = _residual(clean, layers.noise, psf, scene, used)
@@ -111,10 +114,26 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
             "spread": scene.spread,
             "spread_err": spread_err,
             "outlier": unlike,
+            **{name: np.full(len(objects), np.nan) for name in ("growth", "growth_err")},
         }
     )
+    _grow(layers, objects, psf, scene, seeing.fwhm, aperture, table)
     facts = {"n_stars": psf.n_stars, "n_rejected": tried - psf.n_stars, "chi2": psf.chi2, "order": psf.order}
     return PsfPhotometry(psf, table, facts | _shape(psf) | tie | {"residual": residual})
+
+
+def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: float, table: Table) -> None:
+    """Fill in the growth of the brighter objects, without the light of the others."""
+    rows = candidates(objects, int(SPOILT))
+    rows = rows[~crowded(*(np.asarray(objects[name][rows], float) for name in ("x", "y", "flux")), 5 * fwhm, 0.02)]
+    image, bad = layers.image, layers.bad
+    if psf is not None:
+        others = np.isfinite(scene.flux)
+        others[rows] = False
+        light = render(psf, scene.x[others], scene.y[others], scene.flux[others], image.shape)
+        image, bad = image - light, bad | (light > LIT * layers.noise)
+    value, error = growth(image, layers.noise, bad, objects[rows], fwhm, aperture)
+    table["growth"][rows], table["growth_err"][rows] = value, error
 
 
 def _level_error(objects: Table, noise, aperture: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from scipy.optimize import nnls
 
 _HUBER = 1.5
 _FEWEST = 10
+_CELLS, _A_CELL = 8, 10
 
 
 def inverse_gain(flux, fluxerr, bgerr) -> float:
@@ -77,3 +78,30 @@ def limiting_magnitude(coefficients, snr: float) -> float:
     # the form of the root that stays exact when p0 is tiny
     power = 2 * rest / (p1 + np.sqrt(p1**2 + 4 * p0 * rest))
     return float(2.5 * np.log10(power))
+
+
+def limit_map(x, y, limit, shape: tuple[int, int]) -> np.ndarray:
+    """Return how a limit varies over the image: medians of the objects' own in cells of equal size.
+
+    Parameters
+    ----------
+    x, y, limit : array, shape (n,)
+        Positions [px] and limiting magnitudes there.
+    shape : (ny, nx)
+
+    Returns
+    -------
+    ndarray, shape (cells, cells)
+        Rows along y; up to 8 cells a side, such that there are 10 objects in each on average; NaN without objects.
+    """
+    cells = int(np.clip(np.sqrt(len(limit) / _A_CELL), 1, _CELLS))
+    column, row = (
+        np.clip((np.asarray(p) + 0.5) / side * cells, 0, cells - 1).astype(int)
+        for p, side in zip((x, y), shape[::-1], strict=True)
+    )
+    result = np.full((cells, cells), np.nan)
+    for i, j in np.ndindex(cells, cells):
+        here = np.asarray(limit)[(row == i) & (column == j)]
+        if len(here):
+            result[i, j] = np.median(here)
+    return result

@@ -109,13 +109,18 @@ class Photometry:
     """Tie the magnitudes of an image to the catalogue."""
 
     band: str | None = option(
-        None, "catalogue band to calibrate against, such as r or VT; by default the image's filter"
+        None,
+        "catalogue band to calibrate against, such as r or VT; by default the image's filter, or that with the smallest"
+        " colour term",
     )
     color: str | None = option(
         None, "colour of the colour term, such as g-r; by default what suits the band, 'none' for no term"
     )
     max_spatial_order: int = option(2, "highest order of the zero point's polynomial in x and y", minimum=0, maximum=4)
     max_intrinsic: float = option(0.05, "largest intrinsic scatter that is fitted, in mag", minimum=0)
+    flux_terms: bool = option(
+        False, "fit a nonlinearity and an additive flux too, where the stars support them; else a warning tells"
+    )
     max_contamination: float = option(
         0.02, "catalogue stars with more light of neighbours in the aperture are left out", minimum=0
     )

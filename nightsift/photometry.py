@@ -5,30 +5,18 @@ The equation is the first of STDWeb (Karpov 2024, arXiv:2411.16470).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
-from scipy.spatial import cKDTree
 
-from nightsift import limits, zeropoint
-from nightsift.catalog import column, light_fraction, match, unit_vectors
+from nightsift import colorterms, growth, limits, zeropoint
+from nightsift.blends import all_magnitudes, contamination
+from nightsift.catalog import column, match
 from nightsift.errors import Rejected
 from nightsift.planes import Flag
 
-WAVELENGTH = {
-    **{"U": 365, "B": 445, "V": 551, "R": 658, "I": 806, "u": 354, "g": 477, "r": 623, "i": 762, "z": 913, "y": 962},
-    **{"G": 640, "BP": 511, "RP": 777, "J": 1235, "H": 1662, "Ks": 2159, "BT": 428, "VT": 532},
-}
-_COLORS = {
-    **dict.fromkeys(("U", "B", "V", "R", "I"), ("B-V", "V-R", "V-I", "g-r", "BP-RP")),
-    **dict.fromkeys(("u", "g", "r", "i"), ("g-r", "r-i", "g-i", "B-V", "BP-RP")),
-    **dict.fromkeys(("z", "y"), ("r-i", "i-z", "g-r", "BP-RP")),
-    **dict.fromkeys(("G", "BP", "RP"), ("BP-RP", "g-r", "B-V")),
-    **dict.fromkeys(("J", "H", "Ks"), ("J-Ks", "J-H", "H-Ks")),
-}
-_OTHER_COLORS = ("BT-VT", "BP-RP", "g-r", "B-V")
 _EXCLUDED = (
     Flag.SATURATED
     | Flag.TRUNCATED
@@ -40,9 +28,8 @@ _EXCLUDED = (
     | Flag.COSMIC
 )
 _MAG = 2.5 / np.log(10)
-_ERROR_FLOOR = 0.003
-_COLOR_SHARE = 0.7
 _DISAGREEMENT = 0.2
+_POINT = 3.0  # standard deviations of `spread` beyond which an object is no point source
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,15 @@ class Photometry:
     band, color : str, str or None
         Catalogue band, and the colour of the colour term where one is fitted.
     zp, zp_err : float
-        Mean over the image of the zero point at colour 0, and its error [mag].
+        Mean over the image of the zero point of all light at colour 0, and its error [mag]; of the aperture's light
+        where there is no aperture correction.
+    zp_aperture, zp_aperture_err : float
+        The same of the light in the aperture [mag].
+    aperture_correction, aperture_correction_err : float
+        What is added to magnitudes of the aperture taken for total ones: the mean over the image of minus the growth
+        [mag]; NaN where it could not be measured.
+    n_correction : int
+        Stars that it rests on.
     color_term, color_term_err : float or None
         None when not fitted.
     order : int
@@ -75,8 +70,17 @@ class Photometry:
         Matches, those in the fit, and the reduced chi-square of these.
     parameters : tuple of str
     coefficients, covariance : ndarray
-        In the order of `parameters`: ``zp``, ``x``, ``y``, ``x2`` ... (positions scaled to -1..1 over the image, mean
-        over the image removed), ``color``.
+        In the order of `parameters`, of the aperture's zero point: ``zp_aperture``, ``x``, ``y``, ``x2`` ... (positions
+        scaled to -1..1 over the image, mean over the image removed), ``nonlinearity`` (a magnitude), ``background``
+        (light in all apertures, in units of the flux at `reference`), ``color``.
+    reference : float
+        Instrumental magnitude at which the nonlinearity is 0.
+    correction_coefficients, correction_covariance : ndarray or None
+        Of the aperture correction over the image, in terms like the zero point's.
+    color_terms : tuple of dict
+        `colorterms.ColorTerm` of every band of the catalogue.
+    color_tried : str or None
+        The colour that the model could have had.
     shape : (ny, nx)
     match_object, match_catalog : ndarray of int, shape (n_matched,)
         Rows of the tables.
@@ -87,7 +91,11 @@ class Photometry:
         is the first where there is one.
     maglim_model : ndarray, shape (3,), or None
         See `limits.snr_model`.
+    maglim_map : ndarray, shape (rows, columns), or None
+        See `limits.limit_map`.
     warnings : tuple of str
+
+    The errors hold what the stars' scatter shows; an error of the catalogue's own zero point they cannot show.
     """
 
     band: str
@@ -111,26 +119,49 @@ class Photometry:
     used: np.ndarray
     residual: np.ndarray
     contamination: np.ndarray
+    zp_aperture: float = np.nan
+    zp_aperture_err: float = np.nan
+    aperture_correction: float = np.nan
+    aperture_correction_err: float = np.nan
+    n_correction: int = 0
+    correction_coefficients: np.ndarray | None = None
+    correction_covariance: np.ndarray | None = None
+    reference: float = np.nan
+    color_terms: tuple[dict, ...] = ()
+    color_tried: str | None = None
     limit_snr: float = 5.0
     maglim: float = np.nan
     maglim_snr: float = np.nan
     maglim_noise: float = np.nan
     maglim_model: np.ndarray | None = None
+    maglim_map: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
 
     def _terms(self, x, y) -> np.ndarray:
         return zeropoint.terms(self.order, *zeropoint.scaled(x, y, self.shape))
 
     def zero_point(self, x, y) -> np.ndarray:
-        """Return the zero point [mag] at pixel positions, without the colour part."""
+        """Return the zero point of the aperture [mag] at pixel positions, without the colour part."""
         design = self._terms(x, y)
         return design @ self.coefficients[: design.shape[-1]]
 
     def zero_point_error(self, x, y) -> np.ndarray:
-        """Return the error [mag] of the zero point, common to what lies at that position."""
+        """Return the error [mag] of `zero_point`, common to what lies at that position."""
         design = self._terms(x, y)
         count = design.shape[-1]
         return np.sqrt(np.einsum("...i,ij,...j->...", design, self.covariance[:count, :count], design))
+
+    def total_zero_point(self, x, y) -> np.ndarray:
+        """Return the zero point of all light [mag] at pixel positions, NaN where there is no aperture correction."""
+        if self.correction_coefficients is None:
+            return np.full(np.shape(x), np.nan)
+        order = next(n for n in range(9) if len(zeropoint.powers(n)) == len(self.correction_coefficients))
+        surface = zeropoint.terms(order, *zeropoint.scaled(x, y, self.shape)) @ self.correction_coefficients
+        return self.zero_point(x, y) - surface
+
+    def term(self, name: str) -> float:
+        """Return one of the coefficients; 0 for what the model does not have."""
+        return float(self.coefficients[self.parameters.index(name)]) if name in self.parameters else 0.0
 
     def to_dict(self) -> dict:
         """Return plain lists, numbers and strings for JSON; NaN becomes None."""
@@ -140,21 +171,22 @@ class Photometry:
     def from_dict(cls, entries: dict) -> Photometry:
         """Return what `to_dict` was made from."""
         kinds = {"match_object": int, "match_catalog": int, "used": bool}
-        arrays = ("coefficients", "covariance", "residual", "contamination", "maglim_model", *kinds)
-        values = {item.name: entries[item.name] for item in fields(cls)}
-        for name in arrays:
-            if values[name] is not None:
-                values[name] = np.array(values[name], dtype=kinds.get(name, float))
-        for name in ("parameters", "shape", "warnings"):
-            values[name] = tuple(values[name])
-        for name in ("zp", "zp_err", "intrinsic", "scatter", "chi2", "maglim", "maglim_snr", "maglim_noise"):
-            values[name] = np.nan if values[name] is None else values[name]
+        values = {item.name: entries[item.name] for item in fields(cls) if item.name in entries}
+        for item in fields(cls):
+            if item.name in values and str(item.type).startswith("np.ndarray") and values[item.name] is not None:
+                values[item.name] = np.array(values[item.name], dtype=kinds.get(item.name, float))
+            elif item.name in values and str(item.type).startswith("tuple"):
+                values[item.name] = tuple(values[item.name])
+            elif item.type == "float" and values.get(item.name, 0.0) is None:
+                values[item.name] = np.nan
         return cls(**values)
 
 
 def _plain(value):
     if isinstance(value, np.ndarray):
         value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, np.generic):
@@ -162,154 +194,21 @@ def _plain(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _all_magnitudes(catalog: Table, band: str, bands: list[str]) -> np.ndarray:
-    """Return magnitudes in `band`; where there is none, those of the other bands shifted by the median colour."""
-    mag = column(catalog, f"{band}mag")
-    for other in sorted(bands, key=lambda name: abs(WAVELENGTH.get(name, 0) - WAVELENGTH.get(band, 0))):
-        missing = ~np.isfinite(mag)
-        if not missing.any():
-            break
-        known = column(catalog, f"{other}mag")
-        shift = mag - known
-        if np.isfinite(shift).any():
-            mag = np.where(missing, known + np.nanmedian(shift), mag)
-    return mag
-
-
-def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> np.ndarray:
-    """Return, for each match, the light of neighbours in its aperture relative to its own.
-
-    Parameters
-    ----------
-    objects, catalog : Table
-    matches : pair of int arrays
-        As from `match`.
-    mag : array, shape (len(catalog),)
-        Magnitudes of the catalogue stars, NaN = unknown.
-    seeing : Seeing
-
-    Returns
-    -------
-    ndarray, shape (n_matches,)
-        Neighbours are the other catalogue stars, and the objects that no catalogue star accounts for.
-    """
-    index_object, index_star = matches
-    result = np.zeros(len(index_star))
-    reach = 8 * seeing.fwhm + seeing.aperture
-    chord = np.deg2rad(reach * seeing.pixscale / 3600)
-    stars = unit_vectors(column(catalog, "ra"), column(catalog, "dec"))
-    known = np.flatnonzero(np.isfinite(stars).all(axis=1) & np.isfinite(mag))
-    own = light_fraction(np.zeros(1), seeing.aperture, seeing.fwhm)[0]
-
-    centres = cKDTree(stars[index_star])
-    pairs = centres.sparse_distance_matrix(cKDTree(stars[known]), chord, output_type="ndarray")
-    pairs = pairs[known[pairs["j"]] != index_star[pairs["i"]]]
-    with np.errstate(invalid="ignore"):
-        ratio = 10 ** (0.4 * (mag[index_star[pairs["i"]]] - mag[known[pairs["j"]]]))
-    share = light_fraction(pairs["v"] / chord * reach, seeing.aperture, seeing.fwhm) / own
-    np.add.at(result, pairs["i"], ratio * share)
-
-    flux = column(objects, "flux")
-    places = unit_vectors(column(objects, "ra"), column(objects, "dec"))
-    loose = np.isfinite(places).all(axis=1) & (flux > 0)
-    loose[index_object] = False
-    loose = np.flatnonzero(loose)
-    if len(loose):
-        pairs = centres.sparse_distance_matrix(cKDTree(places[loose]), chord, output_type="ndarray")
-        share = light_fraction(pairs["v"] / chord * reach, seeing.aperture, seeing.fwhm) / own
-        # what a loose object's aperture holds of the star itself is no neighbour's light
-        ratio = np.maximum(flux[loose[pairs["j"]]] / flux[index_object[pairs["i"]]] - share, 0)
-        np.add.at(result, pairs["i"], ratio * share)
-    return result
-
-
-def _catalog_bands(catalog: Table) -> list[str]:
-    names = [name[:-3] for name in catalog.colnames if name.endswith("mag") and not name.startswith("e_")]
-    return [name for name in names if np.isfinite(column(catalog, f"{name}mag")).any()]
-
-
-def _least_scatter(catalog: Table, bands: list[str], stars, instrumental) -> str:
-    """Return the band that is most like the image's: with the least scatter, colour term and all."""
-    offsets = {band: column(catalog, f"{band}mag")[stars] - instrumental for band in bands}
-    counts = {band: np.isfinite(offset).sum() for band, offset in offsets.items()}
-    enough = [band for band in bands if counts[band] >= max(0.5 * max(counts.values()), 1)]
-    if len(enough) > 1:
-        common = np.all([np.isfinite(offsets[band]) for band in enough], axis=0)
-        if common.sum() >= 5:
-            offsets = {band: offsets[band][common] for band in enough}
-    spread = {}
-    for band in enough:
-        offset = offsets[band][np.isfinite(offsets[band])]
-        spread[band] = np.median(np.abs(offset - np.median(offset)))
-    return min(enough, key=spread.get)
-
-
-def _choose_band(catalog: Table, band: str | None, params, stars, instrumental) -> tuple[str, list[str]]:
-    bands = _catalog_bands(catalog)
-    if not bands:
-        raise Rejected("The catalogue has no magnitude for any star of the field.")
-    if params.band is not None:
-        if params.band not in bands:
-            raise Rejected(
-                f"The catalogue has no {params.band}mag in this field, which photometry.band asks for;"
-                f" it has {', '.join(bands)}."
-            )
-        return params.band, []
-    if band in bands:
-        return band, []
-    placed = [name for name in bands if name in WAVELENGTH]
-    if band in WAVELENGTH and placed:
-        nearest = min(placed, key=lambda name: abs(WAVELENGTH[name] - WAVELENGTH[band]))
-        return nearest, [f"The catalogue has no {band}: calibrated to {nearest}, its nearest band in wavelength."]
-    what = f"is {band}, which has no band of its own" if band else "is unknown"
-    if len(bands) == 1:
-        return bands[0], [f"The image's filter {what}: calibrated to {bands[0]}, the catalogue's only band."]
-    chosen = _least_scatter(catalog, bands, stars, instrumental)
-    return chosen, [f"The image's filter {what}: calibrated to {chosen}, the catalogue band with the least scatter."]
-
-
-def _choose_color(catalog: Table, band: str, params, stars) -> tuple[str | None, list[str]]:
-    """Return the first suitable colour that most of the stars have."""
-    if params.color == "none":
-        return None, []
-    options = (params.color,) if params.color else _COLORS.get(band, _OTHER_COLORS)
-    for option in options:
-        first, _, second = option.partition("-")
-        color = column(catalog, f"{first}mag") - column(catalog, f"{second}mag")
-        if np.isfinite(color[stars]).mean() >= _COLOR_SHARE:
-            return option, []
-    if params.color:
-        return None, [f"Too few stars have the colour {params.color}: no colour term."]
-    return None, []
-
-
-def _catalog_error(catalog: Table, band: str) -> np.ndarray:
-    """Return the errors of `band`; where none is given their median, and never less than a floor."""
-    error = column(catalog, f"e_{band}mag")
-    given = np.isfinite(error) & (error > 0)
-    usual = np.median(error[given]) if given.any() else 0.0
-    return np.maximum(np.where(given, error, usual), _ERROR_FLOOR)
-
-
 def _gather(objects, catalog, matches, band, color, shape) -> zeropoint.Matched:
     row, star = matches
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
-    error = _catalog_error(catalog, band)
     parts = [None, None, None]
     if color:
-        first, _, second = color.partition("-")
-        one, two = _catalog_error(catalog, first)[star] ** 2, _catalog_error(catalog, second)[star] ** 2
-        sign = (band == first) * one - (band == second) * two
-        difference = column(catalog, f"{first}mag") - column(catalog, f"{second}mag")
-        parts = [difference[star], one + two, sign]
+        parts = [colorterms.catalog_color(catalog, color), *colorterms.color_errors(catalog, band, color)]
+        parts = [part[star] for part in parts]
     return zeropoint.Matched(
         column(objects, "x")[row],
         column(objects, "y")[row],
         flux[row],
         noise[row],
         column(catalog, f"{band}mag")[star],
-        error[star],
+        colorterms.catalog_error(catalog, band)[star],
         *parts,
         limits.inverse_gain(flux, fluxerr, noise),
         tuple(shape),
@@ -347,13 +246,15 @@ def _limit(objects: Table, result: Photometry, params) -> Photometry:
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
     good = (flux > 0) & (fluxerr > 0) & ((_flags(objects) & int(_EXCLUDED & ~Flag.OUTLIER)) == 0)
-    zero = result.zero_point(column(objects, "x"), column(objects, "y"))
+    x, y = column(objects, "x"), column(objects, "y")
+    zero = result.zero_point(x, y)
     mag = zero[good] - 2.5 * np.log10(flux[good])
     model = limits.snr_model(mag, flux[good] / fluxerr[good])
     by_model = np.nan if model is None else limits.limiting_magnitude(model, params.limit_snr)
-    usual = np.median(noise[good & (noise > 0)]) if (good & (noise > 0)).any() else np.nan
-    faintest = limits.flux_limit(usual, limits.inverse_gain(flux, fluxerr, noise), params.limit_snr)
-    by_noise = float(result.zp - 2.5 * np.log10(faintest))
+    quiet = good & (noise > 0)
+    faintest = limits.flux_limit(noise[quiet], limits.inverse_gain(flux, fluxerr, noise), params.limit_snr)
+    here = zero[quiet] - 2.5 * np.log10(faintest)
+    by_noise = float(np.median(here)) if quiet.any() else np.nan
     notes = []
     if abs(by_model - by_noise) > _DISAGREEMENT:
         notes.append(f"The S/N model puts the limit at {by_model:.2f} mag, the noise at {by_noise:.2f} mag.")
@@ -364,6 +265,7 @@ def _limit(objects: Table, result: Photometry, params) -> Photometry:
         maglim_snr=by_model,
         maglim_noise=by_noise,
         maglim_model=model,
+        maglim_map=limits.limit_map(x[quiet], y[quiet], here, result.shape),
         warnings=result.warnings + tuple(notes),
     )
 
@@ -400,37 +302,37 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
             f"None of the {len(objects)} objects lies within {radius:.2f} arcsec"
             f" of any of the {len(catalog)} catalogue stars."
         )
-    flux = column(objects, "flux")[row]
-    clean = (flux > 0) & ((_flags(objects)[row] & int(_EXCLUDED)) == 0)
-    brighter = clean & (flux >= np.median(flux[clean])) if clean.any() else clean
-    band, notes = _choose_band(catalog, band, params, star[brighter], -2.5 * np.log10(flux[brighter]))
-    color, more = _choose_color(catalog, band, params, star)
+    flags = _flags(objects)[row] & int(_EXCLUDED)
+    band, known, notes = _band(objects, catalog, band, params, (row[flags == 0], star[flags == 0]))
+    color, more = colorterms.choose_color(catalog, band, params, star)
     matched = _gather(objects, catalog, matches, band, color, seeing.shape)
-    blended = contamination(objects, catalog, matches, _all_magnitudes(catalog, band, _catalog_bands(catalog)), seeing)
+    mags = all_magnitudes(catalog, band, colorterms.catalog_bands(catalog))
+    blended = contamination(objects, catalog, matches, mags, seeing)
     good, reasons = _clean(objects, matched, matches, blended, params)
     # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
     matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(blended)))
     result, rows, again = zeropoint.solve(matched, good, reasons, params)
-
     used = np.zeros(len(row), bool)
     used[rows[result.used]] = True
-    error = np.sqrt(np.diag(result.covariance))
     solution = Photometry(
         band=band,
         color=color if result.color else None,
         zp=float(result.coefficients[0]),
-        zp_err=float(error[0]),
+        zp_err=float(np.sqrt(result.covariance[0, 0])),
         color_term=float(result.coefficients[-1]) if result.color else None,
-        color_term_err=float(error[-1]) if result.color else None,
+        color_term_err=float(np.sqrt(result.covariance[-1, -1])) if result.color else None,
         order=result.order,
         intrinsic=result.intrinsic,
         scatter=_bright_scatter(result, matched.mag[rows]),
         n_matched=len(row),
         n_used=int(used.sum()),
         chi2=result.chi2,
-        parameters=zeropoint.names(result.order, result.color),
+        parameters=("zp_aperture", *result.names[1:]),
         coefficients=result.coefficients,
         covariance=result.covariance,
+        reference=matched.reference,
+        color_terms=tuple(asdict(item) for item in known),
+        color_tried=color,
         limit_snr=params.limit_snr,
         shape=tuple(int(side) for side in seeing.shape),
         match_object=row,
@@ -440,23 +342,70 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
         contamination=blended,
         warnings=tuple(notes + more + again),
     )
-    return _limit(objects, solution, params)
+    return _limit(objects, _total(objects, solution, params), params)
 
 
-def calibrate(objects: Table, result: Photometry) -> Table:
-    """Return the objects with ``mag_calib mag_calib_err mag_psf mag_psf_err maglim`` [mag].
+def _band(objects, catalog, band, params, matches):
+    """Return the band to calibrate to, the colour terms of all bands, and what is to be said."""
+    row, star = matches
+    flux, fluxerr = column(objects, "flux")[row], column(objects, "fluxerr")[row]
+    lit = flux > 0
+    lit &= flux >= np.median(flux[lit]) if lit.any() else lit
+    star, instrumental, variance = star[lit], -2.5 * np.log10(flux[lit]), (_MAG * fluxerr[lit] / flux[lit]) ** 2
+    known = colorterms.diagnose(catalog, params, star, instrumental, variance)
+    band, notes = colorterms.choose_band(catalog, band, params, known, star, instrumental)
+    return band, known, notes
+
+
+def _total(objects: Table, result: Photometry, params) -> Photometry:
+    """Return the result with the zero point of all light, by the growth of the calibration stars or of all."""
+    own = {"zp_aperture": result.zp, "zp_aperture_err": result.zp_err}
+    if "growth" not in objects.colnames:
+        return replace(result, **own)
+    names = ("x", "y", "flux", "growth", "growth_err")
+    fit = None
+    # the stars that make the zero point first: where the PSF changes in steps, the others have other places
+    point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
+    loose = np.flatnonzero(point & ((_flags(objects) & int(_EXCLUDED)) == 0))
+    for rows in (result.match_object[result.used], loose):
+        fit = fit or growth.aperture_correction(
+            *(column(objects, name)[rows] for name in names), result.shape, params.max_spatial_order
+        )
+    if fit is None:
+        note = "No star tells how much light the aperture misses: the zero point is that of its light."
+        return replace(result, **own, warnings=(*result.warnings, note))
+    value, error = float(-fit.coefficients[0]), float(np.sqrt(fit.covariance[0, 0]))
+    return replace(
+        result,
+        **own,
+        zp=result.zp - value,
+        zp_err=float(np.hypot(result.zp_err, error)),
+        aperture_correction=value,
+        aperture_correction_err=error,
+        n_correction=int(fit.used.sum()),
+        correction_coefficients=-fit.coefficients[: fit.surface],
+        correction_covariance=fit.covariance[: fit.surface, : fit.surface],
+    )
+
+
+def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) -> Table:
+    """Return the objects with ``mag_calib mag_psf mag_std``, their errors ``..._err``, and ``maglim`` [mag].
 
     Parameters
     ----------
     objects : Table
         As for `photometry`, and ``psf_flux psf_fluxerr`` [ADU, on the scale of ``flux``].
     result : Photometry
+    catalog : Table, optional
+        As for `photometry`, for `mag_std`.
 
     Notes
     -----
     `mag_calib`, of the aperture, and `mag_psf` are in the image's own passband on the catalogue's zero point. Their
-    errors are those of the object alone; what is common to the image is in `Photometry.zero_point_error`. `maglim` is
-    the magnitude at which a star at the object's place would have the aperture S/N `limit_snr`, its own photon noise
+    errors are those of the object alone; what is common to the image is in `Photometry.covariance`. `mag_std` is
+    `mag_calib` with the colour part of the object's catalogue colour: a magnitude in the catalogue's band. It is NaN
+    where that colour is not known; where the stars ask for no colour term, there is none to add. `maglim` is the
+    magnitude at which a star at the object's place would have the aperture S/N `limit_snr`, its own photon noise
     included.
     """
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
@@ -466,8 +415,26 @@ def calibrate(objects: Table, result: Photometry) -> Table:
     table = objects.copy()
     fitted = column(objects, "psf_flux"), column(objects, "psf_fluxerr")
     for name, (light, error) in (("mag_calib", (flux, fluxerr)), ("mag_psf", fitted)):
+        light = light - (result.term("background") * 10 ** (-0.4 * result.reference) if name == "mag_calib" else 0)
         seen = np.where(light > 0, light, np.nan)
-        table[name] = (zero - 2.5 * np.log10(seen)) * u.mag
+        mag = -2.5 * np.log10(seen)
+        bent = result.term("nonlinearity") * (mag - result.reference) if "nonlinearity" in result.parameters else 0.0
+        table[name] = (zero + mag + bent) * u.mag
         table[f"{name}_err"] = _MAG * error / seen * u.mag
+    table["mag_std"], table["mag_std_err"] = _standard(table, result, catalog)
     table["maglim"] = (zero - 2.5 * np.log10(np.where(faintest > 0, faintest, np.nan))) * u.mag
     return table
+
+
+def _standard(table: Table, result: Photometry, catalog: Table | None):
+    """Return the magnitudes in the catalogue's band, and their errors, of the objects whose colour is known."""
+    color, variance = np.full(len(table), np.nan), np.full(len(table), np.nan)
+    if catalog is not None and result.color_tried:
+        row, star = result.match_object, result.match_catalog
+        color[row] = colorterms.catalog_color(catalog, result.color_tried)[star]
+        variance[row] = colorterms.color_errors(catalog, result.band, result.color_tried)[0][star]
+    term = result.term("color")
+    error = np.sqrt(np.asarray(table["mag_calib_err"]) ** 2 + term**2 * variance)
+    known = np.isfinite(color)
+    mag = np.where(known, np.asarray(table["mag_calib"]) + term * np.nan_to_num(color), np.nan)
+    return mag * u.mag, np.where(known, error, np.nan) * u.mag

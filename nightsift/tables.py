@@ -62,10 +62,16 @@ PSF_PHOTOMETRY = {
     "spread": Field(float, None, "0 for point sources, positive for extended ones (SPREAD_MODEL)"),
     "spread_err": Field(float, None, "standard deviation of spread"),
     "outlier": Field(float, None, "how unlike the stars in shape (isolation forest): unusual above 0.6; a mere label"),
+    "growth": Field(float, "mag", "light within 4 FWHM over that in the aperture; NaN unless bright and unharmed"),
+    "growth_err": Field(float, "mag", "standard deviation of growth"),
 }
 PSF_MAGNITUDE = {
     "mag_psf": Field(float, "mag", "magnitude of psf_flux, else like mag_calib"),
     "mag_psf_err": Field(float, "mag", "standard deviation of mag_psf, without the zero point's own"),
+}
+STANDARD = {
+    "mag_std": Field(float, "mag", "mag_calib and colour part: in the catalogue's band; NaN where no colour is known"),
+    "mag_std_err": Field(float, "mag", "standard deviation of mag_std, without the zero point's and colour term's own"),
 }
 MEASURES = {
     "bgerr": Field(float, "adu", "part of fluxerr that is there without the source"),
@@ -141,7 +147,8 @@ SCHEMAS = {
     | MAGNITUDE
     | {"maglim": Field(float, "mag", "limiting magnitude here")}
     | PSF_PHOTOMETRY
-    | PSF_MAGNITUDE,
+    | PSF_MAGNITUDE
+    | STANDARD,
     "candidates": CANDIDATES,
     "fakes": {
         "kind": Field(str, None, "sky, host or star (beside one): a fake; hit, smear, defect, shift, negative: bogus"),
@@ -165,7 +172,7 @@ SCHEMAS = {
         "filter": Field(str, None, "filter"),
         "mjd": Field(float, "d", "mid-exposure, UTC"),
         "fwhm": Field(float, "pix", "median full width at half maximum"),
-        "zp": Field(float, "mag", "zero point"),
+        "zp": Field(float, "mag", "zero point of all light, mean over the image, at colour 0"),
         "zp_err": Field(float, "mag", "standard deviation of zp"),
         "color_term": Field(float, None, "colour term"),
         "astrom_rms": Field(float, "arcsec", "astrometric residual, rms per axis"),
@@ -203,7 +210,7 @@ SCHEMAS = {
         "mag_calib": Field(float, "mag", "magnitude of the difference; NaN below S/N 3 and for negative flux"),
         "mag_calib_err": Field(float, "mag", "standard deviation of mag_calib"),
         "mag_total": Field(float, "mag", "magnitude of template and difference together"),
-        "zp": Field(float, "mag", "zero point here"),
+        "zp": Field(float, "mag", "zero point of flux, which is that of an aperture, here"),
         "maglim": Field(float, "mag", "limiting magnitude here: S/N 5 without the source's own photons"),
         "kind": Field(str, None, "detected (a candidate) or forced (measured at the source's position)"),
         "flags": Field(int, None, "object flags"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -14,8 +14,16 @@ _USED = 3.5
 # for normal deviates u and Tukey weights w at the above tuning: E[w u^2] / E[w] and E[psi^2] / E[psi']^2
 _MEAN_SQUARE = 0.82807
 _INFLATION = 1.0526
-_STARS_PER_PARAMETER = 4
-_MARGIN = 4.0
+_STARS_PER_PARAMETER = 6
+_DOUBT, _HINT = 15.0, 0.02  # BIC and magnitudes from which on a term that was not asked for is told of
+_HINTS = {
+    "nonlinearity": "Magnitudes stray by {value:+.4f} a magnitude, {reach:+.3f} over those of the stars: a nonlinear"
+    " detector? photometry.flux_terms corrects it.",
+    "background": "A constant flux seems to be in all apertures, which changes the faint stars' magnitudes by"
+    " {reach:+.3f}: a wrong background? photometry.flux_terms corrects it.",
+}
+EXTRAS = ("nonlinearity", "background")
+_MARGIN, _EXTRA_MARGIN = 2.0, 4.0  # of the Bayesian information criterion
 _MAG = 2.5 / np.log(10)
 _SAFE_SNR = 10.0
 _NONLINEAR_SIGMA, _NONLINEAR_MAG = 4.5, 0.015
@@ -27,6 +35,7 @@ class Stars:
 
     `u`, `v` are pixel positions scaled to -1..1 over the image, `value` = catalogue - instrumental magnitude with
     variance `var`; `color` is the catalogue colour with variance `color_var` and covariance `color_cov` with `value`.
+    `extra` holds the columns (n, k) of terms that the model may have besides, with their `names`.
     """
 
     u: np.ndarray
@@ -36,15 +45,23 @@ class Stars:
     color: np.ndarray | None = None
     color_var: np.ndarray | None = None
     color_cov: np.ndarray | None = None
+    extra: np.ndarray | None = None
+    names: tuple[str, ...] = ()
 
     def take(self, select) -> Stars:
         """Return the selected stars."""
-        return Stars(*(None if part is None else part[select] for part in self.__dict__.values()))
+        chosen = {key: part[select] for key, part in vars(self).items() if isinstance(part, np.ndarray)}
+        return replace(self, **chosen)
+
+    def design(self, order: int, color: bool, extras: tuple[str, ...]) -> np.ndarray:
+        """Return the columns of a model: surface, extra terms, colour."""
+        more = [self.extra[:, self.names.index(name)] for name in extras] + [self.color] * color
+        return np.column_stack([terms(order, self.u, self.v), *more])
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted zero point; `coefficients` are those of `terms` and, if `color`, the colour term as the last one."""
+    """A fitted zero point; `coefficients` are those of `terms`, of `extras` and, if `color`, the colour term."""
 
     order: int
     color: bool
@@ -56,11 +73,17 @@ class Fit:
     used: np.ndarray
     chi2: float
     bic: float
+    extras: tuple[str, ...] = ()
 
     @property
     def surface(self) -> int:
         """The number of coefficients that belong to the surface."""
-        return len(self.coefficients) - self.color
+        return len(self.coefficients) - self.color - len(self.extras)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the coefficients are called."""
+        return names(self.order, self.color, self.extras)
 
 
 def scaled(x, y, shape) -> tuple[np.ndarray, np.ndarray]:
@@ -74,13 +97,13 @@ def powers(order: int) -> list[tuple[int, int]]:
     return [(total - j, j) for total in range(order + 1) for j in range(total + 1)]
 
 
-def names(order: int, color: bool) -> tuple[str, ...]:
+def names(order: int, color: bool, extras: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return what the coefficients of a model are called."""
     names = []
     for i, j in powers(order):
         factors = [axis + (str(power) if power > 1 else "") for axis, power in (("x", i), ("y", j)) if power]
         names.append("".join(factors) or "zp")
-    return tuple(names + ["color"] * color)
+    return (*names, *extras, *["color"] * color)
 
 
 def terms(order: int, u, v) -> np.ndarray:
@@ -94,6 +117,14 @@ def terms(order: int, u, v) -> np.ndarray:
         mean = 0.0 if i % 2 or j % 2 or i + j == 0 else 1 / ((i + 1) * (j + 1))
         columns.append(u**i * v**j - mean)
     return np.stack(columns, axis=-1)
+
+
+def summed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the sum of the coefficients, or of the covariances, of two surfaces of any order."""
+    short, long = sorted((one, other), key=len)
+    result = long.copy()
+    result[tuple(slice(side) for side in short.shape)] += short
+    return result
 
 
 def _solve(design, stars: Stars, weight, color: bool):
@@ -159,7 +190,7 @@ def _start(design, stars: Stars, color: bool) -> tuple[np.ndarray, float]:
     return coefficients, float(grid[np.argmax(ratio <= 1)] if (ratio <= 1).any() else 1.0)
 
 
-def fit(stars: Stars, order: int, color: bool, max_intrinsic: float) -> Fit:
+def fit(stars: Stars, order: int, color: bool, max_intrinsic: float, extras: tuple[str, ...] = ()) -> Fit:
     """Fit one model by iteratively reweighted least squares with Tukey's biweight.
 
     Parameters
@@ -171,6 +202,8 @@ def fit(stars: Stars, order: int, color: bool, max_intrinsic: float) -> Fit:
         Fit a colour term.
     max_intrinsic : float
         Largest scatter [mag] added to the errors; what goes beyond it scales the covariance.
+    extras : tuple of str
+        Which of the stars' extra terms to fit.
 
     Returns
     -------
@@ -178,9 +211,7 @@ def fit(stars: Stars, order: int, color: bool, max_intrinsic: float) -> Fit:
         The covariance is that of an M-estimator (Huber 1981, eq. 6.6.5), wider by the variance of Student's t as far as
         the errors come from the residuals themselves.
     """
-    design = terms(order, stars.u, stars.v)
-    if color:
-        design = np.column_stack([design, stars.color])
+    design = stars.design(order, color, extras)
     count, parameters = design.shape
     coefficients, first = _start(design, stars, color)
     intrinsic, factor = first, 1.0
@@ -209,9 +240,11 @@ def fit(stars: Stars, order: int, color: bool, max_intrinsic: float) -> Fit:
     wider = 1 + learnt * 2 / max(teaching - 2, 1)
     covariance = np.linalg.pinv(normal) * _INFLATION * wider
     loss = _TUKEY**2 / 3 * (1 - np.clip(1 - (pull / _TUKEY) ** 2, 0, None) ** 3)
-    bic = float(np.sum(loss + 2 * np.log(sigma)) + parameters * np.log(count))
+    # few stars, whose scatter is itself estimated from the residuals, let the likelihood rise by chance
+    price = parameters * np.log(count) * count / max(count - parameters - 1, 1)
+    bic = float(np.sum(loss + 2 * np.log(sigma)) + price)
     chi2 = float(np.sum((factor * pull[used]) ** 2) / freedom)
-    return Fit(order, color, coefficients, covariance, float(intrinsic), residual, sigma, used, chi2, bic)
+    return Fit(order, color, coefficients, covariance, float(intrinsic), residual, sigma, used, chi2, bic, extras)
 
 
 def _known_over_image(result: Fit) -> bool:
@@ -226,11 +259,12 @@ def _known_over_image(result: Fit) -> bool:
     return bool(height > error)
 
 
-def choose(stars: Stars, max_order: int, max_intrinsic: float) -> Fit:
+def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = True) -> Fit:
     """Return the simplest model that the stars support.
 
-    Every model needs four stars for each parameter. Of those whose surface is known over the whole image, it is the one
-    with the fewest parameters whose Bayesian information criterion (Schwarz 1978) is within 4 of the best.
+    Every model needs six stars for each parameter. Of those whose surface is known over the whole image, it is the one
+    with the fewest parameters whose Bayesian information criterion (Schwarz 1978, with the factor for small samples of
+    Hurvich & Tsai 1989) is within 2 of the best; each extra term must lower it by 4, if `extended` allows any.
     """
     candidates = []
     for order in range(max_order + 1):
@@ -243,7 +277,22 @@ def choose(stars: Stars, max_order: int, max_intrinsic: float) -> Fit:
                 candidates.append(result)
     best = min(candidate.bic for candidate in candidates)
     near = [candidate for candidate in candidates if candidate.bic <= best + _MARGIN]
-    return min(near, key=lambda candidate: (len(candidate.coefficients), candidate.bic))
+    chosen = min(near, key=lambda candidate: (len(candidate.coefficients), candidate.bic))
+    return extend(stars, chosen, max_intrinsic, _EXTRA_MARGIN) if extended else chosen
+
+
+def extend(stars: Stars, chosen: Fit, max_intrinsic: float, margin: float) -> Fit:
+    """Return the model with those of the stars' extra terms that lower its BIC by a margin, one after the other."""
+    for _ in stars.names:
+        if len(stars.u) < _STARS_PER_PARAMETER * (len(chosen.coefficients) + 1):
+            break
+        left = [name for name in stars.names if name not in chosen.extras]
+        longer = [fit(stars, chosen.order, chosen.color, max_intrinsic, (*chosen.extras, name)) for name in left]
+        best = min(longer, key=lambda candidate: candidate.bic)
+        if best.bic > chosen.bic - margin:
+            break
+        chosen = best
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -267,15 +316,30 @@ class Matched:
         flux = 10 ** (-0.4 * (self.mag - offset))
         return flux / np.sqrt(self.noise**2 + flux * self.inv_gain)
 
+    @property
+    def reference(self) -> float:
+        """The instrumental magnitude at which a nonlinearity is 0: that of the median star."""
+        lit = self.flux > 0
+        return float(-2.5 * np.log10(np.median(self.flux[lit]))) if lit.any() else np.nan
+
     def residual(self, result: Fit) -> np.ndarray:
         """Return catalogue minus model [mag]; NaN where flux, magnitude or a needed colour are missing."""
         flux = np.where(self.flux > 0, self.flux, np.nan)
+        instrumental = -2.5 * np.log10(flux)
         model = terms(result.order, *scaled(self.x, self.y, self.shape)) @ result.coefficients[: result.surface]
-        if result.color:
-            model = model + result.coefficients[-1] * self.color
-        return self.mag + 2.5 * np.log10(flux) - model
+        for name, value in zip(result.names, result.coefficients, strict=True):
+            if name == "color":
+                model = model + value * self.color
+            elif name in EXTRAS:
+                model = model + value * self._extra(instrumental)[name]
+        return self.mag - instrumental - model
 
-    def stars(self, snr, color: bool) -> Stars:
+    def _extra(self, instrumental) -> dict[str, np.ndarray]:
+        """Return what a unit of each extra term changes of a star of that instrumental magnitude [mag]."""
+        relative = instrumental - self.reference
+        return {"nonlinearity": relative, "background": _MAG * 10 ** (0.4 * relative)}
+
+    def stars(self, snr, offset, color: bool) -> Stars:
         """Return what is fitted.
 
         Errors come from the expected flux: those from the measured one make stars that noise has brightened weigh more,
@@ -284,10 +348,11 @@ class Matched:
         with np.errstate(invalid="ignore", divide="ignore"):
             value = self.mag + 2.5 * np.log10(self.flux) + _MAG / (2 * snr**2)
         var = (_MAG / snr) ** 2 + self.mag_err**2
-        place = scaled(self.x, self.y, self.shape)
-        if not color:
-            return Stars(*place, value, var)
-        return Stars(*place, value, var, self.color, self.color_var, self.color_cov)
+        colors = (self.color, self.color_var, self.color_cov) if color else (None, None, None)
+        # of the expected magnitude: noise that is in the value too would look like a term
+        columns = self._extra(self.mag - offset)
+        extra = np.stack([columns[name] for name in EXTRAS], axis=1)
+        return Stars(*scaled(self.x, self.y, self.shape), value, var, *colors, extra, EXTRAS)
 
 
 def _nonlinear(result: Fit, mag: np.ndarray) -> tuple[int, float]:
@@ -362,14 +427,14 @@ def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Fit,
     for attempt in range(5):
         snr = matched.expected_snr(offset)
         bright, notes_snr = _enough(good & ~cut & (has_color | (not color)), good, snr, reasons, params)
-        stars, rows = matched.stars(snr, color), np.flatnonzero(bright)
+        stars, rows = matched.stars(snr, offset, color), np.flatnonzero(bright)
         # the first round only betters a rough offset
         if attempt == 0:
             result = fit(
                 stars.take(rows), 0, bool(color) and len(rows) >= 2 * _STARS_PER_PARAMETER, params.max_intrinsic
             )
         else:
-            result = choose(stars.take(rows), params.max_spatial_order, params.max_intrinsic)
+            result = choose(stars.take(rows), params.max_spatial_order, params.max_intrinsic, params.flux_terms)
         offset = terms(result.order, stars.u, stars.v) @ result.coefficients[: result.surface]
         if result.color:
             # a star without a colour is taken for one of the usual colour
@@ -395,4 +460,18 @@ def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Fit,
             f"The brightest {number} stars, to magnitude {limit:.2f}, are off by {shift:+.3f} mag (saturated or"
             " nonlinear): left out."
         )
+    if not params.flux_terms:
+        notes.extend(_hints(stars.take(rows), result, params.max_intrinsic))
     return result, rows, notes + notes_snr
+
+
+def _hints(stars: Stars, result: Fit, max_intrinsic: float) -> list[str]:
+    """Tell which terms that were not asked for the stars would support beyond doubt, and change something."""
+    longer = extend(stars, result, max_intrinsic, _DOUBT)
+    notes = []
+    for name, value in zip(longer.extras, longer.coefficients[longer.surface :], strict=False):
+        column = stars.extra[:, stars.names.index(name)]
+        reach = float(value * np.ptp(np.percentile(column, [5, 95])))
+        if abs(reach) > _HINT:
+            notes.append(_HINTS[name].format(reach=reach, value=value))
+    return notes

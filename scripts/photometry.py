@@ -33,7 +33,7 @@ def work(job):
     scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
     seeing = Seeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]))
     result = job.call(photometry, objects, stars, seeing, inspected["filter"], job.params)
-    job.write_table("objects", calibrate(objects, result), "objects")
+    job.write_table("objects", calibrate(objects, result, stars), "objects")
     job.write_table("calibrators", calibrators(objects, stars, result), "calibrators")
     facts = result.to_dict() | dict.fromkeys(PER_MATCH, ())
     del facts["warnings"]
