@@ -112,7 +112,7 @@ def test_the_variation_follows_the_evidence():
     assert rigid.psf.order == 0
     assert rigid.facts["aperture_scatter"] > 1.5 * result.facts["aperture_scatter"]
     ranges = [stage(*picture(seed)[:3]).facts["fwhm_range"] for seed in (3, 4, 5)]
-    assert max(high - low for low, high in ranges) < 0.02 * 3.2
+    assert max(high - low for low, high in ranges) < 0.025 * 3.2
 
 
 def test_blends_galaxies_and_hot_pixels_do_not_shape_it(plain):
