@@ -303,7 +303,7 @@ def _best_order(equations: _Equations, used, max_order: int, strength: float) ->
     best = 0
     for order in range(max_order + 1):
         terms = (order + 1) * (order + 2) // 2
-        if order and used.sum() < 8 * terms:
+        if order and used.sum() < 10 * terms:
             break
         scores[order] = _held_out(equations, used, order, strength)
         if scores[order] < 0.99 * scores[best]:

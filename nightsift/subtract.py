@@ -42,7 +42,7 @@ FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not eno
 STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 AGREEING = 0.05  # relative fluxes of constant stars agree within that or better
-UNSTEADY = 0.3  # change of a star, natural logarithm, that is no matter of passbands or flat fields
+UNSTEADY = 0.3  # scatter, natural logarithm, that passbands and flat fields may make of it
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
@@ -243,8 +243,11 @@ def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarr
     error = np.hypot(width, AGREEING)
     agree = np.maximum(1 - np.square((ratio[seen] - ratio[seen][:, None]) / (3 * error[seen])), 0)
     off = np.abs(ratio - ratio[seen][np.argmax(agree.sum(axis=1))])
-    scatter = 1.4826 * np.median(off[seen & (off < UNSTEADY)])
-    return seen, off < 3 * np.hypot(width, max(scatter, AGREEING))
+    steady = off < 3 * error
+    for _ in range(6):
+        scatter = 1.4826 * np.median(off[seen & steady])
+        steady = off < 3 * np.hypot(width, np.clip(scatter, AGREEING, UNSTEADY))
+    return seen, steady
 
 
 def _width(reference: Reference, stars: Table, guess: float) -> float:

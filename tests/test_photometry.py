@@ -347,7 +347,7 @@ def test_the_sdss_field_has_the_zero_point_of_nanomaggies():
     seeing = Seeing(fwhm=found.seeing.fwhm, pixscale=0.396, aperture=found.aperture, shape=data.shape)
     result = photometry(objects, stars.table, seeing, "r", PARAMS)
     assert result.zp == pytest.approx(22.494, abs=0.02)
-    assert result.zp_err < 0.02
+    assert result.zp_err < 0.03
     assert result.zp_aperture < 22.35
     assert result.n_used > 60
     assert result.order == 0
