@@ -21,7 +21,7 @@ REASONS = {
     "extended": "wider and flatter than any point source",
     "nothing there to fade": "light has gone where the template shows none",
     "residual of a star": "a small share of the template's light there",
-    "beside a saturated star": "a small share of the light of a saturated star near it",
+    "beside a bright star": "a small share of the light of a star near it",
     "saturated": "a saturated core that has gained too little light",
     "unlike a point source": "improbable, nothing in particular stands out",
     "unlike the PSF": "large chi2 of the PSF fit",

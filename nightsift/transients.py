@@ -17,6 +17,7 @@ from nightsift.realbogus import Model, features
 from nightsift.stamps import stamps
 
 BESIDE = 0.02  # of the light of a saturated star: what its wings and spikes may leave around it
+BESIDE_ANY = 0.005  # of the light of any star: the same
 SATURATED_SNR = 20.0  # below it, what remains around a saturated core is no proof of new light
 UNTRIED = 0.5  # score of what the model has never seen
 GROWN = 0.3  # of its light in the template: what a saturated core must have gained, measured as it is by its wings
@@ -221,6 +222,8 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
         crossed |= near & (np.sign(flux) == trail.sign) & piece
     doubtful = (flux < GROWN * np.abs(star)) | ~(np.asarray(table["chi2"]) < WINGS_CHI2)
     beside = np.abs(flux) < BESIDE * np.asarray(table["beside"])
+    # A star that only the template has saturated is known by its light.
+    beside |= np.abs(flux) < BESIDE_ANY * np.asarray(table["neighbour"])
     # No example is as wide as that, and what a model has not seen, it calls what it likes.
     flat = np.asarray(table["sharpness"] + 2 * table["sharpness_err"]) < 0.75
     wide = np.asarray(table["fwhm"]) > (EXTENDED + 3 / np.maximum(significance, 1.0)) * search.psf.fwhm
@@ -233,7 +236,7 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
         "extended": flat & wide & ~burnt,
         "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
         "residual of a star": np.abs(flux) < (params.residual + GUESSED * np.asarray(table["masked"])) * np.abs(star),
-        "beside a saturated star": beside & (np.asarray(table["around"]) > UNQUIET) & ~burnt,
+        "beside a bright star": beside & (np.asarray(table["around"]) > UNQUIET) & ~burnt,
         "saturated": burnt & (doubtful | (np.asarray(table["dipole"]) > SIDED)),
     }
     return _joined(tests, len(table))
