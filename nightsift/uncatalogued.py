@@ -29,6 +29,7 @@ NEIGHBOURS, HOLE = 10, 2.5  # a hole of the catalogue: the tenth star is 2.5 tim
 PIECE, BAD_PIECE = 1.0, 6.0  # times the light of a neighbour's wings that a piece of it may have; if it is no star
 LEAST_SPREAD = 0.003  # what an error of the PSF may make of a star
 SHARP, UNLIKE = 4.0, 10.0  # standard deviations of spread; reduced chi2 of the PSF fit
+MASKED = 0.3  # share of the pixels within half a FWHM
 STARLIKE = 3.0  # the same chi2, up to which an object is what the PSF fit takes it for
 FULL_WIDTH = 2.3548  # standard deviations of a Gaussian
 _MAG = 2.5 / np.log(10)
@@ -232,11 +233,12 @@ def _facts(objects, matched, frame, params) -> dict[str, np.ndarray]:
     x, y = (np.rint(column(objects, name)).astype(int) for name in ("x", "y"))
     spread, doubt = column(objects, "spread"), column(objects, "spread_err")
     half = max(1, round(frame.seeing.fwhm / 2))
-    core = stamps(frame.mask, x, y, half, int(Mask.OUTSIDE)).reshape(len(x), -1).astype(int)
-    saturated = ((flags & int(Flag.SATURATED)) != 0) | ((core & int(Mask.SATURATED)) != 0).any(axis=1)
+    core = stamps(frame.mask, x, y, half, int(Mask.OUTSIDE)).astype(int)
+    saturated = ((flags & int(Flag.SATURATED)) != 0) | ((core & int(Mask.SATURATED)) != 0).any(axis=(1, 2))
+    masked = (core & ~int(Mask.SATURATED)) != 0
     return {
         "saturated": saturated & ~matched,
-        "masked": ((core & ~int(Mask.SATURATED)) != 0).any(axis=1),
+        "masked": masked[:, half, half] | (masked.mean(axis=(1, 2)) > MASKED),
         "border": (flags & int(Flag.TRUNCATED | Flag.APERTURE_INCOMPLETE)) != 0,
         "extended": spread > np.maximum(params.max_spread * doubt, LEAST_SPREAD),
         "too sharp": spread < -np.maximum(SHARP * doubt, LEAST_SPREAD),

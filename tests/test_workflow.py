@@ -11,7 +11,7 @@ from astropy.table import Table
 from conftest import ROOT, command, digests, snakemake
 
 BEFORE_PHOTOMETRY = {"inspect", "detect", "psf", "catalog", "astrometry", "template"}
-PER_IMAGE = BEFORE_PHOTOMETRY | {"photometry", "subtract", "fakes", "transients", "plots"}
+PER_IMAGE = BEFORE_PHOTOMETRY | {"photometry", "uncatalogued", "subtract", "fakes", "transients", "plots"}
 OF_CAMPAIGN = {"sources", "report"}
 
 
