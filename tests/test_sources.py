@@ -324,7 +324,8 @@ def test_no_image_at_all(tmp_path):
 def test_summary(campaign):
     command = [sys.executable, "-P", str(SCRIPTS / "summary.py"), str(campaign)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert text[0] == "11 images: 7 ok, 1 degraded, 1 rejected, 2 error; 17 candidates in 3 sources"
+    total = "11 images: 7 ok, 1 degraded, 1 rejected, 2 error; 17 candidates in 3 sources"
+    assert text[0] == f"{total}; 2 objects not in the catalogue"
     assert len(text) == 6
     assert "broken: error in subtract: ValueError" in text[1]
 

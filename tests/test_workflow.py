@@ -86,6 +86,18 @@ def test_nothing_before_a_changed_stage_runs(campaign):
     assert all(row["maglim"] > limits[name] + 0.1 for name, row in images(campaign).items())
 
 
+def test_without_a_template_the_catalogue_tells_what_is_new(campaign):
+    before = digests(campaign / "results", "images/image01")["images/image01/uncatalogued.fits"]
+    change(campaign / "config.yaml", "source: local\n  path: template.fits", "source: none")
+    run = snakemake(campaign)
+    assert run.code == 0, run.text
+    assert "uncatalogued" not in run.rules
+    rows = images(campaign)
+    assert all(row["status"] == "ok" and row["n_candidates"] == 0 < row["n_uncatalogued"] for row in rows.values())
+    assert "not in the catalogue" in run.text
+    assert digests(campaign / "results", "images/image01")["images/image01/uncatalogued.fits"] == before
+
+
 def test_an_image_with_other_content_runs_again(campaign):
     shutil.copyfile(campaign / "images" / "image03.fits", campaign / "images" / "image02.fits")
     run = snakemake(campaign)
