@@ -15,7 +15,7 @@ h2{font-size:16px;margin:30px 0 8px}a{color:var(--link);text-decoration:none}a:h
 .tile b{display:block;font-size:22px;line-height:1.2}.ok{color:var(--ok)}.degraded{color:var(--degraded)}
 .rejected{color:var(--rejected)}.error{color:var(--error)}.status{font-weight:600}
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;width:100%}th,td{padding:4px 6px;text-align:left;border-bottom:1px solid var(--line);
+table{border-collapse:collapse;width:100%}th,td{padding:4px 5px;text-align:left;border-bottom:1px solid var(--line);
 vertical-align:middle}tr:last-child>td{border-bottom:0}th{background:var(--head);font-weight:600;white-space:nowrap}
 table.sortable th{cursor:pointer}th[aria-sort=ascending]::after{content:" \\2191"}
 th[aria-sort=descending]::after{content:" \\2193"}td.n,th.n{text-align:right;white-space:nowrap}

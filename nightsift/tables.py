@@ -121,7 +121,7 @@ UNCATALOGUED = OBJECTS | {
     "reasons": Field(str, None, "why it was set aside, comma separated"),
     "label": Field(str, None, "new, or brighter than the star that the catalogue has there"),
     "catalog_distance": Field(float, "arcsec", "distance to the nearest catalogue star"),
-    "catalog_mag": Field(float, "mag", "all catalogue light at its place, in the image's passband; NaN for none"),
+    "catalog_mag": Field(float, "mag", "all catalogue light at its place, in the image's passband; NaN below 1 %"),
     "brightening": Field(float, "mag", "catalog_mag less its own magnitude"),
     "known": Field(str, None, "name of a known object there that is no catalogue star"),
 }

@@ -30,6 +30,7 @@ PIECE, BAD_PIECE = 1.0, 6.0  # times the light of a neighbour's wings that a pie
 LEAST_SPREAD = 0.003  # what an error of the PSF may make of a star
 SHARP, UNLIKE = 4.0, 10.0  # standard deviations of spread; reduced chi2 of the PSF fit
 MASKED = 0.3  # share of the pixels within half a FWHM
+FAINT = 5.0  # magnitudes by which catalogue light is fainter that is not worth telling
 STARLIKE = 3.0  # the same chi2, up to which an object is what the PSF fit takes it for
 FULL_WIDTH = 2.3548  # standard deviations of a Gaussian
 _MAG = 2.5 / np.log(10)
@@ -118,8 +119,9 @@ def uncatalogued(
     table = objects[wanted]
     table["label"] = np.where(light.matched[wanted], "brighter", "new").astype("U8")
     table["catalog_distance"] = light.distance[wanted] * u.arcsec
-    table["catalog_mag"] = light.mag[wanted] * u.mag
-    table["brightening"] = brightening[wanted] * u.mag
+    shown = brightening[wanted] < FAINT
+    table["catalog_mag"] = np.where(shown, light.mag[wanted], np.nan) * u.mag
+    table["brightening"] = np.where(shown, brightening[wanted], np.nan) * u.mag
     reasons = [", ".join(name for name, hit in facts.items() if hit[i]) for i in wanted]
     table["reasons"] = np.array(reasons, dtype=str) if reasons else np.zeros(0, "U1")
     table["is_candidate"] = np.asarray(table["reasons"], str) == ""
