@@ -15,7 +15,7 @@ include: "rules/campaign.smk"
 rule all:
     default_target: True
     input:
-        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv", "report.html"),
+        campaign_products(*TABLES, "report.html"),
         image_products("plots/overview.png"),
     localrule: True
 
@@ -23,7 +23,7 @@ rule all:
 # What an early target may be: the same without plots and page.
 rule tables:
     input:
-        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
+        campaign_products(*TABLES),
     localrule: True
 
 

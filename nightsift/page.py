@@ -15,7 +15,7 @@ h2{font-size:16px;margin:30px 0 8px}a{color:var(--link);text-decoration:none}a:h
 .tile b{display:block;font-size:22px;line-height:1.2}.ok{color:var(--ok)}.degraded{color:var(--degraded)}
 .rejected{color:var(--rejected)}.error{color:var(--error)}.status{font-weight:600}
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;width:100%}th,td{padding:4px 6px;text-align:left;border-bottom:1px solid var(--line);
+table{border-collapse:collapse;width:100%}th,td{padding:4px 5px;text-align:left;border-bottom:1px solid var(--line);
 vertical-align:middle}tr:last-child>td{border-bottom:0}th{background:var(--head);font-weight:600;white-space:nowrap}
 table.sortable th{cursor:pointer}th[aria-sort=ascending]::after{content:" \\2191"}
 th[aria-sort=descending]::after{content:" \\2193"}td.n,th.n{text-align:right;white-space:nowrap}
@@ -63,13 +63,16 @@ PAGE = """<!DOCTYPE html>
 <h1>Campaign report</h1>
 <div class="muted">{{ summary.span }}{% if summary.filters %} · filters {{ summary.filters|join(", ") }}{% endif %}
  · tables <a href="images.ecsv">images</a>, <a href="candidates.ecsv">candidates</a>,
- <a href="sources.ecsv">sources</a>, <a href="lightcurves.ecsv">light curves</a>
- · on this page <a href="#sources">sources</a>, <a href="#images">images</a>, <a href="#complete">completeness</a>,
+ <a href="sources.ecsv">sources</a>, <a href="lightcurves.ecsv">light curves</a>,
+ <a href="uncatalogued.ecsv">not in the catalogue</a>
+ · on this page <a href="#sources">sources</a>, <a href="#uncatalogued">not in the catalogue</a>,
+ <a href="#images">images</a>, <a href="#complete">completeness</a>,
  <a href="#model">real and bogus</a>, {% if maps %}<a href="#sky">sky</a>,
  {% endif %}<a href="#aside">set aside</a></div>
 <div class="tiles">
 <div class="tile"><b>{{ summary.n_sources }}</b>sources</div>
 <div class="tile"><b>{{ summary.n_candidates }}</b>candidates</div>
+<div class="tile"><b>{{ summary.n_uncatalogued }}</b>not in the catalogue</div>
 <div class="tile"><b>{{ summary.n_images }}</b>images</div>
 {% for status, count in summary.statuses %}<div class="tile"><b class="{{ status if count }}">{{ count }}</b>
 {{ status }}</div>{% endfor %}
@@ -99,12 +102,32 @@ PAGE = """<!DOCTYPE html>
  <a href="{{ card.aladin }}">Aladin</a> · <a href="{{ card.simbad }}">Simbad</a></div></article>
 {% endfor %}</div>
 
+<h2 id="uncatalogued">Not in the catalogue</h2>
+{% if uncatalogued %}{% if uncatalogued|length < summary.n_uncatalogued %}<p class="muted">The best
+ {{ uncatalogued|length }} of {{ summary.n_uncatalogued }}; all are in
+ <a href="uncatalogued.ecsv">uncatalogued.ecsv</a>.
+</p>{% endif %}<div class="wide"><table class="sortable"><thead><tr><th>place</th><th>what</th><th>position</th>
+<th class="n">S/N</th><th class="n">magnitude</th><th class="n" title="all catalogue light at its place">catalogue</th>
+<th class="n" title="distance of the nearest catalogue star">star at, ″</th><th class="n">images</th><th>best in</th>
+<th>known</th><th>sky</th></tr></thead><tbody>
+{% for row in uncatalogued %}<tr><td class="t" data-v="{{ row.source }}">{{ row.source }}</td>
+<td data-v="{{ row.label }}">{{ row.label }}</td><td class="t" data-v="{{ row.position }}">{{ row.position }}</td>
+{% for value, text in row.cells %}<td class="n" data-v="{{ value }}">{{ text }}</td>{% endfor %}
+<td class="t" data-v="{{ row.image }}"><a href="#image-{{ row.anchor }}">{{ row.image }}</a> at ({{ row.pixel }})</td>
+<td data-v="{{ row.known }}">{{ row.known }}</td><td class="t" data-v=""><a href="{{ row.aladin }}">Aladin</a>
+ <a href="{{ row.simbad }}">Simbad</a></td></tr>
+{% endfor %}</tbody></table></div>
+<p class="muted">Objects of the images, without a template: new ones, and stars much brighter than in the catalogue.
+ What was set aside stands with its reasons in uncatalogued_all.fits of its image.</p>
+{% else %}<p class="muted">The catalogue explains every object that it could.</p>{% endif %}
+
 <h2 id="images">Images</h2>
 <div class="wide"><table class="sortable"><thead><tr><th></th><th>image</th><th>status</th><th>reason, warnings</th>
 <th>filter</th><th class="n">time, UTC</th><th class="n">FWHM</th><th class="n">zp</th><th class="n">limit</th>
 <th class="n" title="magnitude at which half of the fakes on blank sky are found">m50</th>
 <th class="n" title="magnitude at which nine in ten are found">m90</th>
 <th class="n">astrom.</th><th class="n">objects</th><th class="n">cand.</th>
+<th class="n" title="objects that the catalogue should have and has not">uncat.</th>
 <th class="n" title="threshold of the search">S/N ≥</th>
 <th class="n" title="share of fakes found against S/N; sorted by the S/N where it is half">found</th>
 <th class="n" title="area under the ROC curve; what the model was trained on; real + bogus examples of the image">

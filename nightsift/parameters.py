@@ -129,6 +129,28 @@ class Photometry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Uncatalogued:
+    """Find the objects that the catalogue does not have, or has much fainter."""
+
+    search: bool = option(True, "look for them")
+    min_snr: float = option(9.0, "S/N of the fit with the PSF from which on an object is looked at", minimum=0)
+    min_brightening: float = option(
+        2.0, "magnitudes that an object must be brighter than all catalogue stars at its place together", minimum=0
+    )
+    false_alarms: float = option(
+        0.05,
+        "stars too faint for the catalogue that may pass for more in a megapixel, by its counts",
+        exclusiveMinimum=0,
+    )
+    max_spread: float = option(
+        1.5, "standard deviations from which on `spread` says that an object is no point", exclusiveMinimum=0
+    )
+    ra: float | None = option(None, "centre of a cone that candidates must lie in, in degrees; by default none")
+    dec: float | None = option(None, "its declination, in degrees", minimum=-90, maximum=90)
+    radius: float | None = option(None, "its radius, in degrees", exclusiveMinimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Template:
     """Bring the template onto the image's pixels."""
 
@@ -273,6 +295,7 @@ STAGES = {
     "catalog": Catalog,
     "astrometry": Astrometry,
     "photometry": Photometry,
+    "uncatalogued": Uncatalogued,
     "template": Template,
     "subtract": Subtract,
     "fakes": Fakes,

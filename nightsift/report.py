@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import numpy as np
-from astropy import units
-from astropy.coordinates import Angle
 from astropy.io.fits import Header
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -19,7 +17,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from PIL import Image, ImageDraw
 
-from nightsift import modelcard, searchpage
+from nightsift import modelcard, places, searchpage
 from nightsift.figures import DPI, OVERVIEW_BOX, SIZE
 from nightsift.page import PAGE, SCRIPT, STYLE
 from nightsift.parameters import Report
@@ -39,7 +37,10 @@ PLOTS = {
     "realbogus": "real",
     "completeness": "found",
 }
-FILES = ("objects", "difference", "template", "mask", "candidates", "candidates_all", "wcs")
+FILES = (
+    *("objects", "difference", "template", "mask", "candidates", "candidates_all"),
+    *("uncatalogued", "uncatalogued_all", "wcs"),
+)
 _PROBLEMS = 12
 _MAPS = 24
 _ZOOM = 3
@@ -75,6 +76,7 @@ class Campaign:
     candidates: Table
     sources: Table
     lightcurves: Table
+    uncatalogued: Table
     extras: dict[str, Extra]
 
 
@@ -124,6 +126,7 @@ def page(campaign: Campaign, cutouts: dict[int, np.ndarray], params: Report) -> 
         more_problems=max(len(problems) - _PROBLEMS, 0),
         cards=_cards(campaign, cutouts, params),
         images=images,
+        uncatalogued=places.rows(campaign.uncatalogued, params.max_candidates),
         maps=sky_maps(campaign),
         aside=aside,
         complete=searchpage.completeness_svg(depths),
@@ -141,6 +144,7 @@ def _summary(campaign):
         "n_images": len(campaign.images),
         "n_candidates": len(campaign.candidates),
         "n_sources": len(campaign.sources),
+        "n_uncatalogued": len(np.unique(np.asarray(campaign.uncatalogued["source"], str))),
         "n_aside": sum(len(extra.reasons) for extra in campaign.extras.values()),
         "statuses": [(status, tally[status]) for status in STATUSES],
         "span": span,
@@ -183,6 +187,7 @@ def _image_rows(campaign):
             (row["astrom_rms"], ".6f", _format(1000 * row["astrom_rms"], ".0f", " mas"), ""),
             (row["n_objects"], "d", str(row["n_objects"]), ""),
             (row["n_candidates"], "d", str(row["n_candidates"]), ""),
+            (row["n_uncatalogued"], "d", str(row["n_uncatalogued"]), ""),
         ]
         rows.append(
             {
@@ -237,7 +242,6 @@ def _cards(campaign, cutouts, params):
         source, candidate = campaign.sources[number], campaign.candidates[best]
         name, image = str(source["source"]), str(candidate["image"])
         ra, dec = float(source["ra"]), float(source["dec"])
-        target = quote(f"{ra:.6f} {dec:+.6f}")
         error = _format(source["best_mag_err"], ".2f")
         mag = _format(source["best_mag"], ".2f")
         first, last = utc(source["first_mjd"])[:16], utc(source["last_mjd"])[:16]
@@ -254,7 +258,7 @@ def _cards(campaign, cutouts, params):
                 "stamps": _embed(stamps(cutouts[best])) if best in cutouts else "",
                 "difference": f"../images/{quote(image)}/difference.fits",
                 "curve": light_curve(campaign.lightcurves[curves.get(name, [])]),
-                "position": sexagesimal(ra, dec),
+                "position": places.sexagesimal(ra, dec),
                 "details": ", ".join(
                     f"{label} {_format(candidate[key], '.2f')}"
                     for label, key in (("χ²", "chi2"), ("sharpness", "sharpness"), ("dipole", "dipole"))
@@ -262,17 +266,10 @@ def _cards(campaign, cutouts, params):
                 "image": image,
                 "anchor": quote(image),
                 "pixel": f"{candidate['x']:.1f}, {candidate['y']:.1f}",
-                "aladin": f"https://aladin.cds.unistra.fr/AladinLite/?target={target}&fov=0.05",
-                "simbad": f"https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={target}&Radius=10&Radius.unit=arcsec",
+                **places.links(ra, dec),
             }
         )
     return cards
-
-
-def sexagesimal(ra: float, dec: float) -> str:
-    """Return a position in hours and degrees."""
-    right = Angle(ra, units.deg).to_string(units.hourangle, sep=":", precision=2, pad=True)
-    return f"{right} {Angle(dec, units.deg).to_string(units.deg, sep=':', precision=1, pad=True, alwayssign=True)}"
 
 
 def _grey(plane, low, high, soft):
@@ -467,6 +464,6 @@ def _sky_map(outlines, ra, dec, rest, side=340, pad=26):
     parts.append(f'<text x="{pad + length + 6:.1f}" y="{side - 5}">{label}</text>')
     parts.append(f'<text x="{side / 2}" y="14" text-anchor="middle">N</text><text x="6" y="{side / 2}">E</text>')
     svg = f'<svg viewBox="0 0 {side} {side}" role="img" aria-label="footprints and sources">{"".join(parts)}</svg>'
-    center = sexagesimal(*(float(value) for value in deproject(0j, ra0, dec0)))
+    center = places.sexagesimal(*(float(value) for value in deproject(0j, ra0, dec0)))
     title = f"{len(outlines)} image{'s' if len(outlines) > 1 else ''}, {inside.sum()} sources about {center}"
     return {"title": title + (f"; {rest} more fields are not drawn" if rest else ""), "svg": Markup(svg)}

@@ -114,6 +114,27 @@ CANDIDATES = (
         "maglim": Field(float, "mag", "limiting magnitude here"),
     }
 )
+OBJECTS = (
+    DETECTIONS
+    | SKY
+    | MAGNITUDE
+    | {"maglim": Field(float, "mag", "limiting magnitude here")}
+    | PSF_PHOTOMETRY
+    | PSF_MAGNITUDE
+    | STANDARD
+)
+UNCATALOGUED = OBJECTS | {
+    "image": Field(str, None, "image in which it was found"),
+    "mjd": Field(float, "d", "mid-exposure, UTC"),
+    "filter": Field(str, None, "filter of the image"),
+    "is_candidate": Field(bool, None, "nothing speaks against it"),
+    "reasons": Field(str, None, "why it was set aside, comma separated"),
+    "label": Field(str, None, "new, or brighter than the star that the catalogue has there"),
+    "catalog_distance": Field(float, "arcsec", "distance to the nearest catalogue star"),
+    "catalog_mag": Field(float, "mag", "all catalogue light at its place, in the image's passband; NaN below 1 %"),
+    "brightening": Field(float, "mag", "catalog_mag less its own magnitude"),
+    "known": Field(str, None, "name of a known object there that is no catalogue star"),
+}
 SCHEMAS = {
     "detections": DETECTIONS,
     "psf_photometry": PSF_PHOTOMETRY,
@@ -142,13 +163,8 @@ SCHEMAS = {
         "contamination": Field(float, None, "light of neighbours in the aperture, relative"),
         "used": Field(bool, None, "took part in the fit"),
     },
-    "objects": DETECTIONS
-    | SKY
-    | MAGNITUDE
-    | {"maglim": Field(float, "mag", "limiting magnitude here")}
-    | PSF_PHOTOMETRY
-    | PSF_MAGNITUDE
-    | STANDARD,
+    "objects": OBJECTS,
+    "uncatalogued": UNCATALOGUED,
     "candidates": CANDIDATES,
     "fakes": {
         "kind": Field(str, None, "sky, host or star (beside one): a fake; hit, smear, defect, shift, negative: bogus"),
@@ -163,6 +179,11 @@ SCHEMAS = {
         **MEASURES,
     },
     "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES,
+    "campaign_uncatalogued": {
+        "source": Field(str, None, "name of its place, the same in all images"),
+        "n_images": Field(int, None, "images in which it is a candidate"),
+        **UNCATALOGUED,
+    },
     "images": {
         "image": Field(str, None, "name of the image"),
         "status": Field(str, None, "ok, degraded, rejected or error"),
@@ -179,6 +200,7 @@ SCHEMAS = {
         "maglim": Field(float, "mag", "limiting magnitude"),
         "n_objects": Field(int, None, "number of objects"),
         "n_candidates": Field(int, None, "number of candidates"),
+        "n_uncatalogued": Field(int, None, "number of objects that the catalogue should have and has not"),
         "m50": Field(float, "mag", "magnitude at which 50 % of fakes on blank sky are found"),
         "m50_err": Field(float, "mag", "standard deviation of m50"),
         "m90": Field(float, "mag", "magnitude at which 90 % of fakes on blank sky are found"),

@@ -1,4 +1,4 @@
-"""From a FITS image to calibrated objects: inspect, detect, catalog, astrometry, photometry."""
+"""From a FITS image to calibrated objects: inspect, detect, catalog, astrometry, photometry, uncatalogued."""
 
 
 rule inspect:
@@ -172,3 +172,36 @@ rule photometry:
         " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
         " --detections {input.detections:q} --psf {input.psf:q} --wcs {input.wcs:q} --catalog {input.catalog:q}"
         " --state {output.state:q} --objects {output.objects:q} --calibrators {output.calibrators:q} > {log:q} 2>&1"
+
+
+rule uncatalogued:
+    input:
+        previous=rules.photometry.output.state,
+        inspect=rules.inspect.output.state,
+        detect=rules.detect.output.state,
+        astrometry=rules.astrometry.output.state,
+        mask=rules.inspect.output.mask,
+        objects=rules.photometry.output.objects,
+        catalog=rules.catalog.output.catalog,
+    output:
+        state=f"{IMAGE}/uncatalogued.json",
+        candidates=f"{IMAGE}/uncatalogued.fits",
+        everything=f"{IMAGE}/uncatalogued_all.fits",
+    log:
+        f"{IMAGE}/logs/uncatalogued.log",
+    group:
+        "image"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory,
+        runtime=minutes,
+    params:
+        params=section("uncatalogued"),
+        code=code("uncatalogued"),
+    shell:
+        "nightsift uncatalogued --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
+        " --astrometry {input.astrometry:q} --photometry {input.previous:q} --mask {input.mask:q}"
+        " --objects {input.objects:q} --catalog {input.catalog:q}"
+        " --state {output.state:q} --candidates {output.candidates:q} --everything {output.everything:q} > {log:q} 2>&1"

@@ -6,6 +6,7 @@ rule sources:
         image_products(
             "status.json",
             "candidates.fits",
+            "uncatalogued.fits",
             "photometry.json",
             "difference.fits",
             "psf.fits",
@@ -13,7 +14,7 @@ rule sources:
             "astrometry.json",
         ),
     output:
-        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv", "model_card.json"),
+        campaign_products(*TABLES, "model_card.json"),
     log:
         f"{RESULTS}/campaign/logs/sources.log",
     conda:
@@ -76,7 +77,7 @@ rule plots:
 
 rule report:
     input:
-        campaign_products("images.ecsv", "candidates.ecsv", "sources.ecsv", "lightcurves.ecsv"),
+        campaign_products(*TABLES),
         image_products("cutouts.fits", "plots/overview.png"),
     output:
         f"{RESULTS}/campaign/report.html",

@@ -29,6 +29,7 @@ if workflow.is_main_process and runs.enter():
 RESULTS = CAMPAIGN.config["results"]
 FOLDER = os.path.abspath(RESULTS)
 IMAGE = f"{RESULTS}/images/{{image}}"
+TABLES = [f"{name}.ecsv" for name in ("images", "candidates", "sources", "lightcurves", "uncatalogued")]
 IMAGE_LIST = f"{RESULTS}/campaign/images.list"
 
 # Every job is a fork of one process that has its imports done; see nightsift/warm.py.

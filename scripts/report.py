@@ -18,6 +18,7 @@ SCHEMAS = {
     "candidates": "campaign_candidates",
     "sources": "sources",
     "lightcurves": "lightcurves",
+    "uncatalogued": "campaign_uncatalogued",
 }
 
 

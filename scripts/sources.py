@@ -43,6 +43,7 @@ class Image:
         finished = self.state["status"] != "error"
         path = folder / "candidates.fits"
         self.candidates = results.read_rows(path, "candidates") if finished else tables.empty("candidates")
+        self.uncatalogued = results.read_rows(folder / "uncatalogued.fits", "uncatalogued")
         self.subtracted = finished and self.photometry is not None and self.header is not None
 
     def zero_point(self, x, y):
@@ -64,6 +65,7 @@ class Image:
             "astrom_rms": self.rms,
             "n_objects": self.n_objects,
             "n_candidates": len(self.candidates),
+            "n_uncatalogued": len(self.uncatalogued),
         }
 
 
@@ -92,6 +94,22 @@ def measure(folder, planes, gain, x, y):
     left = header["RESIDUAL"] * np.abs(beneath)
     sigma = planes["SIGMA"][row, column]
     return fit.flux, flux_error(psf, fit.flux, bgerr, sigma, gain, header["SCALEERR"], left), bgerr
+
+
+def gather_uncatalogued(images, params):
+    """Return what all images have that the catalogue has not; what lies at the same place has the same name."""
+    weight = [sources.position_weight(i.fwhm * i.pixscale, i.uncatalogued["snr"], i.rms) for i in images]
+    parts = [image.uncatalogued for image in images if len(image.uncatalogued)]
+    if not parts:
+        return tables.empty("campaign_uncatalogued")
+    table = vstack(parts, metadata_conflicts="silent")
+    scale = np.array([(image.fwhm * image.pixscale, image.rms) for image in images if len(image.uncatalogued)])
+    radius = sources.association_radius(*scale.T, params)
+    joined = sources.associate(table["ra"], table["dec"], np.concatenate(weight), table["image"], radius)
+    table["source"] = np.array([*joined.names, ""])[joined.group]
+    table["n_images"] = np.bincount(joined.group + 1)[joined.group + 1]
+    table.sort(["image", "x", "y"])
+    return table
 
 
 def gather(images):
@@ -223,6 +241,7 @@ def main(arguments=None):
         ("candidates", candidates, "campaign_candidates"),
         ("sources", found, "sources"),
         ("lightcurves", curves, "lightcurves"),
+        ("uncatalogued", gather_uncatalogued(images, params), "campaign_uncatalogued"),
     ):
         table.meta = {key: value for key, value in table.meta.items() if key == "radius_arcsec"}
         products.write_table(campaign / f"{name}.ecsv", table, schema, provenance)

@@ -36,6 +36,8 @@ def summary(results):
     statuses = ", ".join(f"{tally[status]} {status}" for status in STATUSES)
     candidates, found = (len(rows(campaign / f"{name}.ecsv")) for name in ("candidates", "sources"))
     total = f"{count(candidates, 'candidate')} in {count(found, 'source')}"
+    new = len({row["source"] for row in rows(campaign / "uncatalogued.ecsv")})
+    total += f"; {count(new, 'object')} not in the catalogue" if new else ""
     lines = [f"{count(len(images), 'image')}: {statuses}; {total}"]
     bad = [image for image in images if image["status"] != "ok"]
     bad.sort(key=lambda image: -STATUSES.index(image["status"]) if image["status"] in STATUSES else -len(STATUSES))

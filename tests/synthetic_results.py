@@ -234,7 +234,7 @@ def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, s
     write(folder / "photometry.json", start | photometry_facts(shape, zp))
     shapes = {"fwhm": FWHM, "fwhm_range": [2.9, 3.1], "ellipticity": 0.02, "ellipticity_range": [0.01, 0.05]}
     write(folder / "psf.json", start | {"n_stars": 50, "order": 0} | shapes)
-    for stage in ("catalog", "template", "subtract", "fakes"):
+    for stage in ("catalog", "uncatalogued", "template", "subtract", "fakes"):
         write(folder / f"{stage}.json", start)
     planted = fakes_table(rng) if fakes else tables.empty("fakes")
     products.write_table(folder / "fakes.fits", planted, "fakes", PROVENANCE)
@@ -250,6 +250,7 @@ def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, s
     products.write_images(folder / "psf.fits", *difference_psf(shape), PROVENANCE)
     products.write_table(folder / "objects.fits", objects, "objects", PROVENANCE)
     _write_stars(folder, objects, rng)
+    _write_uncatalogued(folder, objects, name, mjd, band, header)
     found = candidate_table([row for row in rows if row.get("found", True)], name, mjd, band, header)
     products.write_table(folder / "candidates.fits", found, "candidates", PROVENANCE)
     dropped = [{**row, "is_real": False, "reasons": row["reasons"]} for row in aside]
@@ -270,6 +271,22 @@ def _cutout(difference, sky, row):
     for number, plane in enumerate((sky, sky - difference, difference, difference / NOISE)):
         stamp[number][inside] = plane[where]
     return stamp
+
+
+def _write_uncatalogued(folder, objects, name, mjd, band, header):
+    """Write two objects at the same places of the sky, one of them new, and one that was set aside."""
+    table = objects[:3].copy()
+    at = [(0.02, 20.002), (0.01, 20.01), (0.013, 20.015)]
+    table["ra"], table["dec"] = np.transpose(at)
+    table["x"], table["y"] = WCS(header).all_world2pix(table["ra"], table["dec"], 0)
+    table["image"], table["mjd"], table["filter"] = name, mjd, band
+    table["label"] = ["new", "brighter", "new"]
+    table["catalog_distance"], table["catalog_mag"] = [12.0, 0.3, 9.0], [np.nan, 20.0, np.nan]
+    table["brightening"] = table["catalog_mag"] - table["mag_psf"]
+    table["reasons"], table["known"] = ["", "", "extended"], ["(1) Ceres", "", ""]
+    table["is_candidate"] = table["reasons"] == ""
+    products.write_table(folder / "uncatalogued.fits", table[:2], "uncatalogued", PROVENANCE)
+    products.write_table(folder / "uncatalogued_all.fits", table, "uncatalogued", PROVENANCE)
 
 
 def _write_stars(folder, objects, rng):
@@ -298,7 +315,7 @@ def write_stopped(folder, name, status, stage, reason, **facts):
         products.write_json(folder / f"{later}.json", state)
     for image in ("mask", "image_psf", "wcs", "template", "difference", "psf", "cutouts"):
         products.write_images(folder / f"{image}.fits", {}, None, PROVENANCE)
-    for schema in ("objects", "matches", "candidates", "fakes"):
+    for schema in ("objects", "matches", "uncatalogued", "candidates", "fakes"):
         products.write_table(folder / f"{schema}.fits", tables.empty(schema), schema, PROVENANCE)
     products.write_table(folder / "candidates_all.fits", tables.empty("candidates"), "candidates", PROVENANCE)
 

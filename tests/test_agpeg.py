@@ -127,6 +127,16 @@ def test_it_is_no_candidate_before_the_outburst(results, frame):
     assert (np.hypot(table["x"] - x, table["y"] - y) > 3).all()
 
 
+@pytest.mark.parametrize("frame", OUTBURST)
+def test_the_outburst_is_brighter_than_the_catalogue(results, frame):
+    table = Table.read(results / "images" / name(frame) / "uncatalogued.fits")
+    x, y = truth(results, frame)
+    near = np.hypot(table["x"] - x, table["y"] - y) < 1
+    assert near.sum() == 1
+    assert table["label"][near][0] == "brighter"
+    assert len(table) <= 8
+
+
 def test_one_source_holds_the_outburst(results):
     source = the_source(results)
     assert source["n_detections"] >= len(OUTBURST)

@@ -67,6 +67,12 @@ def test_wrong_configuration_is_named(folder, wrong, words):
     assert all(word in refusal(folder, **wrong) for word in words)
 
 
+def test_a_cone_is_whole_or_not_there(folder):
+    assert "ra and radius not given" in refusal(folder, uncatalogued={"dec": -12.5})
+    cone = {"ra": 0.0, "dec": -12.5, "radius": 0.1}
+    assert load(config(uncatalogued=cone), folder).config["uncatalogued"]["ra"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("stage", "method", "other"), [("subtract", "hotpants", "zogy"), ("detect", "sextractor", "sep")]
 )

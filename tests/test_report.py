@@ -14,7 +14,7 @@ from astropy.table import Table
 from PIL import Image
 from synthetic_results import EVIL, wcs_header, write_campaign, write_image
 
-from nightsift import report, searchpage, transients
+from nightsift import places, report, searchpage, transients
 from nightsift.parameters import Report
 from nightsift.tables import empty
 
@@ -211,7 +211,7 @@ def campaign_of(headers, positions=()):
         sources.add_row({"source": "s", "ra": ra, "dec": dec})
     extras = {f"i{n}": report.Extra(header=header, shape=(200, 200)) for n, header in enumerate(headers)}
     tables = (empty(name) for name in ("images", "campaign_candidates"))
-    return report.Campaign(*tables, sources, empty("lightcurves"), extras)
+    return report.Campaign(*tables, sources, empty("lightcurves"), empty("campaign_uncatalogued"), extras)
 
 
 def test_sky_map_across_ra_zero_and_at_the_pole():
@@ -255,7 +255,9 @@ def test_light_curve_is_in_one_unit():
 def test_best_sources_by_score_then_signal():
     sources = Table({"source": ["a", "b", "c"], "score": [0.5, 0.9, 0.9], "best_snr": [99.0, 5.0, -8.0]})
     candidates = Table({"source": ["a", "b", "c", "c"], "snr": [99.0, 5.0, 2.0, -8.0], "image": ["i"] * 4})
-    campaign = report.Campaign(empty("images"), candidates, sources, empty("lightcurves"), {})
+    campaign = report.Campaign(
+        empty("images"), candidates, sources, empty("lightcurves"), empty("campaign_uncatalogued"), {}
+    )
     assert report.best_sources(campaign, Report()) == [(2, 3), (1, 1), (0, 0)]
     assert report.best_sources(campaign, Report(max_candidates=1)) == [(2, 3)]
 
@@ -263,3 +265,22 @@ def test_best_sources_by_score_then_signal():
 def test_footprint_follows_the_border():
     outline = report.footprint(fits.Header(wcs_header(10.0, 0.0)), (200, 200))
     assert np.ptp(outline[:, 1]) * 3600 == pytest.approx(200, abs=0.01)
+
+
+def test_what_the_catalogue_lacks_is_listed_once_a_place(text):
+    part = text.split('<h2 id="uncatalogued">')[1].split("<h2")[0]
+    rows = part.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
+    assert len(rows) == 2
+    assert all('data-v="6"' in row or ">6</td>" in row for row in rows)
+    assert sum("(1) Ceres" in row for row in rows) == 1
+    assert "uncatalogued_all.fits" in part
+
+
+def test_places_without_catalogue_light_have_no_magnitude_there():
+    table = empty("campaign_uncatalogued")
+    table.add_row({"source": "a", "snr": 9.0, "mag_psf": np.nan, "mag_calib": 17.0, "catalog_mag": np.nan})
+    table.add_row({"source": "a", "snr": 12.0, "mag_psf": 16.5, "filter": "r", "catalog_mag": 19.0})
+    (row,) = places.rows(table, 10)
+    assert [text for _, text in row["cells"]][:3] == ["12.0", "r = 16.50", "19.00"]
+    (row,) = places.rows(table[:1], 10)
+    assert [text for _, text in row["cells"]][:3] == ["9.0", "17.00", ""]

@@ -185,6 +185,14 @@ def test_campaign_tables(campaign):
     assert set(candidates["source"]) == set(found["source"])
 
 
+def test_uncatalogued_objects_of_all_images(campaign):
+    table, images = read(campaign, "uncatalogued"), read(campaign, "images")
+    assert len(table) == 16
+    assert len(set(table["source"])) == 2
+    assert set(table["n_images"]) == {8}
+    assert sorted(set(images["n_uncatalogued"])) == [0, 2]
+
+
 def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
     true = np.array([0.0, 60.0, 150.0, 300.0])
     for number in range(16):
@@ -337,7 +345,8 @@ def test_no_image_at_all(tmp_path):
 def test_summary(campaign):
     command = [sys.executable, "-P", str(SCRIPTS / "summary.py"), str(campaign)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert text[0] == "11 images: 7 ok, 1 degraded, 1 rejected, 2 error; 17 candidates in 3 sources"
+    total = "11 images: 7 ok, 1 degraded, 1 rejected, 2 error; 17 candidates in 3 sources"
+    assert text[0] == f"{total}; 2 objects not in the catalogue"
     assert len(text) == 6
     assert "broken: error in subtract: ValueError" in text[1]
 

@@ -11,7 +11,7 @@ from astropy.table import Table
 from conftest import ROOT, command, digests, snakemake
 
 BEFORE_PHOTOMETRY = {"inspect", "detect", "psf", "catalog", "astrometry", "template"}
-PER_IMAGE = BEFORE_PHOTOMETRY | {"photometry", "subtract", "fakes", "transients", "plots"}
+PER_IMAGE = BEFORE_PHOTOMETRY | {"photometry", "uncatalogued", "subtract", "fakes", "transients", "plots"}
 OF_CAMPAIGN = {"sources", "report"}
 
 
@@ -84,6 +84,18 @@ def test_nothing_before_a_changed_stage_runs(campaign):
     assert run.code == 0, run.text
     assert run.rules == PER_IMAGE - BEFORE_PHOTOMETRY | OF_CAMPAIGN
     assert all(row["maglim"] > limits[name] + 0.1 for name, row in images(campaign).items())
+
+
+def test_without_a_template_the_catalogue_tells_what_is_new(campaign):
+    before = digests(campaign / "results", "images/image01")["images/image01/uncatalogued.fits"]
+    change(campaign / "config.yaml", "source: local\n  path: template.fits", "source: none")
+    run = snakemake(campaign)
+    assert run.code == 0, run.text
+    assert "uncatalogued" not in run.rules
+    rows = images(campaign)
+    assert all(row["status"] == "ok" and row["n_candidates"] == 0 < row["n_uncatalogued"] for row in rows.values())
+    assert "not in the catalogue" in run.text
+    assert digests(campaign / "results", "images/image01")["images/image01/uncatalogued.fits"] == before
 
 
 def test_an_image_with_other_content_runs_again(campaign):

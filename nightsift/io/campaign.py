@@ -78,6 +78,7 @@ def load(config: dict, folder=".") -> Campaign:
     for section in ("catalog", "template"):
         _check_local(config, section, folder)
     _check_program(config)
+    _check_cone(config)
     return Campaign(config, images)
 
 
@@ -89,6 +90,15 @@ def _check_program(config: dict) -> None:
                 f"config: {stage}.method is {method!r}, but there is no such program on the PATH:"
                 " install it, or choose another method"
             )
+
+
+def _check_cone(config: dict) -> None:
+    cone = {key: config["uncatalogued"][key] for key in ("ra", "dec", "radius")}
+    missing = [key for key, value in cone.items() if value is None]
+    if missing and len(missing) < len(cone):
+        raise CampaignError(
+            f"config: the cone of uncatalogued needs ra, dec and radius; {' and '.join(missing)} not given"
+        )
 
 
 def _check_local(config: dict, section: str, folder) -> None:

@@ -12,7 +12,10 @@ from astropy.table import Table
 from nightsift import tables
 from nightsift.io import products
 
-PER_IMAGE = ("inspect", "detect", "psf", "catalog", "astrometry", "photometry", "template", "subtract", "fakes")
+PER_IMAGE = (
+    *("inspect", "detect", "psf", "catalog", "astrometry", "photometry"),
+    *("uncatalogued", "template", "subtract", "fakes"),
+)
 NO_STATUS = {
     "status": "error",
     "stage": "",

@@ -1,0 +1,65 @@
+"""Images of known sources, taken through the stages up to `photometry`, and the stage `uncatalogued` on them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from nightsift import parameters, simulate
+from nightsift.catalog import catalog, field
+from nightsift.detect import detect
+from nightsift.imagepsf import image_psf
+from nightsift.photometry import Photometry, Seeing, calibrate, photometry
+from nightsift.planes import Mask
+from nightsift.uncatalogued import Frame, Uncatalogued, uncatalogued
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What the stages up to photometry make of an image, its catalogue and its truth."""
+
+    objects: Table
+    catalog: Table
+    frame: Frame
+    truth: Table
+
+    def search(self, catalog=None, known=None, **options) -> Uncatalogued:
+        params = parameters.Uncatalogued(**options)
+        return uncatalogued(self.objects, self.catalog if catalog is None else catalog, self.frame, params, known)
+
+
+def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> Calibrated:
+    """Detect, fit the PSF, and calibrate with the true WCS."""
+    found = detect(data, mask, gain, parameters.Detect())
+    objects = found.objects
+    fitted = image_psf(data, mask, gain, objects, found.seeing, found.aperture, parameters.Psf())
+    objects.add_columns(list(fitted.table.columns.values()))
+    objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
+    cut = catalog(stars, *field(wcs, data.shape, 0.25), mjd, parameters.Catalog()).table
+    seeing = Seeing(found.seeing.fwhm, 1.0, found.aperture, data.shape)
+    solution: Photometry = photometry(objects, cut, seeing, band, parameters.Photometry())
+    return Calibrated(calibrate(objects, solution), cut, Frame(seeing, solution, 0.05, mask), truth)
+
+
+def simulated(catalog_limit=None, **options) -> Calibrated:
+    """Take the first image of a simulated campaign; `catalog_limit` [mag in r] makes its catalogue deeper."""
+    params = simulate.Campaign(**({"n_images": 1, "size": 640} | options))
+    sky = simulate.sky(params)
+    exposure = simulate.image(sky, 0, params)
+    camera = exposure.camera
+    full = exposure.data >= 0.99 * camera.fullwell
+    mask = np.where(exposure.bad, np.where(full, Mask.SATURATED, Mask.COSMIC), 0).astype(np.uint16)
+    deep = simulate.Sky(sky.sources, sky.start, catalog_limit or sky.catalog_limit)
+    stars = simulate.catalog(deep, params)
+    stars.rename_columns(["RAJ2000", "DEJ2000"], ["ra", "dec"])
+    return calibrated(exposure.data, mask, camera.gain, camera.wcs, stars, exposure.truth, camera.mjd)
+
+
+def tangent(side) -> WCS:
+    """A WCS of one arcsec a pixel, north up."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = [150.0, 20.0], [(side + 1) / 2] * 2
+    wcs.wcs.cdelt = [-1 / 3600, 1 / 3600]
+    return wcs
