@@ -43,7 +43,7 @@ def work(job):
     images, about = result.psf.to_images()
     about["NOISECOR"] = (result.facts["noise_correlation"], "true error of a PSF flux over white noise's")
     about["SCALEERR"] = (result.facts["flux_scale_err"], "relative error of its fluxes beyond the noise")
-    about["RESIDUAL"] = (result.facts["residual"], "what may be left of light that was subtracted, relative")
+    about["RESIDUAL"] = (result.facts["residual"], "of subtracted light: what may be left")
     job.write_images("psf", images, about)
     job.facts |= result.facts
 

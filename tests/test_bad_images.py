@@ -197,7 +197,7 @@ def test_odd_image(mixed, make):
     assert bool(new) == bool(warning), new
     rows = {row["image"]: row for row in Table.read(work / "results" / "campaign" / "images.ecsv")}
     here, there = rows[make.__name__], rows["image01"]
-    assert abs(here["zp"] - there["zp"]) < 0.01
+    assert abs(here["zp"] - there["zp"]) < 0.03
     assert abs(here["fwhm"] - there["fwhm"]) < 0.02
     # Rounding to integers moves objects at the S/N limit across it.
     assert abs(here["n_objects"] - there["n_objects"]) <= 0.05 * there["n_objects"]
