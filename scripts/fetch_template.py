@@ -37,14 +37,15 @@ def where(job):
     if known["wcs_header"] is not None:
         wcs, margin = WCS(known["wcs_header"]), MARGIN * np.hypot(*shape)
     else:
+        # A square around the cone, on which pixels have no meaning.
         ra, dec, radius = cone(known, 0)
-        wcs, margin = WCS(naxis=2), 0.0
-        wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], (ra, dec), ((shape[1] + 1) / 2,) * 2
-        side = max(shape)
-        shape, wcs.wcs.cdelt = (side, side), (-2 * radius / side, 2 * radius / side)
-        wcs.wcs.crpix = (side + 1) / 2, (side + 1) / 2
+        wcs, margin, side = WCS(naxis=2), 0.0, max(shape)
+        wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], (ra, dec)
+        shape, wcs.wcs.crpix = (side, side), ((side + 1) / 2, (side + 1) / 2)
+        wcs.wcs.cdelt = -2 * radius / side, 2 * radius / side
     ny, nx = shape
-    count = int(np.clip(np.ceil((max(ny, nx) + 2 * margin) * scale / 3600 / STEP), 9, 401))
+    size = (max(ny, nx) + 2 * margin) * np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
+    count = int(np.clip(np.ceil(size / STEP), 9, 401))
     x, y = np.meshgrid(np.linspace(-margin, nx + margin, count), np.linspace(-margin, ny + margin, count))
     x, y = np.append((nx - 1) / 2, x), np.append((ny - 1) / 2, y)
     ra, dec = wcs.all_pix2world(x, y, 0)

@@ -42,7 +42,9 @@ def _bricks_in(row):
     """Return the number of bricks in rows, which count from the south pole."""
     nearest = np.maximum(np.abs(row * _SIZE - 90) - _SIZE / 2, 0)
     # The wall has whole bricks at the equator: rounding must not add one.
-    return np.maximum(2 * np.ceil(180 / _SIZE * np.cos(np.deg2rad(nearest)) - 1e-9), 1).astype(int)
+    count = (2 * np.ceil(180 / _SIZE * np.cos(np.deg2rad(nearest)) - 1e-9)).astype(int)
+    # A circle around either pole
+    return np.where(np.abs(row * _SIZE - 90) == 90, 1, count)
 
 
 def _place(ra, dec):

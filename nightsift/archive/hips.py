@@ -82,7 +82,7 @@ def doublings(wanted: float, survey: Hips, band: str) -> int:
 def find(ra, dec, scale: float) -> np.ndarray:
     """Return the names (``order.number``) of the cells of positions [deg] for pixels of `scale` [arcsec]."""
     order = int(np.clip(np.ceil(np.log2(_CELL * 3600 / (_WIDTH * scale))), 0, 12))
-    return np.array([f"{order}.{number}" for number in containing(ra, dec, order)])
+    return np.array([f"{order}.{number}" for number in np.atleast_1d(containing(ra, dec, order))])
 
 
 def geometry(name: str, scale: float) -> tuple[WCS, tuple[int, int]]:

@@ -216,6 +216,11 @@ def read_piece(path) -> Piece:
 
 def _piece(library: Library, source: Source, band: str, name: str, factor: int) -> Path | None:
     """Return the file of one piece, None where the survey has none."""
+    key = f"templates/{source.name}/{band}/{name}/x{factor}-{REVISION}.fits"
+    # Those of the service are not needed any more once this is made.
+    path = library.cache.find(key)
+    if path:
+        return path if path.stat().st_size else None
     for place in source.files(name, band):
         keys = {role: f"templates/{source.name}/{band}/{name}/{_file(url)}" for role, url in place.items()}
         found = {}
@@ -226,7 +231,6 @@ def _piece(library: Library, source: Source, band: str, name: str, factor: int) 
             if not found[role].stat().st_size:
                 break
         else:
-            key = f"templates/{source.name}/{band}/{name}/x{factor}-{REVISION}.fits"
             make = partial(_made, library, source, band, name, factor, found, keys)
             path = library.cache.get(key, make)
             return path if path.stat().st_size else None
@@ -234,7 +238,7 @@ def _piece(library: Library, source: Source, band: str, name: str, factor: int) 
 
 
 def _file(url: str) -> str:
-    return "image.fits" if "?" in url else "-".join(url.split("/")[-5:])
+    return "image.fits" if "?" in url else "-".join(url.split("/")[-6:])
 
 
 def _ask(library: Library, source: Source, band: str, name: str, role: str, url: str) -> tuple[bytes, dict]:
