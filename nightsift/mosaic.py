@@ -16,6 +16,7 @@ from nightsift.template import interpolated, mapping, nearest_pixel
 _ENOUGH = 200  # pixels that two pieces share from which on their levels are compared
 _SAME = 1e-4  # pixels
 _BORDER = 8  # pixels
+_FELT = 6  # pixels around a defect
 # The best that a pixel can be: good, flagged, nothing.
 _GOOD, _FLAGGED, _NOTHING = 2, 1, 0
 
@@ -177,7 +178,10 @@ def _resampled(piece: Piece, wcs: WCS, shape):
     if piece.noise is not None:
         variance = ndimage.map_coordinates(piece.noise**2, [y, x], order=1, mode="nearest")
         sigma = np.sqrt(variance * area).astype(np.float32)
-    return window, values.astype(np.float32), sigma, planes, _depth(x, y, piece.data.shape)
+    # Where interpolation still feels a defect, another piece is better, however close its border.
+    felt = nearest_pixel(ndimage.binary_dilation(piece.mask != 0, np.ones((3, 3)), _FELT), x, y)
+    inside = _depth(x, y, piece.data.shape) - np.where(felt, np.float32(1e6), 0)
+    return window, values.astype(np.float32), sigma, planes, inside
 
 
 def _edge(shape) -> np.ndarray:
