@@ -55,12 +55,13 @@ def where(job):
 
 
 def chosen(kind, name, band, params, pixel):
-    """Return a source and its band for an image's; the band is None where it has none that is close."""
+    """Return a source and its band for an image's; where it has none that is close, a sentence and None."""
     source = {"ps1": pictures.PS1, "legacy": pictures.LEGACY}.get(name) if kind != "hips" else None
-    wanted = pictures.wanted_scale(pixel)
-    bands = source.bands if source else tuple(pictures.hips.SURVEYS[name].names)
+    title, bands = (source.title, source.bands) if source else pictures.hips_bands(name)
     mine = params.band if params.band in bands else None if params.band else pictures.nearest(band, bands)
-    return source or pictures.of_hips(name, mine, wanted), mine
+    if mine is None:
+        return f"{title} has no band like {params.band or band}", None
+    return source or pictures.of_hips(name, mine, pictures.wanted_scale(pixel)), mine
 
 
 def pieces_of(source, ra, dec):
@@ -105,7 +106,7 @@ def work(job):
     for kind, name in pictures.suitable(params.source, params.survey, params.band or band, dec[0], latitude):
         source, mine = chosen(kind, name, band, params, pixel)
         if mine is None:
-            reasons.append(f"{source.title} has no band like {params.band or band}")
+            reasons.append(source)
             continue
         reason = made(job, library, source, mine, (ra, dec, pixel))
         if reason is None:

@@ -35,8 +35,9 @@ class Sky:
         ny, nx = self.data.shape
         border = (part.ravel() for part in np.meshgrid(np.linspace(0, nx - 1, 33), np.linspace(0, ny - 1, 33)))
         sky_ra, sky_dec = self.wcs.all_pix2world(*border, 0)
-        with np.errstate(invalid="ignore"):
-            x, y = wcs.all_world2pix(sky_ra, sky_dec, 0, quiet=True)
+        x, y = wcs.all_world2pix(sky_ra, sky_dec, 0, quiet=True)
+        if not (np.isfinite(x).any() and np.isfinite(y).any()):
+            return None
         low = np.clip(np.floor([np.nanmin(x), np.nanmin(y)]), 0, np.inf).astype(int)
         high = np.clip(np.ceil([np.nanmax(x), np.nanmax(y)]) + 1, None, shape[::-1]).astype(int)
         if (high - low < 8).any():
@@ -140,7 +141,8 @@ class Images:
         if role == "maskbits":
             bits = np.where(seen.saturated, 1 << 3, 0) | 0x0001
             return Reply(packed(bits.astype(np.int32), header, "MASKBITS"), kind=KIND)
-        data = np.where(known, 1 / seen.variance if role == "invvar" else seen.data, 0)
+        values = 1 / np.where(known, seen.variance, 1) if role == "invvar" else seen.data
+        data = np.where(known, values, 0)
         return Reply(packed(data.astype(np.float32), header), kind=KIND)
 
     def _hips(self, form):
@@ -154,6 +156,9 @@ class Images:
         scale = float(form["fov"]) / width
         wcs.wcs.cdelt = -scale, scale
         wcs.wcs.set()
+        if width <= 16:
+            # Elsewhere, there is sky as well.
+            return Reply(written([fits.PrimaryHDU(np.ones((height, width), np.float32), wcs.to_header())]), kind=KIND)
         data = np.full((height, width), np.nan, np.float32)
         seen = self.sky.on(wcs, data.shape)
         if seen and next(band for band, name in survey.names.items() if name == form["hips"]) in self.bands:

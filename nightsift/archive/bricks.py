@@ -79,7 +79,7 @@ def geometry(name: str) -> tuple[WCS, tuple[int, int]]:
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval = center(name)
     wcs.wcs.crpix = (SIDE + 1) / 2, (SIDE + 1) / 2
-    wcs.wcs.cdelt = -SCALE / 3600, SCALE / 3600
+    wcs.wcs.cd = np.diag([-SCALE, SCALE]) / 3600
     wcs.wcs.set()
     return wcs, (SIDE, SIDE)
 

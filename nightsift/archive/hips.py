@@ -19,6 +19,7 @@ SERVERS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
 _PATH = f"{SERVERS[0]}/hips-image-services/hips2fits"
 _WIDTH = 1500.0  # pixels that a cell is wide, about
 _MARGIN = 32  # pixels around it
+_CONTROL = 16  # pixels
 _CELL = np.rad2deg(np.sqrt(np.pi / 3))  # width of a cell of order 0 [deg]
 
 
@@ -35,8 +36,8 @@ class Hips:
         Its pixels [arcsec].
     declinations : pair of float
         Where it has observed at all [deg].
-    complete : pair of float or None
-        Declinations between which a cell without any pixel is no answer.
+    control : pair of float
+        Where it has pixels for certain [deg].
     asinh : tuple of str
         Bands whose pixels are asinh magnitudes.
     """
@@ -45,7 +46,7 @@ class Hips:
     names: dict[str, str]
     scale: float
     declinations: tuple[float, float] = (-90.0, 90.0)
-    complete: tuple[float, float] | None = None
+    control: tuple[float, float] = (150.0, 30.0)
     asinh: tuple[str, ...] = ()
 
 
@@ -54,19 +55,18 @@ def _named(pattern: str, bands: str, change=str) -> dict[str, str]:
 
 
 SURVEYS = {
-    "skymapper": Hips("SkyMapper", _named("CDS/P/skymapper-{}", "u g r i z", str.upper), 0.5, (-90.0, 12.0)),
-    "des": Hips("Dark Energy Survey DR2", _named("CDS/P/DES-DR2/{}", "g r i z"), 0.263, (-70.0, 10.0)),
-    "decaps": Hips("DECaPS DR2", _named("CDS/P/DECaPS/DR2/{}", "g r i z"), 0.262, (-85.0, 10.0)),
-    "ztf": Hips("ZTF DR7", _named("CDS/P/ZTF/DR7/{}", "g r i"), 1.01, (-32.0, 90.0)),
-    "2mass": Hips(
-        "2MASS", {"J": "CDS/P/2MASS/J", "H": "CDS/P/2MASS/H", "Ks": "CDS/P/2MASS/K"}, 1.0, complete=(-90.0, 90.0)
+    "skymapper": Hips(
+        "SkyMapper", _named("CDS/P/skymapper-{}", "u g r i z", str.upper), 0.5, (-90.0, 12.0), (60.0, -50.0)
     ),
+    "des": Hips("Dark Energy Survey DR2", _named("CDS/P/DES-DR2/{}", "g r i z"), 0.263, (-70.0, 10.0), (52.5, -28.0)),
+    "decaps": Hips("DECaPS DR2", _named("CDS/P/DECaPS/DR2/{}", "g r i z"), 0.262, (-85.0, 10.0), (255.0, -45.0)),
+    "ztf": Hips("ZTF DR7", _named("CDS/P/ZTF/DR7/{}", "g r i"), 1.01, (-32.0, 90.0)),
+    "2mass": Hips("2MASS", {"J": "CDS/P/2MASS/J", "H": "CDS/P/2MASS/H", "Ks": "CDS/P/2MASS/K"}, 1.0),
     "ps1": Hips(
         "Pan-STARRS DR1",
         _named("CDS/P/PanSTARRS/DR1/{}", "g r i z y"),
         0.25,
         (-32.0, 90.0),
-        (-28.0, 90.0),
         # All but g keep the scaling of the skycells; the constants of each are lost.
         asinh=("r", "i", "z", "y"),
     ),
@@ -93,15 +93,23 @@ def geometry(name: str, scale: float) -> tuple[WCS, tuple[int, int]]:
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval, wcs.wcs.crpix = (ra, dec), (side / 2, side / 2)
-    wcs.wcs.cdelt = -scale / 3600, scale / 3600
+    wcs.wcs.cd = np.diag([-scale, scale]) / 3600
     wcs.wcs.set()
     return wcs, (side, side)
 
 
 def files(name: str, identifier: str, scale: float) -> list[dict[str, str]]:
     """Return where the image of a cell is; the only place there is."""
-    wcs, (height, width) = geometry(name, scale)
-    question = {"hips": identifier, "width": width, "height": height, "projection": "TAN", "coordsys": "icrs"}
-    question |= {"ra": f"{wcs.wcs.crval[0]:.8f}", "dec": f"{wcs.wcs.crval[1]:.8f}"}
-    question |= {"fov": f"{width * scale / 3600:.10f}", "format": "fits"}
-    return [{"image": f"{_PATH}?{urlencode(question)}"}]
+    wcs, (side, _) = geometry(name, scale)
+    return [{"image": _cut(identifier, *wcs.wcs.crval, side, scale)}]
+
+
+def control(survey: Hips, band: str) -> str:
+    """Return where a few pixels are that a survey has for certain, unless the service has lost its images."""
+    return _cut(survey.names[band], *survey.control, _CONTROL, survey.scale)
+
+
+def _cut(identifier: str, ra: float, dec: float, side: int, scale: float) -> str:
+    question = {"hips": identifier, "width": side, "height": side, "projection": "TAN", "coordsys": "icrs"}
+    question |= {"ra": f"{ra:.8f}", "dec": f"{dec:.8f}", "fov": f"{side * scale / 3600:.10f}", "format": "fits"}
+    return f"{_PATH}?{urlencode(question)}"

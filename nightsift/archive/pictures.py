@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +64,8 @@ class Source:
         Whether pixels are asinh magnitudes without constants.
     complete : pair of float or None
         Declinations between which a piece without any pixel is no answer.
+    control : str or None
+        Where there are pixels for certain: a piece without any is an answer only if these are there.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Source:
     exposure: bool = False
     asinh: bool = False
     complete: tuple[float, float] | None = None
+    control: str | None = None
 
 
 def _inverse(weight):
@@ -93,11 +97,14 @@ PS1 = Source(
     *(skycells.find, skycells.geometry, skycells.files, skycells.exists, skycells.meaning, np.asarray),
     hdu=1,
     exposure=True,
+    complete=(-28.0, 90.0),
 )
 LEGACY = Source(
     *("legacy", "the Legacy Surveys", bricks.SERVICE, ("g", "r", "i", "z"), bricks.SCALE, (-70.0, 85.0)),
     *(bricks.find, bricks.geometry, bricks.files, bricks.exists, bricks.meaning, _inverse),
     hdu=1,
+    # A band that nobody has observed there has no file.
+    complete=(-90.0, 90.0),
 )
 
 
@@ -112,8 +119,13 @@ def of_hips(name: str, band: str, wanted: float) -> Source:
         partial(hips.geometry, scale=scale),
         lambda cell, wanted_band: hips.files(cell, survey.names[wanted_band], scale),
         asinh=band in survey.asinh,
-        complete=survey.complete,
+        control=hips.control(survey, band),
     )
+
+
+def hips_bands(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the title and the bands of a survey of hips2fits."""
+    return hips.SURVEYS[name].title, tuple(hips.SURVEYS[name].names)
 
 
 def nearest(band: str | None, bands) -> str | None:
@@ -162,7 +174,9 @@ def check(body: bytes) -> None:
         what = "a web page" if page else f"{bytes(body[:40])!r}"
         raise BadReply(f"the reply is no FITS file but {what}" if body.strip() else "the reply is empty")
     try:
-        check_complete("the reply", body)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check_complete("the reply", body)
     except Rejected as error:
         raise BadReply(str(error)) from error
     # The reader raises whatever it stumbles over.
@@ -252,7 +266,14 @@ def _ask(library: Library, source: Source, band: str, name: str, role: str, url:
             if _is_there(library, source, name, band, url):
                 raise
             body = b""
+        if source.control and _blank(body) and _blank(session.get(source.control).content):
+            raise BadReply(f"{source.title} comes without pixels even where it has some")
     return body, {"url": url, "survey": source.title, "band": band}
+
+
+def _blank(body: bytes) -> bool:
+    with fits.open(io.BytesIO(body), memmap=False) as hdus:
+        return not any(np.isfinite(hdu.data).any() for hdu in hdus if hdu.is_image and hdu.data is not None)
 
 
 def _is_there(library: Library, source: Source, name: str, band: str, url: str) -> bool:

@@ -120,7 +120,7 @@ def geometry(name: str) -> tuple[WCS, tuple[int, int]]:
     wcs.wcs.crval = (projection - rows["first"]) * 360 / rows["count"], rows["dec"]
     step_x, step_y = rows["nx"] - OVERLAP, rows["ny"] - OVERLAP
     wcs.wcs.crpix = rows["crpix1"] + step_x * (5 - cell % 10), rows["crpix2"] + step_y * (5 - cell // 10)
-    wcs.wcs.cdelt = -SCALE / 3600, SCALE / 3600
+    wcs.wcs.cd = np.diag([-SCALE, SCALE]) / 3600
     wcs.wcs.lonpole = 180  # at the pole, too, where the default is another
     wcs.wcs.set()
     return wcs, (int(rows["ny"]), int(rows["nx"]))
