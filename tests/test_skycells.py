@@ -7,6 +7,7 @@ from astropy.io import fits
 from nightsift.archive import bricks, hips, skycells
 from nightsift.catalog import unit_vectors
 from nightsift.headers import linearised
+from nightsift.parameters import HIPS
 from nightsift.planes import Mask
 
 RNG = np.random.default_rng(5)
@@ -164,6 +165,10 @@ def test_bits_of_masks():
     assert bricks.meaning(bits, "g")[0].tolist() == [0, 0, saturated, 0, user, 0, 0, 0]
     assert bricks.meaning(bits, "r")[0].tolist() == [0, 0, 0, saturated, 0, user, 0, 0]
     assert bricks.meaning(np.array([[1 << 14, 1 << 15, 1 << 4]]), "i")[0].tolist() == [saturated, user, 0]
+
+
+def test_surveys_of_hips_are_those_of_the_configuration():
+    assert set(hips.SURVEYS) == set(HIPS)
 
 
 def test_pixels_of_hips_are_no_larger_than_wanted():
