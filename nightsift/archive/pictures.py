@@ -336,17 +336,10 @@ def reduced(source: Source, band: str, name: str, factor: int, images: dict[str,
     data = image.data
     if source.asinh:
         data = (2 * np.sinh(data * (np.log(10) / 2.5))).astype(np.float32)
-    # What is exactly 0 in an interpolated image is a hole.
-    absent = ~np.isfinite(data) | (data == 0 if source.service == hips.SERVICE else False)
-    planes = np.zeros(data.shape, np.uint8)
-    variance = None
-    if source.meaning:
-        planes |= source.meaning(np.nan_to_num(images["mask"].data), band)
-    if source.variance:
-        variance = source.variance(images["weight"].data)
-        absent |= ~(np.isfinite(variance) & (variance > 0))
-    planes[absent] |= int(Mask.NONFINITE)
-    if ((planes & int(Mask.NONFINITE)) != 0).all():
+    variance = source.variance(images["weight"].data) if source.variance else None
+    planes = _planes(source, band, data, variance, images)
+    absent = (planes & int(Mask.NONFINITE)) != 0
+    if absent.all():
         dec = wcs.wcs.crval[1]
         if source.complete and source.complete[0] < dec < source.complete[1]:
             raise BadReply(f"{name} comes without a single pixel, which cannot be")
@@ -360,6 +353,20 @@ def reduced(source: Source, band: str, name: str, factor: int, images: dict[str,
     data = _blocks(np.where(absent, 0, data), start, factor).sum(axis=(1, 3), dtype=float) / unit
     mask = np.bitwise_or.reduce(np.bitwise_or.reduce(_blocks(planes, start, factor), axis=3), axis=1)
     return Piece(data.astype(np.float32), noise, mask, _binned(wcs, start, factor))
+
+
+def _planes(source: Source, band: str, data, variance, images: dict[str, Image]) -> np.ndarray:
+    planes = np.zeros(data.shape, np.uint8)
+    if source.meaning:
+        planes |= source.meaning(np.nan_to_num(images["mask"].data), band)
+    absent = ~np.isfinite(data)
+    if variance is None:
+        # What is exactly 0 in an interpolated image is a hole.
+        absent |= data == 0
+    else:
+        absent |= ~(np.isfinite(variance) & (variance > 0))
+    planes[absent] |= int(Mask.NONFINITE)
+    return planes
 
 
 def _solution(source: Source, name: str, image: Image) -> WCS:
