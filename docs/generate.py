@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nightsift import dialects
+from nightsift.archive.hips import SURVEYS as HIPS
 from nightsift.archive.surveys import SURVEYS
 from nightsift.conversions import OF_SURVEY
 from nightsift.parameters import SECTIONS, Instrument
@@ -66,6 +67,20 @@ def surveys(_):
     return table(("source", "catalogue", "in VizieR", "bands", "`faintest` is of"), rows)
 
 
+def hips(_):
+    """Return the surveys of hips2fits."""
+    rows = [
+        (
+            f"`{name}`",
+            survey.title,
+            ", ".join(survey.names),
+            f"{survey.declinations[0]:g} to {survey.declinations[1]:g}",
+        )
+        for name, survey in HIPS.items()
+    ]
+    return table(("`survey`", "images", "bands", "declinations"), rows)
+
+
 def conversions(_):
     """Return what is converted from what."""
     found = {}
@@ -111,7 +126,7 @@ def spellings(name):
 
 
 KINDS = {"spellings": spellings, "options": options, "columns": columns, "mask": mask, "flags": flags}
-KINDS |= {"surveys": surveys, "conversions": conversions}
+KINDS |= {"surveys": surveys, "conversions": conversions, "hips": hips}
 
 
 def current(text: str) -> str:

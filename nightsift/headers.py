@@ -328,5 +328,10 @@ def linearised(data: np.ndarray, header: fits.Header) -> np.ndarray:
     soften, offset = number(get(header, "BSOFTEN")), number(get(header, "BOFFSET"))
     if soften is None or offset is None or soften <= 0.0:
         return data
+    result = np.empty(data.shape, np.float32)
     with np.errstate(over="ignore"):
-        return (offset + 2.0 * soften * np.sinh(data.astype(float) / _ASINH)).astype(np.float32)
+        # Row by row in blocks: in double precision, a skycell as a whole takes a gigabyte.
+        for start in range(0, len(data), 256):
+            part = slice(start, start + 256)
+            result[part] = offset + 2.0 * soften * np.sinh(data[part].astype(float) / _ASINH)
+    return result

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 
 ARCHIVES = ("gaiadr3syn", "ps1", "skymapper", "atlas", "gaiaedr3", "sdss", "2mass", "vhs", "des")
+HIPS = ("skymapper", "des", "decaps", "ztf", "2mass", "ps1")
 BANDS = ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "G", "BP", "RP", "J", "H", "Ks")
 
 
@@ -154,7 +155,18 @@ class Uncatalogued:
 class Template:
     """Bring the template onto the image's pixels."""
 
-    source: str = option("local", "where the template comes from", enum=("local", "none"))
+    source: str = option(
+        "local",
+        "where the template comes from: a file, or a survey's archive; auto chooses one by position and filter",
+        enum=("local", "ps1", "legacy", "hips", "none", "auto"),
+    )
+    survey: str | None = option(
+        None, "for hips: the survey; by default what suits filter and declination", enum=(*HIPS, None)
+    )
+    band: str | None = option(None, "for archives: the survey's band; by default the one closest to the image's filter")
+    max_pieces: int = option(
+        40, "for archives: pieces of sky, of some 0.4 degrees, that are fetched for an image, at most", minimum=1
+    )
     path: str | None = option(None, "for local: a FITS image with a WCS")
     mask: str | None = option(None, "for local: a FITS mask of the template, not 0 = bad")
     gain: float | None = option(None, "e-/ADU of the template, over its header", exclusiveMinimum=0)

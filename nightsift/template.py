@@ -63,6 +63,7 @@ def template(
     gain: float | None,
     params: parameters.Template,
     objects: Table | None = None,
+    noise: np.ndarray | None = None,
 ) -> Template:
     """Bring a template onto the pixels of an image.
 
@@ -81,6 +82,8 @@ def template(
     params : parameters.Template
     objects : Table, optional
         Detections of the image, which the template's WCS is checked and mended against; without them it is trusted.
+    noise : 2-D float32 array, optional
+        Standard deviation of a pixel of the template, in place of what its pixels and `gain` tell.
 
     Raises
     ------
@@ -104,13 +107,12 @@ def template(
     covered = (x > -0.5) & (y > -0.5) & (x < data.shape[1] - 0.5) & (y < data.shape[0] - 0.5)
     if not covered.any():
         raise Rejected("the template does not overlap the image")
-    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / gain if gain else 0.0
-    variance = (sky.noise**2 + photons).astype(np.float32)
-    values = _interpolated(clean, x, y, area)
+    variance = _variance(clean, mask != 0, sky.noise, gain, noise)
+    values = interpolated(clean, x, y, area)
     resampled_variance = ndimage.map_coordinates(variance, [y, x], order=1, mode="nearest")
-    hidden = _nearest(absent, x, y)
+    hidden = nearest_pixel(absent, x, y)
     # One pixel further, the interpolation still rests on bad ones.
-    bad = _nearest(ndimage.binary_dilation(mask != 0, structure=np.ones((3, 3))), x, y)
+    bad = nearest_pixel(ndimage.binary_dilation(mask != 0, structure=np.ones((3, 3))), x, y)
     planes = np.where(~covered | hidden, int(Mask.NO_TEMPLATE), 0)
     planes |= np.where(covered & ~hidden & bad, int(Mask.TEMPLATE_BAD), 0)
     coverage = float(np.mean((planes[PAD:-PAD, PAD:-PAD] & int(Mask.NO_TEMPLATE)) == 0))
@@ -125,8 +127,16 @@ def template(
         area=float(area[area.shape[0] // 2, area.shape[1] // 2]),
         registration=registration,
         warnings=(registration.warnings if registration else ())
-        + (() if gain else ("the template's gain is unknown: its stars' own noise is left out",)),
+        + (() if gain or noise is not None else ("the template's gain is unknown: its stars' own noise is left out",)),
     )
+
+
+def _variance(clean, bad, sky_noise, gain: float | None, noise: np.ndarray | None) -> np.ndarray:
+    if noise is not None:
+        # Bad pixels may have any noise; interpolation must not carry it to others.
+        return np.where(bad, sky_noise, noise).astype(np.float32) ** 2
+    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / gain if gain else 0.0
+    return (sky_noise**2 + photons).astype(np.float32)
 
 
 def crop(wcs: WCS, image_wcs: WCS, shape, template_shape) -> tuple[slice, slice]:
@@ -182,8 +192,10 @@ def mapping(
     return x, y, area
 
 
-def _interpolated(data, x, y, area):
-    """Spline interpolation; where an image pixel holds more than one template pixel, of the smoothed template.
+def interpolated(data, x, y, area) -> np.ndarray:
+    """Return the image at positions (x, y) that cover `area` of its pixels each.
+
+    Spline interpolation; where an image pixel holds more than one template pixel, of the smoothed template.
 
     The kernel that matches the images absorbs the smoothing, and without it the samples would miss light.
     """
@@ -193,7 +205,7 @@ def _interpolated(data, x, y, area):
     return ndimage.map_coordinates(data, [y, x], order=SPLINE, mode="constant", output=np.float32)
 
 
-def _nearest(flagged, x, y):
+def nearest_pixel(flagged, x, y) -> np.ndarray:
     """Look up a map of the template at the nearest template pixel."""
     column = np.clip(np.rint(x), 0, flagged.shape[1] - 1).astype(np.intp)
     row = np.clip(np.rint(y), 0, flagged.shape[0] - 1).astype(np.intp)

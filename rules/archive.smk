@@ -25,3 +25,26 @@ rule fetch_catalog:
         "nightsift fetch_catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --extra {params.extra:q} --exposure {input.exposure:q}"
         " --state {output.state:q} --stars {output.stars:q} --gaia {output.gaia:q} > {log:q} 2>&1"
+
+
+rule fetch_template:
+    input:
+        exposure=exposure,
+    output:
+        state=f"{IMAGE}/fetch_template.json",
+        mosaic=temp(f"{IMAGE}/fetched_template.fits"),
+    log:
+        f"{IMAGE}/logs/fetch_template.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    resources:
+        pictures=1,
+    params:
+        params=selected("template", "source", "survey", "band", "max_pieces"),
+        extra=overrides,
+        code=code("fetch_template"),
+    shell:
+        "nightsift fetch_template --name {wildcards.image} --params {params.params:q} --code {params.code}"
+        " --extra {params.extra:q} --exposure {input.exposure:q}"
+        " --state {output.state:q} --mosaic {output.mosaic:q} > {log:q} 2>&1"

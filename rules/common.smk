@@ -84,24 +84,44 @@ def fetched(product):
     return [] if CAMPAIGN.config["catalog"]["source"] == "local" else [getattr(rules.fetch_catalog.output, product)]
 
 
-def local_template(wildcards):
-    """The template of an image: its own in the sample sheet, or the campaign's."""
+def selected(stage, *keys):
+    """These options of a stage, as JSON."""
+    return json.dumps({key: CAMPAIGN.config[stage][key] for key in keys}, sort_keys=True)
+
+
+def local_template(image):
+    """The template of an image, if it is a file: its own in the sample sheet, or the campaign's."""
     part = CAMPAIGN.config["template"]
-    return CAMPAIGN.images[wildcards.image].template or (part["source"] == "local" and part["path"]) or []
+    return CAMPAIGN.images[image].template or (part["source"] == "local" and part["path"]) or None
+
+
+def fetched_template(product):
+    """This product of fetch_template for an image, as a list; an empty one where the template is a file, or none."""
+    asked = CAMPAIGN.config["template"]["source"] not in ("local", "none")
+    path = getattr(rules.fetch_template.output, product)
+    return lambda wildcards: [
+        part.format(image=wildcards.image) for part in [path] if asked and not local_template(wildcards.image)
+    ]
+
+
+def template_file(wildcards):
+    """The user's template of an image, if there is one."""
+    return local_template(wildcards.image) or []
 
 
 def template_mask(wildcards):
     """The mask of the campaign's template, if any."""
-    return CAMPAIGN.config["template"]["mask"] or []
+    return (local_template(wildcards.image) and CAMPAIGN.config["template"]["mask"]) or []
 
 
 @functools.cache
 def megabytes(image):
     """The size of an image's file and that of its template."""
     # Not the sizes of a job's inputs: those are unknown while a group that makes them is put together.
-    entry, part = CAMPAIGN.images[image], CAMPAIGN.config["template"]
-    template = entry.template or (part["source"] == "local" and part["path"])
-    return sum(os.path.getsize(path) for path in (entry.path, template) if path) / 1e6
+    entry, template = CAMPAIGN.images[image], local_template(image)
+    size = sum(os.path.getsize(path) for path in (entry.path, template) if path) / 1e6
+    # What an archive sends has pixels half as large.
+    return size if template or CAMPAIGN.config["template"]["source"] in ("local", "none") else 3 * size
 
 
 def memory(wildcards, attempt):

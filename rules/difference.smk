@@ -4,10 +4,12 @@
 rule template:
     input:
         previous=rules.astrometry.output.state,
+        fetched=fetched_template("state"),
         wcs=rules.astrometry.output.wcs,
         inspect=rules.inspect.output.state,
         detections=rules.detect.output.detections,
-        template=local_template,
+        template=template_file,
+        mosaic=fetched_template("mosaic"),
         usermask=template_mask,
     output:
         state=f"{IMAGE}/template.json",
@@ -26,8 +28,9 @@ rule template:
         code=code("template"),
     shell:
         "nightsift template --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --wcs {input.wcs:q} --inspect {input.inspect:q}"
-        " --detections {input.detections:q} --source {input.template:q} --usermask {input.usermask:q}"
+        " --previous {input.previous:q} {input.fetched:q} --wcs {input.wcs:q} --inspect {input.inspect:q}"
+        " --detections {input.detections:q} --source {input.template:q} --mosaic {input.mosaic:q}"
+        " --usermask {input.usermask:q}"
         " --state {output.state:q} --template {output.template:q} > {log:q} 2>&1"
 
 

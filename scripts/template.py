@@ -1,5 +1,8 @@
 """Bring the template onto the image's pixels."""
 
+from dataclasses import dataclass
+
+import numpy as np
 from astropy.wcs import WCS
 
 from nightsift import parameters
@@ -9,6 +12,7 @@ from nightsift.inspect import Overrides, inspect
 from nightsift.io.fits import read_image, read_mask
 from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
+from nightsift.planes import Mask
 from nightsift.template import PAD, crop, template
 
 STAGE = Stage(
@@ -19,38 +23,78 @@ STAGE = Stage(
         "inspect": "facts of inspect",
         "detections": "detections of detect",
         "source": "the template",
+        "mosaic": "what fetch_template made, in place of it",
         "usermask": "FITS mask of the template, not 0 = bad",
     },
     outputs={"template": "images"},
-    optional=("source", "usermask"),
+    optional=("source", "mosaic", "usermask"),
 )
 # No part of a template is too small.
 AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
 
 
+@dataclass(frozen=True)
+class Source:
+    """A template on its own pixels, and what is known of it."""
+
+    data: np.ndarray
+    mask: np.ndarray
+    wcs: WCS
+    noise: np.ndarray | None = None
+    gain: float | None = None
+    saturation: float | None = None
+
+
+def from_file(job):
+    """Return the template of a FITS file."""
+    image = read_image(job.inputs["source"])
+    user_mask = read_mask(job.inputs["usermask"], image.data.shape) if job.inputs["usermask"] else None
+    return inspected(job, image.data, image.header, user_mask)
+
+
+def from_mosaic(job):
+    """Return the template that fetch_template has made."""
+    planes, header = job.read_images("mosaic")
+    data, mask = planes["TEMPLATE"], planes["MASK"].astype(np.uint16)
+    if "NOISE" in planes:
+        return Source(data, mask, WCS(header), planes["NOISE"])
+    absent = (mask & int(Mask.NONFINITE)) != 0
+    return inspected(job, np.where(absent, np.float32(np.nan), data), header, (mask != 0) & ~absent)
+
+
+def inspected(job, data, header, user_mask):
+    """Return a template of which nothing is known but its header and pixels."""
+    known = Overrides(gain=job.params.gain, saturation=job.params.saturation)
+    about = job.call(inspect, data, header, AS_TEMPLATE, known, user_mask)
+    if about.wcs_header is None:
+        raise Rejected("the template has no usable WCS")
+    # Of a stack, a gain guessed from the sky means nothing.
+    gain = about.gain if job.params.gain or read_gain(header, read_exptime(header)[0])[0] else None
+    return Source(data, about.mask, WCS(about.wcs_header), None, gain, about.saturation)
+
+
 def work(job):
-    if job.inputs["source"] is None:
+    if job.inputs["source"] is None and job.inputs["mosaic"] is None:
         raise NotAsked("no template is configured")
     wcs = read_wcs(job.inputs["wcs"])
     shape = tuple(job.facts_of("inspect")["shape"])
-    image = read_image(job.inputs["source"])
-    known = Overrides(gain=job.params.gain, saturation=job.params.saturation)
-    user_mask = read_mask(job.inputs["usermask"], image.data.shape) if job.inputs["usermask"] else None
-    about = job.call(inspect, image.data, image.header, AS_TEMPLATE, known, user_mask)
-    if about.wcs_header is None:
-        raise Rejected("the template has no usable WCS")
-    place = WCS(about.wcs_header)
-    part = job.call(crop, place, wcs, shape, image.data.shape)
-    # Of a stack, a gain guessed from the sky means nothing.
-    gain = about.gain if job.params.gain or read_gain(image.header, read_exptime(image.header)[0])[0] else None
+    source = from_mosaic(job) if job.inputs["mosaic"] else from_file(job)
+    part = job.call(crop, source.wcs, wcs, shape, source.data.shape)
     objects = job.read_table("detections")
-    result = job.call(template, image.data[part], about.mask[part], place[part], wcs, shape, gain, job.params, objects)
+    noise = None if source.noise is None else source.noise[part]
+    cut = (source.data[part], source.mask[part], source.wcs[part])
+    result = job.call(template, *cut, wcs, shape, source.gain, job.params, objects, noise)
     frame = wcs.to_header(relax=True)
     frame["CRPIX1"] += PAD
     frame["CRPIX2"] += PAD
     frame["NSPAD"] = (PAD, "pixels around the image's own")
     job.write_images("template", {"TEMPLATE": result.data, "NOISE": result.noise, "MASK": result.mask}, frame)
-    job.facts |= {"coverage": result.coverage, "area": result.area, "gain": gain, "saturation": about.saturation}
+    job.facts |= {
+        "coverage": result.coverage,
+        "area": result.area,
+        "gain": source.gain,
+        "saturation": source.saturation,
+    }
     names = ("n_stars", "order", "rms_before", "rms", "shift")
     job.facts["registration"] = {name: getattr(result.registration, name) for name in names}
 

@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from nightsift.archive.library import SERVERS
 from nightsift.archive.surveys import SURVEYS
 from nightsift.catalog import unit_vectors
 
@@ -102,7 +103,7 @@ class StandIn:
             def do_GET(self):
                 outer._answer(self)
 
-            do_POST = do_GET
+            do_POST = do_HEAD = do_GET
 
             def log_message(self, *arguments):
                 pass
@@ -162,6 +163,8 @@ def _send(handler, reply):
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.end_headers()
+        if handler.command == "HEAD":
+            return
         half = len(reply.body) // 2
         handler.wfile.write(reply.body[:half])
         handler.wfile.flush()
@@ -243,5 +246,5 @@ def _cells(values):
 
 def archive_config(standin, cache, **more):
     """Return the section `archive` that points to a stand-in and loses no time."""
-    services = {"vizier": standin.url}
+    services = dict.fromkeys(SERVERS, standin.url)
     return {"cache": str(cache), "servers": services, "attempts": 2, "wait": 0.01, "timeout": 20.0} | more

@@ -69,6 +69,12 @@ class Cache:
                     Path(temporary).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return path
 
+    def forget(self, key: str) -> None:
+        """Drop the file of a key, which turned out to be of no use."""
+        path = self.folder / key
+        _companion(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """Hold the lock of a name; the system takes it back however the process ends."""

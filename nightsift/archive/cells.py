@@ -40,11 +40,16 @@ class Cell:
 
     def holds(self, ra, dec) -> np.ndarray:
         """Return whether positions [deg] lie in the cell; each lies in exactly one cell of an order."""
-        return _grid(self.order).lonlat_to_healpix(np.asarray(ra) * u.deg, np.asarray(dec) * u.deg) == self.number
+        return containing(ra, dec, self.order) == self.number
 
 
 def _grid(order: int) -> HEALPix:
     return HEALPix(nside=2**order, order="nested")
+
+
+def containing(ra, dec, order: int) -> np.ndarray:
+    """Return the numbers of the cells in which positions [deg] lie."""
+    return _grid(order).lonlat_to_healpix(np.asarray(ra) * u.deg, np.asarray(dec) * u.deg)
 
 
 def around(ra: float, dec: float, radius: float, order: int) -> list[Cell]:

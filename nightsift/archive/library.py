@@ -12,14 +12,14 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 
 from nightsift import parameters
-from nightsift.archive import surveys, vizier, votable
+from nightsift.archive import bricks, hips, skycells, surveys, vizier, votable
 from nightsift.archive.cache import Cache, Missing, default_folder
 from nightsift.archive.cells import Cell, around
 from nightsift.archive.http import BadReply, ServiceDown, Session
 from nightsift.errors import Unavailable
 
 SETTINGS = "NIGHTSIFT_ARCHIVE"
-SERVERS = {vizier.SERVICE: vizier.SERVERS}
+SERVERS = {module.SERVICE: module.SERVERS for module in (vizier, skycells, bricks, hips)}
 _DEEPEST = 12
 _NAMED = 5
 
@@ -56,14 +56,18 @@ class Library:
             return path
         return self.cache.get(key, ask)
 
+    def servers(self, service: str) -> list[str]:
+        """Return where a service is, and its mirrors."""
+        given = (self.settings.servers or {}).get(service)
+        return [given] if isinstance(given, str) else list(given or SERVERS.get(service, ()))
+
     @contextlib.contextmanager
     def session(self, service: str, check: Callable[[bytes], None]) -> Iterator[Session]:
         """Yield a session with a service, as one of the few that may be open at once.
 
         A service that this run has just found down is left alone: not every image waits for the same time-outs.
         """
-        given = (self.settings.servers or {}).get(service)
-        servers = [given] if isinstance(given, str) else list(given or SERVERS.get(service, ()))
+        servers = self.servers(service)
         with self.cache.turn(service, self.settings.parallel):
             down = self.cache.known_down(service)
             if down:
@@ -102,15 +106,15 @@ class Library:
             try:
                 key, table, digest = self._cell(name, cell, faintest)
             except ServiceDown as error:
-                failures[cell] = error
+                failures[cell.name] = error
                 break
             except Unavailable as error:
-                failures[cell] = error
+                failures[cell.name] = error
                 continue
             tables.append(table)
             digests[key] = digest
         if failures:
-            raise _summary(survey.title, failures, len(tables))
+            raise summary(survey.title, failures, len(tables))
         return vstack([surveys.empty(survey), *tables]), digests
 
     def _cell(self, name: str, cell: Cell, faintest: float) -> tuple[str, Table, str]:
@@ -140,10 +144,10 @@ class Library:
         return content.getvalue(), {"survey": survey.title, "table": survey.table, "rows": len(table)}
 
 
-def _summary(title: str, failures: dict[Cell, Unavailable], had: int) -> Unavailable:
-    """Return one error for several cells, of the kind of the last."""
+def summary(title: str, failures: dict[str, Unavailable], had: int) -> Unavailable:
+    """Return one error for several cells, by their names, of the kind of the last."""
     last = list(failures.values())[-1]
-    names = ", ".join(cell.name for cell in list(failures)[:_NAMED]) + (" ..." if len(failures) > _NAMED else "")
+    names = ", ".join(list(failures)[:_NAMED]) + (" ..." if len(failures) > _NAMED else "")
     count = f"{len(failures)} cell{'s' * (len(failures) > 1)} of {title} ({names})"
     if isinstance(last, Missing):
         return Missing(f"offline, and the cache lacks {count}: run once without offline")

@@ -137,7 +137,7 @@ def _read(path: Path, source, wanted: int | None) -> Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            _check_complete(path, source)
+            check_complete(path.name, source)
             with _open(source, do_not_scale_image_data=True) as hdus:
                 number = _choose(hdus, path.name) if wanted is None else wanted
                 if not 0 <= number < len(hdus):
@@ -161,9 +161,10 @@ def _first_line(error) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _check_complete(path: Path, source) -> None:
+def check_complete(name: str, source) -> None:
+    """Raise `Rejected` for a FITS file, a path or its bytes, of which something is missing."""
     # astropy only warns of a truncated file and fills what is missing, so the sizes are compared here.
-    length = path.stat().st_size if isinstance(source, Path) else len(source)
+    length = source.stat().st_size if isinstance(source, Path) else len(source)
     with _open(source, disable_image_compression=True) as hdus:
         end = 0
         for number, item in enumerate(hdus):
@@ -172,9 +173,9 @@ def _check_complete(path: Path, source) -> None:
             # A missing last padding is a common slip of writers and loses nothing: hence the size, not the span.
             if info["datLoc"] + item.size > length:
                 missing = info["datLoc"] + item.size - length
-                raise Rejected(f"{path.name}: truncated, {missing} bytes of HDU {number} are missing")
+                raise Rejected(f"{name}: truncated, {missing} bytes of HDU {number} are missing")
     if end < length and _bytes_at(source, end, 8).startswith(b"XTENSION"):
-        raise Rejected(f"{path.name}: truncated or damaged after HDU {number}")
+        raise Rejected(f"{name}: truncated or damaged after HDU {number}")
 
 
 def _bytes_at(source, start: int, count: int) -> bytes:

@@ -29,7 +29,13 @@ from nightsift import parameters, tables
 from nightsift.errors import NotAsked, Stopped, Unavailable
 from nightsift.io import products
 
-KEEPS_RESULTS = ("template", "subtract", "fakes", "transients")  # what came before these stands without them
+KEEPS_RESULTS = (
+    "fetch_template",
+    "template",
+    "subtract",
+    "fakes",
+    "transients",
+)  # what came before these stands without them
 START = {"image": "", "status": "ok", "stage": None, "reason": "", "warnings": [], "stopped": None}
 
 
