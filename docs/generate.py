@@ -18,6 +18,7 @@ from nightsift.tables import SCHEMAS
 FOLDER = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- from the code: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 TYPES = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null", Mapping: "mapping"}
+TYPES |= {tuple: "list"}
 RULES = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
 
 
@@ -30,6 +31,8 @@ def table(head, rows):
 def _default(value):
     if value is dataclasses.MISSING:
         return "required"
+    if value == ():
+        return "none"
     return "not set" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -37,6 +40,8 @@ def _values(annotation, rule):
     """Say what an option may be."""
     if "enum" in rule:
         return ", ".join(f"`{value}`" for value in rule["enum"] if value is not None)
+    if annotation is tuple:
+        return "list of " + ", ".join(f"`{value}`" for value in rule["items"]["enum"])
     kinds = [TYPES[kind] for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
     return ", ".join([*kinds, *(RULES[key].format(value) for key, value in rule.items() if key in RULES)])
 

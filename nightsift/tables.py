@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Column, Table
 
+from nightsift.parameters import KNOWERS
+
 
 class SchemaError(ValueError):
     """A table does not have the columns that its schema promises."""
@@ -107,6 +109,16 @@ CANDIDATES = (
         "maglim": Field(float, "mag", "limiting magnitude here"),
     }
 )
+KNOWN = {
+    f"{service}_{part}": field
+    for service in KNOWERS
+    for part, field in {
+        "status": Field(str, None, f"matched, none, not asked or failed: what {service} knows here"),
+        "name": Field(str, None, "name of the nearest known object, and its type"),
+        "distance": Field(float, "arcsec", "distance of that object at the time of the image"),
+        "mag": Field(float, "mag", "magnitude of that object"),
+    }.items()
+}
 SCHEMAS = {
     "detections": DETECTIONS,
     "psf_photometry": PSF_PHOTOMETRY,
@@ -154,7 +166,13 @@ SCHEMAS = {
         **{name: field for name, field in FLUX.items() if name != "flags"},
         **MEASURES,
     },
-    "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES,
+    "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES | KNOWN,
+    "known": {
+        "image": Field(str, None, "name of the image"),
+        "row": Field(int, None, "row of the candidate in candidates.fits of its image"),
+        **SKY,
+        **KNOWN,
+    },
     "images": {
         "image": Field(str, None, "name of the image"),
         "status": Field(str, None, "ok, degraded, rejected or error"),
@@ -190,6 +208,7 @@ SCHEMAS = {
         "best_image": Field(str, None, "image of the highest S/N"),
         "label": Field(str, None, "what its best candidate is"),
         "score": Field(float, None, "highest score"),
+        **KNOWN,
     },
     "lightcurves": {
         "source": Field(str, None, "name of the source"),

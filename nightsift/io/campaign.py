@@ -242,6 +242,7 @@ def _allowed(entry: dict) -> str:
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
     parts = [f"{words[key]} {entry[key]}" for key in words if key in entry]
     parts += [f"one of {', '.join(map(str, entry['enum']))}"] if "enum" in entry else []
+    parts += [f"any of {', '.join(entry['items']['enum'])}"] if "enum" in entry.get("items", {}) else []
     return f" ({', '.join(parts)})" if parts else ""
 
 
