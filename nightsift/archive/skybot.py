@@ -67,7 +67,10 @@ def _ask(cone, mjd: float, observatory: str, session: Session) -> Table:
         "-from": "nightsift",
     }
     body = session.get(URL, params=question).content
-    raw = None if NOTHING in body else votable.parse(body)
+    try:
+        raw = None if NOTHING in body else votable.parse(body)
+    except votable.Overflow:
+        raise BadReply("SkyBoT does not send all bodies of the field") from None
     if raw is None or not len(raw):
         return empty()
     ra, dec = (_position(raw, *names) for names in (("_RAJ2000", "RA", "hourangle"), ("_DECJ2000", "DEC", "deg")))
