@@ -190,6 +190,8 @@ def main(arguments=None):
         return 1
     provenance = products.Provenance("fetch_known", options.code, options.params)
     products.write_table(options.known, table, "known", provenance)
+    if not options.partial:
+        options.known.with_name("known_partial.ecsv").unlink(missing_ok=True)
     print(f"fetch_known: {len(table)} candidates in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     return 0
 

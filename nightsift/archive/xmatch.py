@@ -74,7 +74,7 @@ def cells(ra, dec) -> np.ndarray:
 def covers(survey: str, dec) -> np.ndarray:
     """Return whether a survey has observed at declinations [deg]."""
     low, high = TABLES[survey].declinations
-    return (np.asarray(dec) > low) & (np.asarray(dec) < high)
+    return (np.asarray(dec) >= low) & (np.asarray(dec) <= high)
 
 
 def _grid() -> HEALPix:
