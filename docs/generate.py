@@ -11,6 +11,7 @@ from pathlib import Path
 from nightsift import dialects
 from nightsift.archive.surveys import SURVEYS
 from nightsift.conversions import OF_SURVEY
+from nightsift.known import SERVICES
 from nightsift.parameters import SECTIONS, Instrument
 from nightsift.planes import FLAG_MEANING, MASK_MEANING
 from nightsift.tables import SCHEMAS
@@ -91,6 +92,12 @@ def conversions(_):
     return table(("source", "band", "from", "where", "scatter (mag)", "reference"), rows)
 
 
+def knowers(_):
+    """Return the services that know objects."""
+    rows = [(f"`{name}`", about.title, f"`{about.kind}`", about.band) for name, about in SERVICES.items()]
+    return table(("service", "catalogue", "kind", "magnitude"), rows)
+
+
 def columns(schema):
     """Return the columns of a table."""
     names = {float: "float", int: "int", str: "text", bool: "bool"}
@@ -116,7 +123,7 @@ def spellings(name):
 
 
 KINDS = {"spellings": spellings, "options": options, "columns": columns, "mask": mask, "flags": flags}
-KINDS |= {"surveys": surveys, "conversions": conversions}
+KINDS |= {"knowers": knowers, "surveys": surveys, "conversions": conversions}
 
 
 def current(text: str) -> str:

@@ -15,7 +15,7 @@ from nightsift.parameters import schema
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
-COLUMNS = ("image", "path", "filter", "time", "template", "mask", *NUMBERS)
+COLUMNS = ("image", "path", "filter", "time", "template", "mask", "target", *NUMBERS)
 _WORDS = {"true": True, "false": False}
 EXAMPLE = {"images": "images.tsv", "catalog.path": "catalog.fits", "template.path": "template.fits"}
 
