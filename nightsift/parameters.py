@@ -199,7 +199,7 @@ class Known:
     )
     observatory: str | None = option(
         None,
-        "IAU code of the observatory in quotes, for asteroids; by default the centre of the Earth, with its parallax",
+        "for asteroids: IAU code, in quotes, where header and instruments have none; by default the Earth's centre",
         pattern="^[0-9A-Z][0-9]{2}$",
     )
     set_aside: tuple = option(
@@ -269,6 +269,7 @@ class Instrument:
     time_is: str | None = option(None, "what that card tells of the exposure", enum=("start", "middle", "end", None))
     exptime: float | str | None = option(None, "exposure in seconds, or the card of the header that holds it")
     pixscale: float | None = option(None, "approximate pixel scale in arcsec", exclusiveMinimum=0)
+    observatory: str | None = option(None, "IAU code of the observatory, in quotes", pattern="^[0-9A-Z][0-9]{2}$")
     hdu: int | None = option(None, "number of the HDU that holds the image, from 0", minimum=0)
 
 

@@ -33,8 +33,8 @@ class Image:
         finished = results.read_state(folder)["status"] != "error"
         self.table = results.read_rows(folder / "candidates.fits", "candidates") if finished else []
         self.name = name
-        mjd, shape = (results.read_facts(folder, "inspect").get(key) for key in ("mjd", "shape"))
-        self.mjd = mjd
+        facts = results.read_facts(folder, "inspect")
+        self.mjd, shape, self.observatory = (facts.get(key) for key in ("mjd", "shape", "observatory"))
         header = results.read_wcs_header(folder / "wcs.fits") if len(self.table) else None
         try:
             self.cone = field(WCS(header, relax=True), shape, 0.0) if header and shape else None
@@ -46,12 +46,11 @@ def solar_system(image, ra, dec, params):
     """Return for each candidate of an image the questions to SkyBoT, None where it cannot be asked."""
     if image.mjd is None or image.cone is None:
         return [None] * len(ra)
+    rest = image.mjd, image.observatory or params.observatory or skybot.GEOCENTER
     if image.cone[2] <= skybot.LARGEST:
-        return [[(image.cone, image.mjd)]] * len(ra)
-    reach = params.asteroid_radius / 3600
-    return [
-        [(cell.cone(), image.mjd) for cell in around(a, d, reach, SKYBOT_ORDER)] for a, d in zip(ra, dec, strict=True)
-    ]
+        return [[(image.cone, *rest)]] * len(ra)
+    near = [around(a, d, params.asteroid_radius / 3600, SKYBOT_ORDER) for a, d in zip(ra, dec, strict=True)]
+    return [[(cell.cone(), *rest) for cell in cells] for cells in near]
 
 
 def cells(ra, dec, params):
@@ -89,7 +88,7 @@ class Desk:
     def _ask(self, service, question):
         try:
             if service == "skybot":
-                return objects.moving(*question, self.params.observatory or skybot.GEOCENTER, self.library)
+                return objects.moving(*question, self.library)
             if service in xmatch.TABLES:
                 return objects.beside(service, question, self.library)
             return objects.in_cell(service, question, self.library)

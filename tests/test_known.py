@@ -7,15 +7,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from knowers import KEY, Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config, votable
 from standin import FAULTS, SLOW, Reply, StandIn
 
-from nightsift import known, parameters
+from nightsift import instruments, known, parameters
 from nightsift.archive import http, objects, skybot, xmatch
 from nightsift.archive.entries import table
 from nightsift.archive.library import Library
 from nightsift.archive.votable import parse
+from nightsift.headers import read_observatory
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "fetch_known.py"))
 SERVICES = Path(__file__).parents[2] / "shared" / "data" / "services"
@@ -60,7 +62,7 @@ def standin(server):
 def image(*positions, name="one", mjd=MJD):
     ra, dec = np.array(positions, float).reshape(-1, 2).T
     cone = (*positions[0], 0.1) if positions else None
-    return SimpleNamespace(name=name, table=Table({"ra": ra, "dec": dec}), mjd=mjd, cone=cone)
+    return SimpleNamespace(name=name, table=Table({"ra": ra, "dec": dec}), mjd=mjd, cone=cone, observatory=None)
 
 
 def asked(standin, cache, *images, services=EVERY, offline=False, settings=None, **options):
@@ -215,6 +217,29 @@ def test_reach_of_asteroids(standin, tmp_path):
             found, _ = asked(standin, tmp_path / str(number), image(HERE), services=("skybot",), observatory="950")
             assert found["skybot_status"][0] == "none"
             assert standin.requests[-1].form["-loc"] == "950"
+
+
+def test_the_observatory_of_the_image_comes_first(standin, tmp_path):
+    one = image(HERE)
+    one.observatory = "Z84"
+    asked(standin, tmp_path, one, services=("skybot",), observatory="950")
+    assert standin.requests[0].form["-loc"] == "Z84"
+
+
+@pytest.mark.parametrize(
+    ("cards", "code"),
+    [
+        ({"OBSCODE": "Z84"}, "Z84"),
+        ({"MPCCODE": 7}, "007"),
+        ({"OBSCODE": "Kitt Peak", "MPC_CODE": "695"}, "695"),
+        ({"OBSCODE": ""}, None),
+        ({}, None),
+    ],
+)
+def test_observatory_in_the_header(cards, code):
+    assert read_observatory(fits.Header(cards)) == code
+    settled, _ = instruments.settings(instruments.given([{"match": {"A": 1}, "observatory": "J95"}], {"A": 1}), {})
+    assert settled["observatory"] == "J95"
 
 
 def test_asteroids_are_of_their_own_image(standin, tmp_path):
