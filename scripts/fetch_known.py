@@ -54,6 +54,7 @@ def solar_system(image, ra, dec, params):
 
 
 def cells(ra, dec, params):
+    """Return for each position the cells that hold what may be near it."""
     reach = params.radius / 3600 + REACH
     return [around(a, d, reach, objects.ORDER) for a, d in zip(ra, dec, strict=True)]
 
@@ -98,7 +99,7 @@ class Desk:
 
 
 def join(tables):
-    """Return the objects of several answers, each once."""
+    """Return the objects of several answers in one table."""
     rows = [table for table in tables if len(table)]
     if not rows:
         return empty()
@@ -117,18 +118,11 @@ def annotate(images, params, library):
     columns, desk = known.blank(len(everyone)), Desk(library, params)
     ra, dec = (np.asarray(everyone[name]) for name in ("ra", "dec"))
     placed = np.isfinite(ra) & np.isfinite(dec)
+    where = [np.flatnonzero(placed[low:high]) + low for low, high in itertools.pairwise(starts)]
     for service in params.services:
         if service == "tns" and not objects.tns_key(library):
             continue
-        questions = np.full(len(everyone), None)
-        where = [np.flatnonzero(placed[low:high]) + low for low, high in itertools.pairwise(starts)]
-        for image, rows in zip(images, where, strict=True):
-            if service == "skybot":
-                questions[rows] = as_objects(solar_system(image, ra[rows], dec[rows], params))
-        if service in xmatch.TABLES and placed.any():
-            questions[placed] = as_objects(pieces(service, ra[placed], dec[placed]))
-        elif service != "skybot":
-            questions[placed] = as_objects(cells(ra[placed], dec[placed], params))
+        questions = all_questions(service, images, where, ra, dec, params)
         radius = params.asteroid_radius if service == "skybot" else params.radius
         for image, rows in zip(images, where, strict=True):
             label(columns, service, rows, questions, desk, image.mjd, everyone, radius)
@@ -137,20 +131,27 @@ def annotate(images, params, library):
     return everyone, desk.problems
 
 
-def as_objects(values):
-    """Return a list of lists as an array of them."""
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+def all_questions(service, images, where, ra, dec, params):
+    """Return by row of a candidate what a service is to be asked about it; nothing where it cannot be asked."""
+    if service == "skybot":
+        parts = [
+            (rows, solar_system(image, ra[rows], dec[rows], params)) for image, rows in zip(images, where, strict=True)
+        ]
+    else:
+        rows = np.concatenate([*where, np.zeros(0, int)])
+        large = service in xmatch.TABLES
+        parts = [(rows, pieces(service, ra[rows], dec[rows]) if large else cells(ra[rows], dec[rows], params))]
+    found = {row: question for rows, asked in parts for row, question in zip(rows.tolist(), asked, strict=True)}
+    return {row: question for row, question in found.items() if question}
 
 
 def label(columns, service, rows, questions, desk, mjd, candidates, radius):
     """Enter what a service answers about candidates of one image."""
-    rows = np.array([row for row in rows if questions[row] is not None], int)
-    answers = {question: desk.ask(service, question) for row in rows for question in questions[row]}
+    rows = np.array([row for row in rows.tolist() if row in questions], int)
+    answers = {question: desk.ask(service, question) for row in rows.tolist() for question in questions[row]}
     bad = {question: error for question, error in answers.items() if isinstance(error, Unavailable)}
     good = []
-    for row in rows:
+    for row in rows.tolist():
         wrong = [bad[question] for question in questions[row] if question in bad]
         if wrong:
             # What is not in the cache of a run that is offline has not been asked.
