@@ -12,6 +12,7 @@ from nightsift import dialects
 from nightsift.archive.hips import SURVEYS as HIPS
 from nightsift.archive.surveys import SURVEYS
 from nightsift.conversions import OF_SURVEY
+from nightsift.known import SERVICES
 from nightsift.parameters import SECTIONS, Instrument
 from nightsift.planes import FLAG_MEANING, MASK_MEANING
 from nightsift.tables import SCHEMAS
@@ -19,6 +20,7 @@ from nightsift.tables import SCHEMAS
 FOLDER = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- from the code: (\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 TYPES = {float: "number", int: "integer", bool: "true or false", str: "text", type(None): "null", Mapping: "mapping"}
+TYPES |= {tuple: "list"}
 RULES = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
 
 
@@ -31,6 +33,8 @@ def table(head, rows):
 def _default(value):
     if value is dataclasses.MISSING:
         return "required"
+    if value == ():
+        return "none"
     return "not set" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -38,6 +42,8 @@ def _values(annotation, rule):
     """Say what an option may be."""
     if "enum" in rule:
         return ", ".join(f"`{value}`" for value in rule["enum"] if value is not None)
+    if annotation is tuple:
+        return "list of " + ", ".join(f"`{value}`" for value in rule["items"]["enum"])
     kinds = [TYPES[kind] for kind in typing.get_args(annotation) or (annotation,) if kind is not type(None)]
     return ", ".join([*kinds, *(RULES[key].format(value) for key, value in rule.items() if key in RULES)])
 
@@ -101,6 +107,12 @@ def conversions(_):
     return table(("source", "band", "from", "where", "scatter (mag)", "reference"), rows)
 
 
+def knowers(_):
+    """Return the services that know objects."""
+    rows = [(f"`{name}`", about.title, f"`{about.kind}`", about.band) for name, about in SERVICES.items()]
+    return table(("service", "catalogue", "kind", "magnitude"), rows)
+
+
 def columns(schema):
     """Return the columns of a table."""
     names = {float: "float", int: "int", str: "text", bool: "bool"}
@@ -126,7 +138,7 @@ def spellings(name):
 
 
 KINDS = {"spellings": spellings, "options": options, "columns": columns, "mask": mask, "flags": flags}
-KINDS |= {"surveys": surveys, "conversions": conversions, "hips": hips}
+KINDS |= {"knowers": knowers, "surveys": surveys, "conversions": conversions, "hips": hips}
 
 
 def current(text: str) -> str:

@@ -126,8 +126,8 @@ def with_gaia(stars: Table, gaia: Table) -> Table:
     if not len(gaia):
         return stars
     year = float(np.mean(column(stars, "epoch"))) if len(stars) else None
-    directions = _moved(unit_vectors(column(gaia, "ra"), column(gaia, "dec")), gaia, year)
-    then = Table(dict(zip(("ra", "dec"), _angles(directions), strict=True)))
+    directions = moved(unit_vectors(column(gaia, "ra"), column(gaia, "dec")), gaia, year)
+    then = Table(dict(zip(("ra", "dec"), angles(directions), strict=True)))
     row, star = match(stars, then, GAIA_RADIUS)
     alone = np.setdiff1d(np.arange(len(gaia)), star)
     result = Table()
@@ -139,13 +139,13 @@ def with_gaia(stars: Table, gaia: Table) -> Table:
     return result
 
 
-def _angles(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def angles(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return right ascension and declination [deg] of unit vectors."""
     ra = np.rad2deg(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360
     return ra, np.rad2deg(np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1])))
 
 
-def _moved(vectors: np.ndarray, stars: Table, year: float | None) -> np.ndarray:
+def moved(vectors: np.ndarray, stars: Table, year: float | None) -> np.ndarray:
     """Return the directions at `year`: straight motion in space without parallax and radial velocity."""
     if year is None or "pmRA" not in stars.colnames:
         return vectors
@@ -209,7 +209,7 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     # a cut in declination first: most of a large catalogue never needs its trigonometry
     band = np.flatnonzero(np.abs(np.asarray(stars["dec"], float) - center_dec) <= radius_deg + slack)
     near = stars[band]
-    vectors = _moved(unit_vectors(near["ra"], near["dec"]), near, year)
+    vectors = moved(unit_vectors(near["ra"], near["dec"]), near, year)
     chord = np.linalg.norm(vectors - unit_vectors(center_ra, center_dec), axis=-1)
     inside = chord <= 2 * np.sin(np.deg2rad(min(radius_deg, 180.0)) / 2)
     name = Path(params.path).name if params.path else params.source
@@ -224,7 +224,7 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
         notes.append(f"{np.sum(~keep)} stars stand twice in the catalogue {name}; the first of each is used.")
         near, vectors = near[keep], vectors[keep]
     table = Table()
-    table["ra"], table["dec"] = (values * u.deg for values in _angles(vectors))
+    table["ra"], table["dec"] = (values * u.deg for values in angles(vectors))
     table["ra_ref"], table["dec_ref"] = (np.asarray(near[key], float) * u.deg for key in ("ra", "dec"))
     for key in near.colnames:
         if key.endswith("mag"):

@@ -34,6 +34,8 @@ class Overrides:
         Electrons.
     time_is : str
         What `time` is of the exposure: ``start``, ``middle`` or ``end``.
+    observatory : str or None
+        IAU code.
     now : float or None
         MJD, for telling times of observation that lie in the future.
     """
@@ -45,6 +47,7 @@ class Overrides:
     filter: str | None = None
     readnoise: float | None = None
     time_is: str = "start"
+    observatory: str | None = None
     now: float | None = None
 
 
@@ -74,6 +77,7 @@ def described(header, shape, overrides: Overrides, warnings: list[str]) -> dict:
     return {
         **{"mjd": mjd, "exptime": exptime, "readnoise": readnoise, "filter": band, "filter_name": name},
         **{"wcs_header": cards, "pixscale": scale, "ra": ra, "dec": dec},
+        "observatory": overrides.observatory or headers.read_observatory(header),
     }
 
 

@@ -221,6 +221,12 @@ FILTER = _rows("""
     FILTERID  | | filter | Pan-STARRS
     SURVEY    | | filter | SkyView
 """)
+OBSERVATORY = _rows("""
+    OBSCODE   | | IAU code |
+    MPCCODE   | | IAU code |
+    MPC_CODE  | | IAU code |
+    IAUCODE   | | IAU code |
+""")
 POINTING = (
     ("RA", "DEC"),
     ("OBJCTRA", "OBJCTDEC"),

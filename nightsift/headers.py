@@ -17,6 +17,7 @@ from nightsift import dialects, filters
 from nightsift.cards import comment, get, look, look_number, number, text
 
 _LONGEST = 1e6  # seconds
+_IAU_CODE = re.compile(r"[0-9A-Z][0-9]{2}")
 _ASINH = 2.5 / math.log(10.0)
 
 
@@ -171,6 +172,16 @@ def read_readnoise(header: fits.Header) -> tuple[float | None, list[str]]:
             return value, warnings
         warnings.append(f"{row.key} = {value:g} e- is no read noise: ignored")
     return None, warnings
+
+
+def read_observatory(header: fits.Header) -> str | None:
+    """Return the IAU code of the observatory, None where the header has none; other words in its cards are no error."""
+    for row in dialects.OBSERVATORY:
+        code = str(get(header, row.key) or "").strip().upper()
+        code = code.zfill(3) if code.isdigit() else code
+        if _IAU_CODE.fullmatch(code):
+            return code
+    return None
 
 
 def read_saturation(header: fits.Header) -> tuple[str | None, float | None, list[str]]:

@@ -51,6 +51,8 @@ class Inspection:
         Rough, pixels.
     ra, dec : float or None
         Where the image points, degrees.
+    observatory : str or None
+        IAU code.
     masked : dict
         Fraction of the pixels, by the name of the plane.
     warnings : tuple of str
@@ -71,6 +73,7 @@ class Inspection:
     fwhm: float | None
     ra: float | None
     dec: float | None
+    observatory: str | None
     masked: dict
     warnings: tuple[str, ...]
 

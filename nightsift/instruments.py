@@ -9,7 +9,7 @@ from astropy.io import fits
 from nightsift import dialects
 from nightsift.cards import get, number
 
-_PLAIN = ("gain", "readnoise", "saturation", "pixscale", "hdu")
+_PLAIN = ("gain", "readnoise", "saturation", "pixscale", "hdu", "observatory")
 
 
 def matches(wanted: dict, header: fits.Header) -> bool:
@@ -56,7 +56,7 @@ def settings(given: dict, header: fits.Header) -> tuple[dict, list[str]]:
     Returns
     -------
     known : dict
-        Any of ``gain readnoise saturation pixscale hdu exptime time time_is filter``, named and meant as in
+        Any of ``gain readnoise saturation pixscale hdu observatory exptime time time_is filter``, named and meant as in
         `nightsift.inspect.Overrides`.
     warnings : list of str
     """

@@ -97,6 +97,7 @@ PAGE = """<!DOCTYPE html>
  src="{{ card.stamps }}"><div><span>image</span><span>template</span><span>difference</span><span>S/N</span></div></a>
 {% else %}<p class="muted">no cutouts</p>{% endif %}
 {{ card.curve }}
+{% if card.known %}<div class="facts">{{ card.known|join(" · ") }}</div>{% endif %}
 <div class="facts muted">{{ card.position }} · {{ card.details }} · best in
  <a href="#image-{{ card.anchor }}">{{ card.image }}</a> at ({{ card.pixel }}) ·
  <a href="{{ card.aladin }}">Aladin</a> · <a href="{{ card.simbad }}">Simbad</a></div></article>
@@ -184,7 +185,8 @@ ROC area</th><th>figures</th><th>files</th></tr>
  alone</th><th>meaning</th></tr></thead><tbody>{% for row in aside %}<tr><td>{{ row.reason }}</td>
 <td class="n">{{ row.count }}</td><td class="n">{{ row.alone }}</td><td class="muted">{{ row.hint }}</td>
 </tr>{% endfor %}</tbody></table></div>
-<p class="muted">{{ summary.n_aside }} in all; each stands with its reasons in candidates_all.fits of its image.</p>
+<p class="muted">{{ summary.n_aside }} in all; each stands with its reasons in candidates_all.fits of its image,
+ known objects in <a href="candidates.ecsv">candidates.ecsv</a>.</p>
 {% else %}<p class="muted">Nothing was set aside.</p>{% endif %}</section>
 </main><script>{{ script }}</script></body></html>
 """

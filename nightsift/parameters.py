@@ -12,6 +12,9 @@ from dataclasses import MISSING, dataclass, field, fields
 
 ARCHIVES = ("gaiadr3syn", "ps1", "skymapper", "atlas", "gaiaedr3", "sdss", "2mass", "vhs", "des")
 HIPS = ("skymapper", "des", "decaps", "ztf", "2mass", "ps1")
+# Services that know objects, and what kinds of objects: see nightsift/known.py.
+KNOWERS = ("skybot", "gaia", "ps1", "skymapper", "des", "simbad", "vsx", "tns")
+KINDS = ("asteroid", "star", "object", "variable", "transient")
 BANDS = ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "G", "BP", "RP", "J", "H", "Ks")
 
 
@@ -240,6 +243,25 @@ class Transients:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """Ask services what is known near each candidate; candidates are labelled with it."""
+
+    services: tuple = option((), "which to ask; none by default", items={"enum": KNOWERS}, uniqueItems=True)
+    radius: float = option(2.0, "arcsec within which a candidate is a known object", exclusiveMinimum=0, maximum=5)
+    asteroid_radius: float = option(
+        10.0, "the same for asteroids, or the error of their ephemeris if that is larger", exclusiveMinimum=0
+    )
+    observatory: str | None = option(
+        None,
+        "for asteroids: IAU code, in quotes, where header and instruments have none; by default the Earth's centre",
+        pattern="^[0-9A-Z][0-9]{2}$",
+    )
+    set_aside: tuple = option(
+        (), "kinds of known objects that are set aside instead of labelled", items={"enum": KINDS}, uniqueItems=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sources:
     """Join the candidates of the campaign into sources with light curves."""
 
@@ -273,6 +295,10 @@ class Archive:
     wait: float = option(2.0, "seconds before the second attempt; doubled before each further one", minimum=0)
     parallel: int = option(2, "requests to one service at a time, of all runs on this machine together", minimum=1)
     max_size: float = option(300.0, "megabytes that a reply may have", exclusiveMinimum=0)
+    tns_key: str | None = option(
+        None, "key for the Transient Name Server; by default what the variable NIGHTSIFT_TNS_KEY holds"
+    )
+    tns_bot: str | None = option(None, "number and name of the bot that the key belongs to, such as '1234 mybot'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,6 +323,7 @@ class Instrument:
     time_is: str | None = option(None, "what that card tells of the exposure", enum=("start", "middle", "end", None))
     exptime: float | str | None = option(None, "exposure in seconds, or the card of the header that holds it")
     pixscale: float | None = option(None, "approximate pixel scale in arcsec", exclusiveMinimum=0)
+    observatory: str | None = option(None, "IAU code of the observatory, in quotes", pattern="^[0-9A-Z][0-9]{2}$")
     hdu: int | None = option(None, "number of the HDU that holds the image, from 0", minimum=0)
 
 
@@ -316,14 +343,22 @@ STAGES = {
     "report": Report,
 }
 # Not stages, but sections of the configuration like theirs.
-SECTIONS = {**STAGES, "archive": Archive}
+SECTIONS = {**STAGES, "known": Known, "archive": Archive}
 
 
 def _type_schema(annotation) -> dict:
     if isinstance(annotation, types.UnionType):
         names = [_type_schema(part)["type"] for part in typing.get_args(annotation)]
         return {"type": names}
-    names = {str: "string", float: "number", int: "integer", bool: "boolean", Mapping: "object", type(None): "null"}
+    names = {
+        str: "string",
+        float: "number",
+        int: "integer",
+        bool: "boolean",
+        tuple: "array",
+        Mapping: "object",
+        type(None): "null",
+    }
     return {"type": names[annotation]}
 
 
@@ -335,7 +370,7 @@ def section_schema(section) -> dict:
         entry = _type_schema(hints[item.name]) | {"description": item.metadata["doc"]}
         rule = {key: _plain(value) for key, value in item.metadata["rule"].items()}
         if item.default is not MISSING:
-            entry["default"] = item.default
+            entry["default"] = _plain(item.default)
         properties[item.name] = entry | rule
     required = [item.name for item in fields(section) if item.default is MISSING]
     return {

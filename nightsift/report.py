@@ -17,7 +17,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from PIL import Image, ImageDraw
 
-from nightsift import modelcard, places, searchpage
+from nightsift import known, modelcard, places, searchpage
 from nightsift.figures import DPI, OVERVIEW_BOX, SIZE
 from nightsift.page import PAGE, SCRIPT, STYLE
 from nightsift.parameters import Report
@@ -115,7 +115,7 @@ def page(campaign: Campaign, cutouts: dict[int, np.ndarray], params: Report) -> 
     """
     images = _image_rows(campaign)
     problems = sorted((row for row in images if row["status"] != "ok"), key=lambda row: -row["rank"])
-    aside = _aside(campaign.extras)
+    texts = _texts_aside(campaign)
     depths = [extra.completeness for _, extra in sorted(campaign.extras.items()) if extra.completeness]
     environment = Environment(autoescape=True, trim_blocks=True)
     return environment.from_string(PAGE).render(
@@ -128,7 +128,7 @@ def page(campaign: Campaign, cutouts: dict[int, np.ndarray], params: Report) -> 
         images=images,
         uncatalogued=places.rows(campaign.uncatalogued, params.max_candidates),
         maps=sky_maps(campaign),
-        aside=aside,
+        aside=_aside(texts),
         complete=searchpage.completeness_svg(depths),
         filters=searchpage.by_filter(campaign.images),
         model=searchpage.model_summary({name: extra.model for name, extra in campaign.extras.items()}),
@@ -142,10 +142,10 @@ def _summary(campaign):
     span = f"{utc(mjd.min())} to {utc(mjd.max())} UTC" if len(mjd) else "no image has a time"
     return {
         "n_images": len(campaign.images),
-        "n_candidates": len(campaign.candidates),
+        "n_candidates": int(np.sum(np.asarray(campaign.candidates["is_real"], bool))),
         "n_sources": len(campaign.sources),
         "n_uncatalogued": len(np.unique(np.asarray(campaign.uncatalogued["source"], str))),
-        "n_aside": sum(len(extra.reasons) for extra in campaign.extras.values()),
+        "n_aside": len(_texts_aside(campaign)),
         "statuses": [(status, tally[status]) for status in STATUSES],
         "span": span,
         "filters": sorted({str(name) for name in campaign.images["filter"]} - {""}),
@@ -219,13 +219,20 @@ def _image_rows(campaign):
     return rows
 
 
-def _aside(extras):
+def _texts_aside(campaign):
+    """Return the reasons of all candidates that were set aside, by the images' vetting or as known objects."""
+    known_ones = ~np.asarray(campaign.candidates["is_real"], bool)
+    texts = [text for extra in campaign.extras.values() for text in extra.reasons]
+    return texts + [str(text) for text in campaign.candidates["reasons"][known_ones]]
+
+
+def _aside(texts):
     count, alone = Counter(), Counter()
-    for extra in extras.values():
-        for text in extra.reasons:
-            reasons = sorted({part.strip() for part in text.split(",")} - {""}) or ["not given"]
-            count.update(reasons)
-            alone.update(reasons if len(reasons) == 1 else [])
+    for text in texts:
+        # What stands after a colon is which object it is.
+        reasons = sorted({part.partition(":")[0].strip() for part in text.split(",")} - {""}) or ["not given"]
+        count.update(reasons)
+        alone.update(reasons if len(reasons) == 1 else [])
     ordered = sorted(count, key=lambda reason: (-count[reason], reason))
     return [
         {"reason": name, "count": count[name], "alone": alone[name], "hint": searchpage.REASONS.get(name, "")}
@@ -263,6 +270,7 @@ def _cards(campaign, cutouts, params):
                     f"{label} {_format(candidate[key], '.2f')}"
                     for label, key in (("χ²", "chi2"), ("sharpness", "sharpness"), ("dipole", "dipole"))
                 ),
+                "known": known.lines(source),
                 "image": image,
                 "anchor": quote(image),
                 "pixel": f"{candidate['x']:.1f}, {candidate['y']:.1f}",

@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from nightsift.completeness import efficiency, interval
 from nightsift.modelcard import campaign_card
+from nightsift.parameters import KINDS
 
 GROUPS = {"off_hosts": "on blank sky", "on_hosts": "on galaxies", "beside_stars": "beside stars"}
 SHOWN = {"off_hosts": "sky", "on_hosts": "host"}  # in curves, with their classes of style
@@ -35,6 +36,7 @@ REASONS = {
     "noisy surroundings": "more noise around it than expected",
     "too wide": "wider than the PSF",
     "too narrow": "narrower than the PSF",
+    **{f"known {kind}": "which one stands in candidates.ecsv" for kind in KINDS},
 }
 
 

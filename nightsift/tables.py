@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Column, Table
 
+from nightsift.parameters import KNOWERS
+
 
 class SchemaError(ValueError):
     """A table does not have the columns that its schema promises."""
@@ -135,6 +137,16 @@ UNCATALOGUED = OBJECTS | {
     "brightening": Field(float, "mag", "catalog_mag less its own magnitude"),
     "known": Field(str, None, "name of a known object there that is no catalogue star"),
 }
+KNOWN = {
+    f"{service}_{part}": field
+    for service in KNOWERS
+    for part, field in {
+        "status": Field(str, None, f"matched, none, not asked or failed: what {service} knows here"),
+        "name": Field(str, None, "name of the nearest known object, and its type"),
+        "distance": Field(float, "arcsec", "distance of that object at the time of the image"),
+        "mag": Field(float, "mag", "magnitude of that object"),
+    }.items()
+}
 SCHEMAS = {
     "detections": DETECTIONS,
     "psf_photometry": PSF_PHOTOMETRY,
@@ -178,11 +190,17 @@ SCHEMAS = {
         **{name: field for name, field in FLUX.items() if name != "flags"},
         **MEASURES,
     },
-    "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES,
+    "campaign_candidates": {"source": Field(str, None, "source it belongs to")} | CANDIDATES | KNOWN,
     "campaign_uncatalogued": {
         "source": Field(str, None, "name of its place, the same in all images"),
         "n_images": Field(int, None, "images in which it is a candidate"),
         **UNCATALOGUED,
+    },
+    "known": {
+        "image": Field(str, None, "name of the image"),
+        "row": Field(int, None, "row of the candidate in candidates.fits of its image"),
+        **SKY,
+        **KNOWN,
     },
     "images": {
         "image": Field(str, None, "name of the image"),
@@ -220,6 +238,7 @@ SCHEMAS = {
         "best_image": Field(str, None, "image of the highest S/N"),
         "label": Field(str, None, "what its best candidate is"),
         "score": Field(float, None, "highest score"),
+        **KNOWN,
     },
     "lightcurves": {
         "source": Field(str, None, "name of the source"),

@@ -48,3 +48,25 @@ rule fetch_template:
         "nightsift fetch_template --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --extra {params.extra:q} --exposure {input.exposure:q}"
         " --state {output.state:q} --mosaic {output.mosaic:q} > {log:q} 2>&1"
+
+
+# For the whole campaign, and after all images: a service that is down costs no image its candidates.
+rule fetch_known:
+    input:
+        image_products("status.json", "candidates.fits", "wcs.fits", "inspect.json"),
+    output:
+        known=KNOWN,
+    log:
+        f"{RESULTS}/campaign/logs/fetch_known.log",
+    localrule: True
+    conda:
+        ENVIRONMENT
+    params:
+        params=section("known"),
+        code=code("fetch_known"),
+        images=" ".join(CAMPAIGN.images),
+        results=results_folder,
+        list=IMAGE_LIST,
+    shell:
+        "nightsift fetch_known --results {params.results:q} --images {params.list:q} --params {params.params:q}"
+        " --code {params.code} --known {output.known:q} > {log:q} 2>&1"

@@ -13,6 +13,7 @@ rule sources:
             "wcs.fits",
             "astrometry.json",
         ),
+        known=[KNOWN] if CAMPAIGN.config["known"]["services"] else [],
     output:
         campaign_products(*TABLES, "model_card.json"),
     log:
@@ -21,13 +22,14 @@ rule sources:
         ENVIRONMENT
     params:
         params=section("sources"),
+        aside=json.dumps(CAMPAIGN.config["known"]["set_aside"]),
         code=code("sources"),
         images=" ".join(CAMPAIGN.images),
         results=results_folder,
         list=IMAGE_LIST,
     shell:
         "nightsift sources --results {params.results:q} --images {params.list:q} --params {params.params:q}"
-        " --code {params.code} > {log:q} 2>&1"
+        " --known {input.known:q} --aside {params.aside:q} --code {params.code} > {log:q} 2>&1"
 
 
 rule plots:

@@ -31,6 +31,7 @@ FOLDER = os.path.abspath(RESULTS)
 IMAGE = f"{RESULTS}/images/{{image}}"
 TABLES = [f"{name}.ecsv" for name in ("images", "candidates", "sources", "lightcurves", "uncatalogued")]
 IMAGE_LIST = f"{RESULTS}/campaign/images.list"
+KNOWN = f"{RESULTS}/campaign/known.ecsv"
 
 # Every job is a fork of one process that has its imports done; see nightsift/warm.py.
 os.environ.update(warm.environment(os.getpid()))
@@ -161,9 +162,16 @@ def results_folder(wildcards, output):
 
 def finish_campaign():
     """Make the campaign's tables and page from what is there; the next run completes the rest."""
-    for stage in ("sources", "report"):
-        arguments = ["--results", RESULTS, "--images", IMAGE_LIST, "--params", section(stage), "--code", code(stage)]
-        subprocess.run([sys.executable, f"{BASE}/scripts/{stage}.py", *arguments], check=False)
+    known, asked = f"{RESULTS}/campaign/known_partial.ecsv", CAMPAIGN.config["known"]["services"]
+    more = {
+        "fetch_known": ["--known", known, "--partial"],
+        "sources": ["--known", *[known] * bool(asked), "--aside", json.dumps(CAMPAIGN.config["known"]["set_aside"])],
+        "report": [],
+    }
+    for stage in list(more)[0 if asked else 1 :]:
+        part = section("known" if stage == "fetch_known" else stage)
+        arguments = ["--results", RESULTS, "--images", IMAGE_LIST, "--params", part, "--code", code(stage)]
+        subprocess.run([sys.executable, f"{BASE}/scripts/{stage}.py", *arguments, *more[stage]], check=False)
 
 
 def summarise(failed=False):

@@ -1,6 +1,7 @@
 """Join the candidates of all images into sources with light curves, and list the images."""
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import sys
@@ -11,13 +12,14 @@ import numpy as np
 from astropy.table import Table, vstack
 from astropy.wcs import WCS
 
-from nightsift import parameters, sources, tables
+from nightsift import known, parameters, sources, tables
 from nightsift.io import products, results
 from nightsift.measure import flux_error
 from nightsift.modelcard import campaign_card
 from nightsift.photometry import Photometry
 from nightsift.psf import Psf, forced
 
+IDENTITY = ("image", "row", "ra", "dec")
 NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 
 
@@ -128,7 +130,36 @@ def gather(images):
     return vstack(parts, metadata_conflicts="silent")
 
 
-def join(candidates, images, params):
+def annotate(candidates, path, set_aside):
+    """Enter what is known near each candidate; return whether it is set aside for that."""
+    columns = known.blank(len(candidates))
+    if path and path.is_file() and len(candidates):
+        table = products.read_table(path)
+        place = {key: row for row, key in enumerate(zip(*(table[name] for name in IDENTITY), strict=True))}
+        rows = np.array([place.get(key, -1) for key in zip(*(candidates[name] for name in IDENTITY), strict=True)])
+        here = np.flatnonzero(rows >= 0)
+        for name in columns:
+            values = table[name].filled("") if hasattr(table[name], "filled") else np.asarray(table[name])
+            columns[name] = columns[name].astype(np.result_type(columns[name], values))
+            columns[name][here] = values[rows[here]]
+    for name, values in columns.items():
+        candidates[name] = values
+    reasons = known.reasons(candidates, set_aside)
+    aside = reasons != ""
+    candidates["is_real"] = np.asarray(candidates["is_real"], bool) & ~aside
+    candidates["reasons"] = np.where(aside, reasons, np.asarray(candidates["reasons"], str))
+    return aside
+
+
+def join(candidates, images, params, aside):
+    """Join candidates into sources; those that are set aside belong to none."""
+    kept = join_all(candidates[~aside], images, params)
+    group = np.full(len(candidates), -1)
+    group[~aside] = kept.group
+    return dataclasses.replace(kept, group=group)
+
+
+def join_all(candidates, images, params):
     with_candidates = [image for image in images if len(image.candidates)]
     fwhm = np.array([image.fwhm * image.pixscale for image in with_candidates])
     rms = np.array([image.rms for image in with_candidates])
@@ -206,6 +237,10 @@ def parser():
     parser.add_argument("--images", type=Path, required=True, help="names of the images, one a line")
     parser.add_argument("--params", type=json.loads, default={}, help="JSON of the section 'sources'")
     parser.add_argument("--code", default="", help="version of the code, for the provenance")
+    parser.add_argument("--known", type=Path, nargs="?", help="what is known near the candidates, of fetch_known")
+    parser.add_argument(
+        "--aside", type=json.loads, default=[], help="JSON list of the kinds of known objects to leave out"
+    )
     return parser
 
 
@@ -223,12 +258,18 @@ def main(arguments=None):
     params = parameters.Sources(**options.params)
     folder = options.results / "images"
     images = [Image(name, folder / name) for name in sorted(results.read_names(options.images))]
-    provenance = products.Provenance("sources", options.code, options.params, {"states": state_digest(images)})
+    inputs = {"states": state_digest(images)}
+    if options.known and options.known.is_file():
+        inputs["known"] = products.digest(options.known)
+    provenance = products.Provenance("sources", options.code, options.params, inputs)
     listed = Table([image.row() for image in images]) if images else tables.empty("images")
     candidates = gather(images)
-    association = join(candidates, images, params)
+    aside = annotate(candidates, options.known, options.aside)
+    association = join(candidates, images, params, aside)
     curves, n_images = light_curves(images, candidates, association, params)
     found = sources.source_table(candidates, association, n_images)
+    for name, values in known.of_sources(candidates, association.group, len(association.ra)).items():
+        found[name] = values
     found.sort(["ra", "dec"])
     names = np.array([*association.names, ""])
     candidates["source"] = names[association.group] if len(candidates) else np.zeros(0, "U1")

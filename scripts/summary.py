@@ -34,8 +34,11 @@ def summary(results):
     images = rows(campaign / "images.ecsv")
     tally = Counter(image["status"] for image in images)
     statuses = ", ".join(f"{tally[status]} {status}" for status in STATUSES)
-    candidates, found = (len(rows(campaign / f"{name}.ecsv")) for name in ("candidates", "sources"))
-    total = f"{count(candidates, 'candidate')} in {count(found, 'source')}"
+    candidates, found = (rows(campaign / f"{name}.ecsv") for name in ("candidates", "sources"))
+    real = sum(row["is_real"] != "False" for row in candidates)
+    total = f"{count(real, 'candidate')} in {count(len(found), 'source')}"
+    if real < len(candidates):
+        total += f"; {len(candidates) - real} set aside as known objects"
     new = len({row["source"] for row in rows(campaign / "uncatalogued.ecsv")})
     total += f"; {count(new, 'object')} not in the catalogue" if new else ""
     lines = [f"{count(len(images), 'image')}: {statuses}; {total}"]
@@ -46,6 +49,11 @@ def summary(results):
         lines.append(printable(f"  {image['image']}: {image['status']}{stage}: {image['reason']}"))
     if len(bad) > SHOWN:
         lines.append(f"  ... and {len(bad) - SHOWN} more")
+    for name in [key for key in candidates[0] if key.endswith("_status")] if candidates else []:
+        failed = sum(row[name] == "failed" for row in candidates)
+        if failed:
+            service = name.removesuffix("_status")
+            lines.append(f"  known objects: {service} failed for {count(failed, 'candidate')}; the next run asks again")
     page = campaign / "report.html"
     lines.append(f"Page: {page}" if page.is_file() else f"The page {page} has not been made.")
     return lines

@@ -33,6 +33,7 @@ class Request:
     form: dict
     body: bytes = b""
     agent: str = ""
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ class StandIn:
     def _answer(self, handler):
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         parts = urllib.parse.urlsplit(handler.path)
-        request = Request(parts.path, _form(parts.query, body), body, handler.headers.get("User-Agent", ""))
+        request = Request(
+            parts.path, _form(parts.query, body), body, handler.headers.get("User-Agent", ""), parts.query
+        )
         with self._lock:
             self.requests.append(request)
             self._now += 1

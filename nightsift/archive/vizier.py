@@ -62,22 +62,46 @@ def _doubt(survey: Survey, cone, faintest: float, session: Session) -> None:
 
 
 def _rows(survey: Survey, cone, faintest: float, session: Session) -> Table:
+    columns, filters = [*survey.needed, *survey.quality], {survey.limit: f"<{faintest:g}"}
+    return rows(survey.table, columns, survey.needed, cone, session, filters)
+
+
+def rows(table: str, columns, needed, cone, session: Session, filters=None) -> Table:
+    """Return the rows of a table in a cone [deg], none of them missing.
+
+    Parameters
+    ----------
+    table : str
+    columns : list of str
+        What is asked for.
+    needed : list of str
+        Those of them without which a reply is of no use.
+    cone : tuple of float
+    session : Session
+        With `votable.check`.
+    filters : dict, optional
+        VizieR's conditions by column.
+
+    Raises
+    ------
+    nightsift.archive.http.ServiceDown, nightsift.archive.http.BadReply, nightsift.archive.votable.Overflow
+    """
     from astroquery.vizier import VizierClass
 
     client = VizierClass(
-        columns=[*survey.needed, *survey.quality],
-        column_filters={survey.limit: f"<{faintest:g}"},
+        columns=columns,
+        column_filters=filters or {},
         row_limit=ROWS,
         vizier_server=SERVERS[0].removeprefix("https://"),
     )
     client._session = session
     ra, dec, radius = cone
     center, radius = SkyCoord(ra * u.deg, dec * u.deg), radius * u.deg
-    reply = client.query_region_async(center, radius=radius, catalog=survey.table, cache=False)
+    reply = client.query_region_async(center, radius=radius, catalog=table, cache=False)
     raw = votable.parse(reply.content, ROWS)
     if raw is None or not len(raw):
         return Table()
-    missing = [name for name in survey.needed if name not in raw.colnames]
+    missing = [name for name in needed if name not in raw.colnames]
     if missing:
-        raise BadReply(f"VizieR's table {survey.table} comes without {', '.join(missing)}")
+        raise BadReply(f"VizieR's table {table} comes without {', '.join(missing)}")
     return raw

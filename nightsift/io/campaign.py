@@ -17,7 +17,7 @@ from nightsift.parameters import schema
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 RANGE = re.compile(r"[\d.]+ *- *[\d.]+$")
 NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
-COLUMNS = ("image", "path", "filter", "time", "template", "mask", *NUMBERS)
+COLUMNS = ("image", "path", "filter", "time", "template", "mask", "target", *NUMBERS)
 _WORDS = {"true": True, "false": False}
 # By stage and method, the names of the program that it takes.
 PROGRAMS = {
@@ -264,6 +264,7 @@ def _allowed(entry: dict) -> str:
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
     parts = [f"{words[key]} {entry[key]}" for key in words if key in entry]
     parts += [f"one of {', '.join(map(str, entry['enum']))}"] if "enum" in entry else []
+    parts += [f"any of {', '.join(entry['items']['enum'])}"] if "enum" in entry.get("items", {}) else []
     return f" ({', '.join(parts)})" if parts else ""
 
 

@@ -9,7 +9,7 @@ from nightsift import instruments
 from nightsift.described import Overrides
 from nightsift.io.fits import Image, read_image
 
-_OVERRIDES = ("gain", "readnoise", "saturation", "exptime", "time", "time_is", "filter")
+_OVERRIDES = ("gain", "readnoise", "saturation", "exptime", "time", "time_is", "filter", "observatory")
 _HINTS = ("ra", "dec", "radius", "pixscale")
 
 
