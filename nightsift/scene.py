@@ -64,7 +64,9 @@ class _Stamps:
     """The pixels of all stamps: where they lie in the flattened image with a frame around."""
 
     def __init__(self, shape, x, y, half: int, frame: int):
-        self.column, self.row = np.rint(x).astype(np.int32), np.rint(y).astype(np.int32)
+        # A fitted position may lie beyond the border; its stamp must not, for nothing checks the places of its pixels.
+        self.column = np.clip(np.rint(x), 0, shape[1] - 1).astype(np.int32)
+        self.row = np.clip(np.rint(y), 0, shape[0] - 1).astype(np.int32)
         self.line = np.arange(-half, half + 1, dtype=np.int32)
         self.shape = (shape[0] + 2 * frame, shape[1] + 2 * frame)
         rows = (self.row[:, None] + frame + self.line) * np.int32(self.shape[1])

@@ -192,3 +192,15 @@ def test_light_is_rendered_as_it_was_measured(psfs):
     assert light.shape == (SIZE, SIZE)
     circles = CircularAperture(np.column_stack([x, y])[1:], psf.aperture)
     np.testing.assert_allclose(circles.do_photometry(light)[0], 1e4, rtol=0.02)
+
+
+def test_positions_beyond_the_border_are_rendered_as_far_as_they_reach_in(psfs):
+    _, psf = psfs[3.5]
+    inside = render(psf, np.array([38.6]), np.array([50.0]), np.array([1e4]), (SIZE, SIZE))
+    beyond = render(psf, np.array([-1.4]), np.array([50.0]), np.array([1e4]), (SIZE, SIZE))
+    # The same star, 40 pixels further left: what is left of column 40 lies beyond the border.
+    np.testing.assert_allclose(beyond[:, :6], inside[:, 40:46], atol=0.02 * inside.max())
+    far = render(psf, np.array([SIZE + 1.3, -1.8]), np.array([SIZE + 1.7, -1.8]), np.full(2, 1e4), (SIZE, SIZE))
+    assert np.isfinite(far).all()
+    assert far[-1, -1] > 0
+    assert far[0, 0] > 0
