@@ -60,6 +60,7 @@ def of_file(path):
     """Return the sky that a template of a simulated campaign shows."""
     with fits.open(path) as hdus:
         data, header = hdus[0].data.astype(float), hdus[0].header
+    header.remove("DATE-OBS", ignore_missing=True)  # of no use here, and a cause of warnings
     sky = np.nanmedian(data)
     noise = 1.4826 * np.nanmedian(np.abs(data - sky))
     variance = noise**2 + np.maximum(ndimage.uniform_filter(np.nan_to_num(data, nan=sky), 3) - sky, 0) / header["GAIN"]
