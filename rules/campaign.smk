@@ -49,6 +49,8 @@ rule plots:
         fakes=rules.fakes.output.fakes,
         difference=rules.subtract.output.difference,
         candidates=rules.transients.output.everything,
+        # The status that they show is that of an image whose stages are all done.
+        uncatalogued=rules.uncatalogued.output.state,
     output:
         overview=f"{IMAGE}/plots/overview.png",
         background=f"{IMAGE}/plots/background.png",
