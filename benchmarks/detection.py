@@ -254,15 +254,23 @@ def measured(work: Path, name: str, camera, truth: Table):
 
 
 def noise_of_the_sky(work: Path, name: str, truth: Table) -> tuple[float, float]:
-    """Return median and robust sigma of the S/N map where the template has no light and nothing is that may change."""
+    """Return median and robust sigma of the S/N map more than 2 FWHM from all objects and from all that changes.
+
+    Objects are those of the image: the subtracted model holds the template's noise, and cannot tell where nothing is.
+    """
+    from scipy import ndimage
+
     from nightsift.io.products import read_images
 
-    layers = read_images(work / "results" / "images" / name / "difference.fits")[0]
-    sky = (layers["MASK"] == 0) & (np.abs(layers["MODEL"]) < 0.5 * layers["SIGMA"])
-    reach = int(np.ceil(3 * truth.meta["fwhm"]))
-    for row in truth[(truth["kind"] != "star") & (truth["kind"] != "galaxy")]:
-        x, y = round(row["x"]), round(row["y"])
-        sky[max(y - reach, 0) : max(y + reach + 1, 0), max(x - reach, 0) : max(x + reach + 1, 0)] = False
+    folder = work / "results" / "images" / name
+    layers = read_images(folder / "difference.fits")[0]
+    changes = truth[(truth["kind"] != "star") & (truth["kind"] != "galaxy")]
+    empty = np.ones(layers["SNR"].shape, bool)
+    for table in (Table.read(folder / "objects.fits"), changes):
+        row, column = np.rint(table["y"]).astype(int), np.rint(table["x"]).astype(int)
+        inside = (row >= 0) & (row < empty.shape[0]) & (column >= 0) & (column < empty.shape[1])
+        empty[row[inside], column[inside]] = False
+    sky = (ndimage.distance_transform_edt(empty) > 2 * truth.meta["fwhm"]) & (layers["MASK"] == 0)
     return tuple(map(float, robust(layers["SNR"][sky])))
 
 

@@ -232,7 +232,7 @@ class Transients:
     threshold: float | None = option(
         None, "S/N from which on there are candidates; by default what false_alarms asks for", exclusiveMinimum=0
     )
-    false_alarms: float = option(0.06, "peaks of one sign that noise alone may make in a megapixel", exclusiveMinimum=0)
+    false_alarms: float = option(0.05, "peaks of one sign that noise alone may make in a megapixel", exclusiveMinimum=0)
     min_score: float = option(0.5, "score from which on a candidate is real", minimum=0, maximum=1)
     negative: bool = option(True, "search for what has faded, too")
     max_masked: float = option(0.5, "largest masked fraction of a candidate's PSF", minimum=0, maximum=1)

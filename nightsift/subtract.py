@@ -466,12 +466,15 @@ def _without_trails(raw: Raw, found: _Planes, usable, fwhm: float) -> tuple[Raw,
 
 
 def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
-    """Pixels of empty sky: hardly any light in what was subtracted, and no significant change near."""
+    """Pixels of empty sky: neither light that was subtracted nor a significant change near.
+
+    The model holds the template's noise, so that a lower limit than this would choose by the noise itself.
+    """
     reach = int(np.ceil(fwhm))
     quiet = usable.copy()
     for tile in tiles(usable.shape, reach):
-        change = ndimage.binary_dilation(np.abs(snr[tile.around]) > 4, iterations=reach)[tile.inside]
-        quiet[tile.own] &= ~change & (np.abs(model[tile.own]) < sigma[tile.own])
+        busy = (np.abs(snr[tile.around]) > 4) | (model[tile.around] > 3 * sigma[tile.around])
+        quiet[tile.own] &= ~ndimage.binary_dilation(busy, iterations=reach)[tile.inside]
     return quiet if quiet.sum() > 0.02 * usable.sum() else usable
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
+from scipy import ndimage
 
-from nightsift.io.products import read_wcs
+from nightsift.io.products import read_images, read_json, read_wcs
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parents[2] / "shared" / "data" / "agpeg"
@@ -98,6 +99,22 @@ def test_every_frame_is_calibrated_and_subtracted(results):
     assert np.isfinite(images["zp"]).all()
     # A tenth of a pixel of 31.7 arcsec
     assert (images["astrom_rms"] < 0.1 * 31.7).all()
+
+
+@pytest.mark.parametrize("frame", [*QUIET, *OUTBURST])
+def test_the_significance_of_empty_sky_is_that_of_noise(results, frame):
+    folder = results / "images" / name(frame)
+    layers = read_images(folder / "difference.fits")[0]
+    fwhm, objects = read_json(folder / "detect.json")["fwhm"], Table.read(folder / "objects.fits")
+    empty = np.ones(layers["SNR"].shape, bool)
+    empty[np.rint(objects["y"]).astype(int), np.rint(objects["x"]).astype(int)] = False
+    # What the readout of bright stars smears is no sky either.
+    changes = ndimage.binary_dilation(np.abs(layers["SNR"]) > 4, iterations=int(np.ceil(fwhm)))
+    sky = (ndimage.distance_transform_edt(empty) > 2 * fwhm) & (layers["MASK"] == 0) & ~changes
+    assert sky.mean() > 0.2
+    low, middle, high = np.percentile(layers["SNR"][sky], [15.865, 50, 84.135])
+    assert abs(middle) <= 0.05
+    assert 0.97 <= (high - low) / 2 <= 1.03
 
 
 @pytest.mark.parametrize("frame", OUTBURST)

@@ -133,8 +133,8 @@ def pulls(made, found):
 
 
 def quiet(found):
-    """S/N of the pixels where nothing but sky is."""
-    return found.snr[(found.mask == 0) & (found.model < 0.5 * found.sigma)]
+    """S/N of the pixels where nothing but sky is; smoothed, for the model itself holds the template's noise."""
+    return found.snr[(found.mask == 0) & (ndimage.gaussian_filter(found.model, 3) < 0.5 * found.sigma)]
 
 
 CASES = {"template sharper": (3.6, 2.6), "template broader": (2.6, 3.6), "about equal": (3.0, 3.05)}
@@ -321,7 +321,7 @@ def test_a_border_of_the_template_is_masked(method):
     usable = replace(found, mask=np.where(np.arange(SIZE) < edge, 1, found.mask))
     ratio, _, pull = pulls(replace_places(made, made.x > edge + 15), usable)
     assert ratio == pytest.approx(1, abs=0.02)
-    assert 1.4826 * np.median(np.abs(pull)) < 1.4
+    assert np.sqrt(np.mean(pull**2)) < 1.4
     # What stands beyond the border has left nothing on this side of it.
     strip = found.mask == 0
     strip[:, edge + 20 :] = False
