@@ -114,8 +114,8 @@ class Server:
         try:
             owner = os.pidfd_open(int(os.environ[OWNER]))
         except ProcessLookupError:
-            os.write(ready, b"the process that it works for has ended")
             shutil.rmtree(self.folder, ignore_errors=True)
+            os.write(ready, b"the process that it works for has ended")
             return
         read = 1
         self.events.register(self.socket, read, self._accept)
