@@ -4,7 +4,7 @@
 
 Takes the fakes and known bogus of each image (fakes.fits) and, of simulated campaigns, every candidate that the truth
 explains, or does not. Which examples an image gives is the group that is held out together; prints how well models do
-on images that they were not trained on, and writes nightsift/data/examples.npz.
+on all examples of images that they were not trained on, and writes some of them to nightsift/data/examples.npz.
 """
 
 import argparse
@@ -52,6 +52,15 @@ def of_image(folder: Path, truth: Path):
     return values, real, snr
 
 
+def odds(real) -> float:
+    return real.sum() / (~real).sum()
+
+
+def shifted(score, ratio):
+    """Return probabilities where the odds of real ones are larger by a ratio than among what a model was trained on."""
+    return 1 / (1 + (1 / score - 1) / ratio)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", type=Path, nargs="+")
@@ -69,15 +78,17 @@ def main():
                     group += 1
     values, real, groups, snr = (np.concatenate(column) for column in zip(*parts, strict=True))
     rng = np.random.default_rng(0)
-    kept = np.sort(np.concatenate([rng.permutation(np.flatnonzero(kind))[: options.most] for kind in (real, ~real)]))
-    values, real, groups, snr = values[kept], real[kept], groups[kept], snr[kept]
-    everything = Examples(values, real, groups)
-    held_out = np.full(len(real), np.nan)
+    kept = np.zeros(len(real), bool)
+    for kind in (real, ~real):
+        kept[rng.permutation(np.flatnonzero(kind))[: options.most]] = True
+    everything, held_out = Examples(values, real, groups), np.full(len(real), np.nan)
     for fold in range(5):
         out = groups % 5 == fold
         if out.any():
-            held_out[out] = _fitted(everything[~out], None).predict_proba(values[out])[:, 1]
-    print(f"{group} images, {real.sum()} real, {(~real).sum()} bogus")
+            of_others = everything[kept & ~out]
+            score = _fitted(of_others, None).predict_proba(values[out])[:, 1]
+            held_out[out] = shifted(score, odds(real) / odds(of_others.real))
+    print(f"{group} images, {real.sum()} real, {(~real).sum()} bogus, {kept.sum()} kept")
     for low in (0, 5, 7, 10):
         found = quality(held_out[snr > low], real[snr > low])
         bins = found.pop("reliability")
@@ -86,7 +97,9 @@ def main():
             error = np.sqrt(max(share * (1 - share), 0.5 / number) / number)
             print(f"  score from {edge}: {number}, share of real less mean score {share - mean:+.3f} +- {error:.3f}")
     if not options.check:
-        np.savez_compressed(options.out, values=values.astype(np.float16), real=real, group=groups.astype(np.int16))
+        np.savez_compressed(
+            options.out, values=values[kept].astype(np.float16), real=real[kept], group=groups[kept].astype(np.int16)
+        )
         print(f"wrote {options.out}: {options.out.stat().st_size / 1e3:.0f} kB")
 
 
