@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 from astropy.table import Table
 
-TREES, SAMPLE, DEPTH = 100, 256, 8
+TREES, SAMPLE = 100, 256
 FEWEST = 30  # objects without flags that tell what is usual
 LIKE_STARS = 0.3  # log width, relative to the stars, within which these are
 IN_BIN = 60  # objects of similar flux that tell the middle and the scatter of a shape
-CHUNK = 20_000
 
 
 def outlier_score(objects: Table, seeing) -> np.ndarray:
@@ -33,6 +32,8 @@ def outlier_score(objects: Table, seeing) -> np.ndarray:
     relative to the stars at the same place, isophotal size and axis ratio. The middle and the scatter that objects
     of similar flux have are divided out.
     """
+    from sklearn.ensemble import IsolationForest  # late: it takes half a second
+
     flux, clean = np.asarray(objects["flux"], float), np.asarray(objects["flags"]) == 0
     features = _features(objects, seeing, flux)
     with np.errstate(invalid="ignore"):
@@ -40,7 +41,8 @@ def outlier_score(objects: Table, seeing) -> np.ndarray:
     if usable.sum() < FEWEST:
         return np.full(len(flux), np.nan)
     features = _standardised(features, np.log(np.maximum(flux, 1e-30)), usable)
-    return _isolation(features, features[usable], np.random.default_rng(0))
+    forest = IsolationForest(n_estimators=TREES, max_samples=min(SAMPLE, int(usable.sum())), random_state=0)
+    return -forest.fit(features[usable]).score_samples(features)
 
 
 def _features(objects, seeing, flux) -> np.ndarray:
@@ -65,55 +67,3 @@ def _standardised(features, brightness, usable) -> np.ndarray:
         off = values - np.interp(brightness, places, middle)
         result[:, column] = off / np.maximum(np.interp(brightness, places, scatter), 1e-3)
     return np.arcsinh(np.clip(np.nan_to_num(result, nan=1e3), -1e3, 1e3))
-
-
-def _isolation(values, known, rng) -> np.ndarray:
-    """Return the anomaly scores of `values` in a forest grown on `known`, both (n, features)."""
-    size = min(SAMPLE, len(known))
-    length = np.zeros(len(values))
-    for _ in range(TREES):
-        tree = _grow(known[rng.permutation(len(known))[:size]], rng)
-        for first in range(0, len(values), CHUNK):
-            length[first : first + CHUNK] += _lengths(values[first : first + CHUNK], *tree)
-    return 2 ** (-length / TREES / _expected(np.array([size]))[0])
-
-
-def _grow(sample, rng):
-    """Split a sample at random, level by level: return each node's feature and threshold, and the leaves' path length.
-
-    The children of node k are 2 k + 1 and 2 k + 2. A node that cannot be split sends all that it has to the left.
-    """
-    feature = np.zeros(2**DEPTH - 1, int)
-    threshold = np.full(2**DEPTH - 1, np.inf)
-    steps, node = np.zeros(2 ** (DEPTH + 1) - 1), np.zeros(len(sample), int)
-    for level in range(DEPTH):
-        first, count = 2**level - 1, 2**level
-        low, high = np.full((count, sample.shape[1]), np.inf), np.full((count, sample.shape[1]), -np.inf)
-        np.minimum.at(low, node - first, sample)
-        np.maximum.at(high, node - first, sample)
-        wide = high > low  # an empty node has neither
-        here = np.arange(first, first + count)
-        feature[here] = np.argmax(np.where(wide, rng.random(wide.shape), -1), axis=1)
-        share, pick = rng.random(count), (np.arange(count), feature[here])
-        split = wide.any(axis=1)
-        low, high = low[pick], high[pick]
-        threshold[here[split]] = low[split] + share[split] * (high[split] - low[split])
-        for child in (1, 2):
-            steps[2 * here + child] = steps[here] + split
-        node = 2 * node + 1 + (sample[np.arange(len(sample)), feature[node]] > threshold[node])
-    leaves = np.bincount(node - (2**DEPTH - 1), minlength=2**DEPTH)
-    return feature, threshold, steps[2**DEPTH - 1 :] + _expected(leaves)
-
-
-def _lengths(values, feature, threshold, ends) -> np.ndarray:
-    node, rows = np.zeros(len(values), int), np.arange(len(values))
-    for _ in range(DEPTH):
-        node = 2 * node + 1 + (values[rows, feature[node]] > threshold[node])
-    return ends[node - len(feature)]
-
-
-def _expected(count) -> np.ndarray:
-    """Return the mean path length of an unsuccessful search in a binary tree of that many leaves (ibid., eq. 1)."""
-    number = np.maximum(count, 2).astype(float)
-    mean = 2 * (np.log(number - 1) + np.euler_gamma) - 2 * (number - 1) / number
-    return np.where(count > 2, mean, np.where(count == 2, 1.0, 0.0))

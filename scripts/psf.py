@@ -1,6 +1,7 @@
 """Fit the PSF of an image to its stars, and all objects with it."""
 
 import numpy as np
+import sklearn.ensemble  # noqa: F401  a warm process then imports it once for all images
 
 from nightsift.imagepsf import image_psf
 from nightsift.io.fits import read_image

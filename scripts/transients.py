@@ -1,6 +1,7 @@
 """Find and measure what the difference holds, and tell real from bogus."""
 
 import numpy as np
+import sklearn.ensemble  # noqa: F401  a warm process then imports it once for all images
 
 from nightsift.background import background
 from nightsift.completeness import completeness
