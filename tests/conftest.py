@@ -92,3 +92,16 @@ def campaign(finished, tmp_path):
 def inputs(simulated, tmp_path):
     """A copy of the inputs, on which nothing has run."""
     return shutil.copytree(simulated, tmp_path / "work")
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Put a program of a name on the PATH that does what the given lines of shell say."""
+
+    def put(name, lines):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{lines}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return put
