@@ -46,7 +46,7 @@ UNSTEADY = 0.3  # scatter, natural logarithm, that passbands and flat fields may
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
-MOST = 400  # stars that the template's width and the flux scale rest on
+MOST = 400  # stars that the template's width, the flux scale and what counts as constant rest on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
@@ -241,8 +241,10 @@ def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarr
         return seen, seen
     # In a sparse field most bright stars may be variable: the constant ones are those that agree.
     error = np.hypot(width, AGREEING)
-    agree = np.maximum(1 - np.square((ratio[seen] - ratio[seen][:, None]) / (3 * error[seen])), 0)
-    off = np.abs(ratio - ratio[seen][np.argmax(agree.sum(axis=1))])
+    sample = np.flatnonzero(seen)
+    sample = np.sort(sample[np.argsort(-np.asarray(stars["snr"])[sample])[:MOST]])
+    agree = np.maximum(1 - np.square((ratio[sample] - ratio[sample][:, None]) / (3 * error[sample])), 0)
+    off = np.abs(ratio - ratio[sample][np.argmax(agree.sum(axis=1))])
     steady = off < 3 * error
     for _ in range(6):
         scatter = 1.4826 * np.median(off[seen & steady])
@@ -456,12 +458,12 @@ def _without_trails(raw: Raw, found: _Planes, usable, fwhm: float) -> tuple[Raw,
     if not trails:
         return raw, trails
     raw = replace(raw, white=raw.white.copy())
+    factor = np.broadcast_to(raw.factor(slice(None), slice(None)), raw.data.shape)
     for trail in trails:
         light = trail_light(raw.data, found.sigma, usable, trail, fwhm)
         at = light.row, light.column
         raw.data[at] -= light.light
-        factor = np.broadcast_to(raw.factor(slice(None), slice(None)), raw.data.shape)[at]
-        raw.white[at] = np.hypot(raw.white[at], light.noise / factor)
+        raw.white[at] = np.hypot(raw.white[at], light.noise / factor[at])
     return raw, trails
 
 
