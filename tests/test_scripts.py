@@ -12,6 +12,9 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 Progress = runpy.run_path(str(SCRIPTS / "progress.py"))["Progress"]
 RUN = """Using workflow specific profile profiles/default for setting default command line arguments.
 Building DAG of jobs...
+Provided cores: 2
+Rules claiming more threads will be scaled down.
+Provided resources: vizier=Resource("vizier", 2)
 Job stats:
 job           count
 ----------  -------
