@@ -26,6 +26,7 @@ from nightsift.planes import Flag, Mask
 from nightsift.polynomial import design
 from nightsift.proper import proper
 from nightsift.psf import Psf, fit_psf, fit_psf_stars, forced
+from nightsift.pulls import balanced
 from nightsift.seeing import star_width, widths
 from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
@@ -314,14 +315,7 @@ def _scaled(raw: Raw, factor: Surface) -> Raw:
 
 def _excess(values, errors) -> float:
     """Scatter beyond the errors: the width for which the median of the squared pulls is that of a Gaussian."""
-    low, high = 0.0, float(np.abs(values).max()) + 1e-9
-    for _ in range(40):
-        middle = (low + high) / 2
-        if np.median(values**2 / (errors**2 + middle**2)) > 0.4549:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return balanced(lambda scatter: values**2 / (errors**2 + scatter**2), float(np.abs(values).max()) + 1e-9)
 
 
 def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
