@@ -22,7 +22,7 @@ from nightsift.halo import Halo, remove_halos
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matchedfilter import MatchedFilter, Noise
 from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
-from nightsift.planes import Flag, Mask
+from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.polynomial import design
 from nightsift.proper import proper
 from nightsift.psf import Psf, fit_psf, fit_psf_stars, forced
@@ -37,7 +37,6 @@ from nightsift.trails import Trail, find_trails, trail_light
 SPOILT = (
     Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
 )
-HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ENOUGH = 25  # stars, for which fainter ones are not needed
 FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not enough
 STAMP_SNR = 20.0
