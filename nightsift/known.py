@@ -12,7 +12,7 @@ from nightsift.catalog import moved, unit_vectors
 from nightsift.parameters import KINDS, KNOWERS
 from nightsift.tables import KNOWN
 
-MATCHED, NONE, NOT_ASKED, FAILED = STATUSES = ("matched", "none", "not asked", "failed")
+MATCHED, NONE, NOT_ASKED, FAILED = ("matched", "none", "not asked", "failed")
 _PARTS = {"status": NOT_ASKED, "name": "", "distance": np.nan, "mag": np.nan}
 
 
