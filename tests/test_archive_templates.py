@@ -22,7 +22,7 @@ from nightsift.io.products import read_images
 from nightsift.mosaic import grid, mosaic
 from nightsift.planes import Mask
 from nightsift.simulate_pixels import Psf, render_points
-from nightsift.template import PAD, template
+from nightsift.template import PAD, Source, template
 
 SCRIPT = script("fetch_template")
 M61 = Path(__file__).parents[2] / "shared" / "data" / "services" / "hips2fits_ps1_g_m61.fits"
@@ -448,7 +448,8 @@ def test_the_recorded_reply_goes_through_whole(tmp_path, monkeypatch):
     corners = target.all_pix2world([0, 239, 239, 0], [0, 0, 239, 239], 0)
     wcs, shape = grid(piece.wcs, *corners)
     whole = mosaic([piece], wcs, shape)
-    result = template(whole.data, whole.mask.astype(np.uint16), wcs, target, (240, 240), None, parameters.Template())
+    source = Source(whole.data, whole.mask.astype(np.uint16), wcs)
+    result = template(source, target, (240, 240), parameters.Template())
     x, y = own.all_world2pix(*target.all_pix2world(*np.indices((240, 240))[::-1].reshape(2, -1), 0), 0)
     inside = (x > -0.4) & (x < 499.4) & (y > -0.4) & (y < 499.4)
     expected = ndimage.map_coordinates(holes.astype(np.uint8), [y, x], order=0, cval=1).reshape(240, 240) > 0
