@@ -41,16 +41,15 @@ def prepare(case: Case, folder: Path):
     from nightsift.background import background
     from nightsift.detect import detect
     from nightsift.seeing import widths
-    from nightsift.template import PAD, template
+    from nightsift.template import PAD, Source, template
 
     data, truth, (wcs, other) = pair(case)
     clear = np.zeros(data["image"].shape, np.uint16)
     found = detect(data["image"], clear, GAIN, parameters.Detect())
     raw = data.pop("raw")
     start = time.perf_counter()
-    aligned = template(
-        raw, np.zeros(raw.shape, np.uint16), other, wcs, clear.shape, TEMPLATE_GAIN, parameters.Template()
-    )
+    source = Source(raw, np.zeros(raw.shape, np.uint16), other, gain=TEMPLATE_GAIN)
+    aligned = template(source, wcs, clear.shape, parameters.Template())
     seconds = time.perf_counter() - start
     sky = background(data["image"], clear != 0, 64)
     # Smoothed, as every pipeline does: weights that know of a pixel's own noise bias what is weighted.

@@ -31,7 +31,7 @@ def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> np.nd
     ----------
     objects, catalog : Table
     matches : pair of int arrays
-        As from `match`.
+        As from `nightsift.catalog.match`.
     mag : array, shape (len(catalog),)
         Magnitudes of the catalogue stars, NaN = unknown.
     seeing : Seeing

@@ -12,7 +12,6 @@ from scipy.special import betaincinv, erf, erfinv
 STARTS = (0.003, 0.03, 0.1, 0.3)  # widths of the fall that the fit begins with, relative to the range of the fakes
 PRECISE = {"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000}
 FEWEST = 12  # fakes that a curve needs
-NARROWEST = 0.02  # width of the fall, relative to its place
 
 
 @dataclass(frozen=True)

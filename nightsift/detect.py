@@ -12,11 +12,10 @@ from scipy import ndimage
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.errors import Rejected
-from nightsift.planes import Flag, Mask
+from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.seeing import Seeing, centroids, seeing, star_width, widths
 from nightsift.stamps import crowded, pair_ratios
 
-HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ANNULUS_PIXELS = 400
 MIN_ANNULUS_PIXELS = 20
 # FWHM of the detection filter, in that of the stars, by objects in a square of one FWHM: a filter as wide as the stars

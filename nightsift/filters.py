@@ -283,11 +283,6 @@ def _unglue(word: str) -> tuple[System, str] | None:
     return None
 
 
-def canonical_filter(name: str) -> str | None:
-    """Return the name in `nightsift.parameters.BANDS` of a filter, None when it is none of them."""
-    return identify(name).band
-
-
 def is_empty_filter(name: str) -> bool:
     """Return whether a filter's name says that there is none, or only what passes all visible light."""
     text = str(name).strip().lower()

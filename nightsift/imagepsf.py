@@ -10,11 +10,10 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.background import background
-from nightsift.detect import HIDDEN
 from nightsift.errors import Rejected
 from nightsift.growth import candidates, growth
 from nightsift.outliers import outlier_score
-from nightsift.planes import Flag
+from nightsift.planes import HIDDEN, Flag
 from nightsift.psf import fit_psf_stars
 from nightsift.psfmodel import Psf
 from nightsift.scene import Layers, Scene, photometer, render

@@ -12,7 +12,7 @@ from nightsift.catalog import moved, unit_vectors
 from nightsift.parameters import KINDS, KNOWERS
 from nightsift.tables import KNOWN
 
-MATCHED, NONE, NOT_ASKED, FAILED = STATUSES = ("matched", "none", "not asked", "failed")
+MATCHED, NONE, NOT_ASKED, FAILED = ("matched", "none", "not asked", "failed")
 _PARTS = {"status": NOT_ASKED, "name": "", "distance": np.nan, "mag": np.nan}
 
 
@@ -105,9 +105,9 @@ def enter(columns: dict, service: str, rows, objects: Table, mjd: float | None, 
     rows : int array
         Which candidates.
     objects : Table
-        What the service knows there; the arguments of `nearest` follow.
-    candidates : Table
-        With ``ra dec``.
+        What the service knows there.
+    mjd, candidates, radius
+        As for `nearest`.
     """
     found, distance = nearest(objects, candidates["ra"][rows], candidates["dec"][rows], mjd, radius)
     hit = found >= 0

@@ -10,9 +10,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from nightsift import sip
-from nightsift.planes import Mask
+from nightsift.planes import HIDDEN
 
-NO_STAR = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 MOST = 500
 #: uncertainty of a position that comes without one, degrees: for the matching, and for a search of the sky
 RADIUS, FAR = 1.0, 5.0
@@ -30,7 +29,7 @@ def brightest(data, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mask : 2-D uint16 array
         Bits of `nightsift.planes.Mask`.
     """
-    bad = (mask & int(NO_STAR)) != 0
+    bad = (mask & int(HIDDEN)) != 0
     data = np.where(bad, np.float32(np.median(data[~bad])), data).astype(np.float32)
     sky = sep.Background(data, mask=bad)
     sep.set_extract_pixstack(max(1_000_000, data.size // 4))

@@ -71,7 +71,25 @@ class MatchedFilter:
         self._bank = Bank([mirrored, mirrored**2, wide[::-1, ::-1] ** 2], shape)
 
     def __call__(self, difference, usable, variance, noise: Noise) -> Significance:
-        """Filter a difference: see `matched_filter`."""
+        """Filter a difference with its PSF.
+
+        Parameters
+        ----------
+        difference : 2-D float32 array
+            Difference, ADU.
+        usable : 2-D bool array
+            Pixels that count.
+        variance : 2-D float32 array
+            Of a pixel of the difference.
+        noise : Noise
+
+        Notes
+        -----
+        With weights w = 1/variance (0 where not usable) the flux is sum(P w D) / sum(P^2 w) (Zackay & Ofek 2017, eq. 8)
+        and the variance of its numerator is sum(P^2 w^2 V_white) + sum((P*K)^2 w^2 V_smoothed) + (sum P w residual)^2:
+        the second term holds the covariance that the convolution with K makes, for variances that hardly change over a
+        PSF.
+        """
         bank = self._bank
         weight = np.where(usable, 1 / variance, 0).astype(np.float32)
         numerator = next(bank(weight * difference, 0))
@@ -92,27 +110,3 @@ class MatchedFilter:
         numerator /= error
         response /= error
         return Significance(numerator, response, correlation)
-
-
-def matched_filter(difference, usable, variance, noise: Noise, psf: np.ndarray) -> Significance:
-    """Filter a difference with its PSF.
-
-    Parameters
-    ----------
-    difference : 2-D float32 array
-        Difference, ADU.
-    usable : 2-D bool array
-        Pixels that count.
-    variance : 2-D float32 array
-        Of a pixel of the difference.
-    noise : Noise
-    psf : (side, side) array
-        PSF of the difference.
-
-    Notes
-    -----
-    With weights w = 1/variance (0 where not usable) the flux is sum(P w D) / sum(P^2 w) (Zackay & Ofek 2017, eq. 8)
-    and the variance of its numerator is sum(P^2 w^2 V_white) + sum((P*K)^2 w^2 V_smoothed) + (sum P w residual)^2: the
-    second term holds the covariance that the convolution with K makes, for variances that hardly change over a PSF.
-    """
-    return MatchedFilter(psf, noise.kernel, difference.shape)(difference, usable, variance, noise)

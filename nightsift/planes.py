@@ -45,6 +45,8 @@ MASK_MEANING = {
     Mask.TEMPLATE_BAD: "template pixel masked or saturated",
     Mask.EDGE: "kernel reaches bad pixels or past the image",
 }
+#: pixels whose values mean nothing; those of saturated ones are at least bright
+HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 
 FLAG_MEANING = {
     Flag.CROWDED: "neighbours or bad pixels affect the aperture",

@@ -102,6 +102,8 @@ def completeness_svg(found: list[dict], width: int = 690, height: int = 300) -> 
     ----------
     found : list of dict
         ``completeness`` of the images' status, those that have it.
+    width, height : int
+        Pixels.
     """
     if not found:
         return Markup("")

@@ -94,7 +94,7 @@ def _galaxies(rng, half, params):
     return out
 
 
-def _spread(rng, east, north, spacing):
+def _spread(east, north, spacing):
     """Keep those positions, in order, that have no earlier kept one within `spacing`."""
     pairs = cKDTree(np.column_stack([east, north])).query_pairs(spacing, output_type="ndarray")
     keep = np.ones(len(east), bool)
@@ -120,7 +120,7 @@ def _transients(rng, galaxies, cameras, params):
     free = cKDTree(np.column_stack([galaxies["east"], galaxies["north"]])).query(off)[0] > 12 * scale
     place = np.concatenate([on, off[free]])
     brightness = np.concatenate([np.asarray(host)[: len(on)], np.zeros(free.sum())])
-    keep = np.flatnonzero(_spread(rng, *place.T, _SPACING * scale))[:count]
+    keep = np.flatnonzero(_spread(*place.T, _SPACING * scale))[:count]
     snr = np.exp(rng.uniform(np.log(params.snr_min), np.log(params.snr_max), keep.size))
     rmag = np.median([_magnitude_of_snr(snr, brightness[keep], camera) for camera in cameras], axis=0)
     out = _block(rng, "transient", *place[keep].T, rmag, rng.normal(0.2, 0.3, keep.size))

@@ -79,6 +79,9 @@ def clipped_fit(design, target, sigma=None, clip=3.5, iterations=8):
         Values.
     sigma : (n,) array, optional
         Relative errors of the values.
+    clip : float
+    iterations : int
+        How often at the most.
 
     Returns
     -------

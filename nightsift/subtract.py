@@ -22,10 +22,11 @@ from nightsift.halo import Halo, remove_halos
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matchedfilter import MatchedFilter, Noise
 from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
-from nightsift.planes import Flag, Mask
+from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.polynomial import design
 from nightsift.proper import proper
 from nightsift.psf import Psf, fit_psf, fit_psf_stars, forced
+from nightsift.pulls import balanced
 from nightsift.seeing import star_width, widths
 from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
@@ -36,7 +37,6 @@ from nightsift.trails import Trail, find_trails, trail_light
 SPOILT = (
     Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
 )
-HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 ENOUGH = 25  # stars, for which fainter ones are not needed
 FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not enough
 STAMP_SNR = 20.0
@@ -46,7 +46,7 @@ UNSTEADY = 0.3  # scatter, natural logarithm, that passbands and flat fields may
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
-MOST = 400  # stars that the template's width and the flux scale rest on
+MOST = 400  # stars that the template's width, the flux scale and what counts as constant rest on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
@@ -241,8 +241,10 @@ def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarr
         return seen, seen
     # In a sparse field most bright stars may be variable: the constant ones are those that agree.
     error = np.hypot(width, AGREEING)
-    agree = np.maximum(1 - np.square((ratio[seen] - ratio[seen][:, None]) / (3 * error[seen])), 0)
-    off = np.abs(ratio - ratio[seen][np.argmax(agree.sum(axis=1))])
+    sample = np.flatnonzero(seen)
+    sample = np.sort(sample[np.argsort(-np.asarray(stars["snr"])[sample])[:MOST]])
+    agree = np.maximum(1 - np.square((ratio[sample] - ratio[sample][:, None]) / (3 * error[sample])), 0)
+    off = np.abs(ratio - ratio[sample][np.argmax(agree.sum(axis=1))])
     steady = off < 3 * error
     for _ in range(6):
         scatter = 1.4826 * np.median(off[seen & steady])
@@ -312,14 +314,7 @@ def _scaled(raw: Raw, factor: Surface) -> Raw:
 
 def _excess(values, errors) -> float:
     """Scatter beyond the errors: the width for which the median of the squared pulls is that of a Gaussian."""
-    low, high = 0.0, float(np.abs(values).max()) + 1e-9
-    for _ in range(40):
-        middle = (low + high) / 2
-        if np.median(values**2 / (errors**2 + middle**2)) > 0.4549:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return balanced(lambda scatter: values**2 / (errors**2 + scatter**2), float(np.abs(values).max()) + 1e-9)
 
 
 def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
@@ -456,12 +451,12 @@ def _without_trails(raw: Raw, found: _Planes, usable, fwhm: float) -> tuple[Raw,
     if not trails:
         return raw, trails
     raw = replace(raw, white=raw.white.copy())
+    factor = np.broadcast_to(raw.factor(slice(None), slice(None)), raw.data.shape)
     for trail in trails:
         light = trail_light(raw.data, found.sigma, usable, trail, fwhm)
         at = light.row, light.column
         raw.data[at] -= light.light
-        factor = np.broadcast_to(raw.factor(slice(None), slice(None)), raw.data.shape)[at]
-        raw.white[at] = np.hypot(raw.white[at], light.noise / factor)
+        raw.white[at] = np.hypot(raw.white[at], light.noise / factor[at])
     return raw, trails
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.table import Table
@@ -22,6 +22,37 @@ MESH = 128
 SPLINE = 4
 FINE = 1.1  # template pixels in an image pixel from which on the template is smoothed
 SMOOTHING = 0.45  # standard deviation of that smoothing, image pixels
+UNKNOWN_GAIN = "the template's gain is unknown: its stars' own noise is left out"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A template on its own pixels, and what is known of it.
+
+    Attributes
+    ----------
+    data : 2-D float32 array
+        ADU.
+    mask : 2-D integer array
+        `nightsift.planes.Mask` bits.
+    wcs : WCS
+    noise : 2-D float32 array or None
+        Standard deviation of a pixel, in place of what the pixels and `gain` tell.
+    gain, saturation : float or None
+        e-/ADU; ADU.
+    """
+
+    data: np.ndarray
+    mask: np.ndarray
+    wcs: WCS
+    noise: np.ndarray | None = None
+    gain: float | None = None
+    saturation: float | None = None
+
+    def cut(self, part: tuple[slice, slice]) -> Source:
+        """Return a part of it."""
+        noise = None if self.noise is None else self.noise[part]
+        return replace(self, data=self.data[part], mask=self.mask[part], wcs=self.wcs[part], noise=noise)
 
 
 @dataclass(frozen=True)
@@ -55,35 +86,19 @@ class Template:
 
 
 def template(
-    data: np.ndarray,
-    mask: np.ndarray,
-    wcs: WCS,
-    image_wcs: WCS,
-    shape: tuple[int, int],
-    gain: float | None,
-    params: parameters.Template,
-    objects: Table | None = None,
-    noise: np.ndarray | None = None,
+    source: Source, image_wcs: WCS, shape: tuple[int, int], params: parameters.Template, objects: Table | None = None
 ) -> Template:
     """Bring a template onto the pixels of an image.
 
     Parameters
     ----------
-    data : 2-D float32 array
-        Template, ADU.
-    mask : 2-D integer array
-        Its `nightsift.planes.Mask` bits.
-    wcs, image_wcs : WCS
-        Of template and image.
+    source : Source
+    image_wcs : WCS
     shape : tuple of int
         Rows and columns of the image.
-    gain : float or None
-        e-/ADU of the template.
     params : parameters.Template
     objects : Table, optional
         Detections of the image, which the template's WCS is checked and mended against; without them it is trusted.
-    noise : 2-D float32 array, optional
-        Standard deviation of a pixel of the template, in place of what its pixels and `gain` tell.
 
     Raises
     ------
@@ -94,6 +109,7 @@ def template(
     """
     if params.source == "none":
         raise NotAsked("no template is configured")
+    data, mask, wcs = source.data, source.mask, source.wcs
     absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
     sky = background(data, mask != 0, MESH)
     # What interpolation and kernel may smear a little of must not be garbage; saturated cores are better than 0.
@@ -107,7 +123,7 @@ def template(
     covered = (x > -0.5) & (y > -0.5) & (x < data.shape[1] - 0.5) & (y < data.shape[0] - 0.5)
     if not covered.any():
         raise Rejected("the template does not overlap the image")
-    variance = _variance(clean, mask != 0, sky.noise, gain, noise)
+    variance = _variance(clean, mask != 0, sky.noise, source)
     values = interpolated(clean, x, y, area)
     resampled_variance = ndimage.map_coordinates(variance, [y, x], order=1, mode="nearest")
     hidden = nearest_pixel(absent, x, y)
@@ -127,15 +143,15 @@ def template(
         area=float(area[area.shape[0] // 2, area.shape[1] // 2]),
         registration=registration,
         warnings=(registration.warnings if registration else ())
-        + (() if gain or noise is not None else ("the template's gain is unknown: its stars' own noise is left out",)),
+        + (() if source.gain or source.noise is not None else (UNKNOWN_GAIN,)),
     )
 
 
-def _variance(clean, bad, sky_noise, gain: float | None, noise: np.ndarray | None) -> np.ndarray:
-    if noise is not None:
+def _variance(clean, bad, sky_noise, source: Source) -> np.ndarray:
+    if source.noise is not None:
         # Bad pixels may have any noise; interpolation must not carry it to others.
-        return np.where(bad, sky_noise, noise).astype(np.float32) ** 2
-    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / gain if gain else 0.0
+        return np.where(bad, sky_noise, source.noise).astype(np.float32) ** 2
+    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / source.gain if source.gain else 0.0
     return (sky_noise**2 + photons).astype(np.float32)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nightsift.pulls import balanced
+
 BIN = 4  # pixels of the S/N map in one of the search, which looks for lines and not for their profile
 STRIP = 32  # binned rows at a time
 BRIGHT = 2.0  # of a binned pixel, in units of the map's own noise, to count
@@ -299,11 +301,5 @@ def _grain(off, error, light) -> float:
     """Variance per light for which the median of the squared pulls is that of a Gaussian."""
     if len(off) < FEWEST:
         return 0.0
-    low, high = 0.0, float(np.median(np.square(off) / light)) * 10 + 1e-12
-    for _ in range(40):
-        middle = (low + high) / 2
-        if np.median(np.square(off) / (np.square(error) + middle * light)) > 0.4549:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    high = float(np.median(np.square(off) / light)) * 10 + 1e-12
+    return balanced(lambda grain: np.square(off) / (np.square(error) + grain * light), high)

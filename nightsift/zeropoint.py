@@ -119,14 +119,6 @@ def terms(order: int, u, v) -> np.ndarray:
     return np.stack(columns, axis=-1)
 
 
-def summed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the sum of the coefficients, or of the covariances, of two surfaces of any order."""
-    short, long = sorted((one, other), key=len)
-    result = long.copy()
-    result[tuple(slice(side) for side in short.shape)] += short
-    return result
-
-
 def _solve(design, stars: Stars, weight, color: bool):
     """Weighted least squares; with a colour, corrected for the noise of the colours (Fuller 1987, section 2.2)."""
     weighted = design * weight[:, None]

@@ -1,8 +1,6 @@
 """Ask services, or the cache, what is known near the candidates of a campaign."""
 
-import argparse
 import itertools
-import json
 import sys
 import time
 from pathlib import Path
@@ -165,11 +163,7 @@ def label(columns, service, rows, questions, desk, mjd, candidates, radius):
 
 
 def parser():
-    parser = argparse.ArgumentParser(prog="fetch_known.py", description=__doc__)
-    parser.add_argument("--results", type=Path, required=True, help="the results folder")
-    parser.add_argument("--images", type=Path, required=True, help="names of the images, one a line")
-    parser.add_argument("--params", type=json.loads, default={}, help="JSON of the section 'known'")
-    parser.add_argument("--code", default="", help="version of the code, for the provenance")
+    parser = results.parser("fetch_known", __doc__)
     parser.add_argument("--known", type=Path, required=True, help="output, table:known")
     parser.add_argument("--partial", action="store_true", help="write it even if a service is down")
     return parser

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 ROUTINE = re.compile(
-    r"Using (workflow specific )?profile|Assuming unrestricted|Building DAG|Using shell|Provided (cores|remote nodes)|"
-    r"Rules claiming|Conda environments|SLURM run ID|Cleaning up SLURM|Select jobs|Execute \d+ jobs|Finished jobid|"
-    r"\d+ of \d+ steps|host:|Elapsed time|\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\]($| Group job)"
+    r"Using (workflow specific )?profile|Assuming unrestricted|Building DAG|Using shell|"
+    r"Provided (cores|remote nodes|resources)|Rules claiming|Conda environments|SLURM run ID|Cleaning up SLURM|"
+    r"Select jobs|Execute \d+ jobs|Finished jobid|\d+ of \d+ steps|host:|Elapsed time|"
+    r"\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\]($| Group job)"
 )
 # What opens a block: it ends with the indentation, that of the head and the table with an empty line.
 BLOCK = re.compile(r"(local)?rule \w+:$|SNAKEMAKE$|Job stats:$")

@@ -1,7 +1,5 @@
 """Make the page of a campaign."""
 
-import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -20,15 +18,6 @@ SCHEMAS = {
     "lightcurves": "lightcurves",
     "uncatalogued": "campaign_uncatalogued",
 }
-
-
-def parser():
-    parser = argparse.ArgumentParser(prog="report.py", description=__doc__)
-    parser.add_argument("--results", type=Path, required=True, help="the results folder")
-    parser.add_argument("--images", type=Path, required=True, help="names of the images, one a line")
-    parser.add_argument("--params", type=json.loads, default={}, help="JSON of the section 'report'")
-    parser.add_argument("--code", default="", help="version of the code, for the provenance")
-    return parser
 
 
 def table(path, schema):
@@ -85,7 +74,7 @@ def cutouts(results_folder, campaign, params):
 
 def main(arguments=None):
     start = time.perf_counter()
-    options = parser().parse_args(arguments)
+    options = results.parser("report", __doc__).parse_args(arguments)
     params = parameters.Report(**options.params)
     folder = options.results / "campaign"
     names = sorted(results.read_names(options.images))

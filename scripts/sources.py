@@ -1,6 +1,5 @@
 """Join the candidates of all images into sources with light curves, and list the images."""
 
-import argparse
 import dataclasses
 import hashlib
 import json
@@ -232,11 +231,7 @@ def light_curves(images, candidates, association, params):
 
 
 def parser():
-    parser = argparse.ArgumentParser(prog="sources.py", description=__doc__)
-    parser.add_argument("--results", type=Path, required=True, help="the results folder")
-    parser.add_argument("--images", type=Path, required=True, help="names of the images, one a line")
-    parser.add_argument("--params", type=json.loads, default={}, help="JSON of the section 'sources'")
-    parser.add_argument("--code", default="", help="version of the code, for the provenance")
+    parser = results.parser("sources", __doc__)
     parser.add_argument("--known", type=Path, nargs="?", help="what is known near the candidates, of fetch_known")
     parser.add_argument(
         "--aside", type=json.loads, default=[], help="JSON list of the kinds of known objects to leave out"

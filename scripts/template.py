@@ -1,7 +1,5 @@
 """Bring the template onto the image's pixels."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from astropy.wcs import WCS
 
@@ -13,7 +11,7 @@ from nightsift.io.fits import read_image, read_mask
 from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.planes import Mask
-from nightsift.template import PAD, crop, template
+from nightsift.template import PAD, Source, crop, template
 
 STAGE = Stage(
     "template",
@@ -31,18 +29,6 @@ STAGE = Stage(
 )
 # No part of a template is too small.
 AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A template on its own pixels, and what is known of it."""
-
-    data: np.ndarray
-    mask: np.ndarray
-    wcs: WCS
-    noise: np.ndarray | None = None
-    gain: float | None = None
-    saturation: float | None = None
 
 
 def from_file(job):
@@ -80,10 +66,7 @@ def work(job):
     shape = tuple(job.facts_of("inspect")["shape"])
     source = from_mosaic(job) if job.inputs["mosaic"] else from_file(job)
     part = job.call(crop, source.wcs, wcs, shape, source.data.shape)
-    objects = job.read_table("detections")
-    noise = None if source.noise is None else source.noise[part]
-    cut = (source.data[part], source.mask[part], source.wcs[part])
-    result = job.call(template, *cut, wcs, shape, source.gain, job.params, objects, noise)
+    result = job.call(template, source.cut(part), wcs, shape, job.params, job.read_table("detections"))
     frame = wcs.to_header(relax=True)
     frame["CRPIX1"] += PAD
     frame["CRPIX2"] += PAD

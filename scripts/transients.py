@@ -6,6 +6,7 @@ import sklearn.ensemble  # noqa: F401  a warm process then imports it once for a
 from nightsift.background import background
 from nightsift.completeness import completeness
 from nightsift.fakes import FAKES
+from nightsift.io.candidates import write_found
 from nightsift.io.differences import read_search
 from nightsift.io.fits import read_image
 from nightsift.io.products import read_wcs
@@ -45,12 +46,7 @@ def work(job):
     result = job.call(transients, search, job.read_table("objects"), model, job.params)
     table = calibrated(result.candidates, solution)
     table["ra"], table["dec"] = read_wcs(job.inputs["wcs"]).all_pix2world(table["x"], table["y"], 0)
-    table["image"] = np.full(len(table), job.image)
-    table["mjd"] = np.full(len(table), np.nan if inspected["mjd"] is None else inspected["mjd"])
-    table["filter"] = np.full(len(table), inspected["filter"] or inspected["filter_name"] or "")
-    real = table[np.asarray(table["is_real"], bool)]
-    job.write_table("everything", table, "candidates")
-    job.write_table("candidates", real, "candidates")
+    real = write_found(job, table, "is_real", "candidates")
     template = job.read_images("template")[0]["TEMPLATE"][PAD:-PAD, PAD:-PAD]
     stack = [image - background(image, search.mask != 0, 64).level, template, search.difference, search.snr]
     stamps = cutouts(stack, real["x"], real["y"], job.params.cutout)

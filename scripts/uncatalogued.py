@@ -3,6 +3,7 @@
 import numpy as np
 
 from nightsift.errors import NotAsked
+from nightsift.io.candidates import write_found
 from nightsift.io.stage import Stage
 from nightsift.photometry import Photometry, Seeing
 from nightsift.uncatalogued import Frame, uncatalogued
@@ -33,16 +34,10 @@ def work(job):
     mask = job.read_images("mask")[0]["PRIMARY"]
     frame = Frame(seeing, Photometry.from_dict(calibrated), float(np.sqrt(np.mean(np.square(rms)))), mask)
     result = job.call(uncatalogued, job.read_table("objects"), job.read_table("catalog"), frame, job.params)
-    table = result.table
-    table["image"] = np.full(len(table), job.image)
-    table["mjd"] = np.full(len(table), np.nan if inspected["mjd"] is None else inspected["mjd"])
-    table["filter"] = np.full(len(table), inspected["filter"] or inspected["filter_name"] or "")
-    found = table[np.asarray(table["is_candidate"], bool)]
-    job.write_table("everything", table, "uncatalogued")
-    job.write_table("candidates", found, "uncatalogued")
+    found = write_found(job, result.table, "is_candidate", "uncatalogued")
     job.facts |= {
         "n_uncatalogued": len(found),
-        "n_set_aside": len(table) - len(found),
+        "n_set_aside": len(result.table) - len(found),
         "n_catalogued": result.n_catalogued,
         "depth": result.depth,
     }

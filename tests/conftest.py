@@ -1,6 +1,7 @@
 """A small campaign that has run, and the command that runs one."""
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -33,17 +34,25 @@ class Run:
         return {rule for rule, _ in self.jobs} - {"all"}
 
 
-def command(work, *arguments):
+def script(name):
+    """Return a script of the workflow as a module of its own."""
+    specification = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def command(work, *arguments, config=None):
     return [
-        *(sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(work / "config.yaml")),
+        *(sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(config or work / "config.yaml")),
         *("--directory", str(work), *arguments),
     ]
 
 
-def snakemake(work, *arguments, root=ROOT, **environment):
-    """Run a campaign as a user does."""
+def snakemake(work, *arguments, root=ROOT, config=None, **environment):
+    """Run a campaign as a user does; its configuration is by default in its folder."""
     done = subprocess.run(
-        command(work, *arguments),
+        command(work, *arguments, config=config),
         cwd=root,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -92,3 +101,23 @@ def campaign(finished, tmp_path):
 def inputs(simulated, tmp_path):
     """A copy of the inputs, on which nothing has run."""
     return shutil.copytree(simulated, tmp_path / "work")
+
+
+@pytest.fixture
+def standin(server):
+    """The module's stand-in for archives, as if nothing had been asked yet."""
+    server.requests.clear()
+    return server
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Put a program of a name on the PATH that does what the given lines of shell say."""
+
+    def put(name, lines):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{lines}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return put

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
-from nightsift.matchedfilter import Noise, matched_filter
+from nightsift.matchedfilter import MatchedFilter, Noise
 from nightsift.measure import Search
 from nightsift.psf import fit_psf
 from nightsift.simulate_pixels import Psf as Truth
@@ -57,6 +57,10 @@ def unit_of(psf):
 
 def noise(seed, size=SIZE):
     return np.random.default_rng(seed).normal(0, NOISE, (size, size)).astype(np.float32)
+
+
+def matched_filter(difference, usable, variance, noise, psf):
+    return MatchedFilter(psf, noise.kernel, difference.shape)(difference, usable, variance, noise)
 
 
 def search_of(difference, psf, model=None, mask=None, saturated=None, mismatch=0.01, gain=None):

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 from standin import Reply
+from standin import archive_config as hurried
 
 from nightsift.archive import skybot, xmatch
 from nightsift.catalog import unit_vectors
@@ -213,13 +214,6 @@ class Sesame:
 
 
 def archive_config(standin, cache, **more):
-    """Return the section `archive` that points all services to a stand-in and loses no time."""
-    servers = dict.fromkeys(NAMES, standin.url)
-    return {
-        "cache": str(cache),
-        "servers": servers,
-        "attempts": 1,
-        "wait": 0.01,
-        "timeout": 20.0,
-        "tns_key": KEY,
-    } | more
+    """Return the section `archive` that points all services to a stand-in and asks each once."""
+    own = {"servers": dict.fromkeys(NAMES, standin.url), "attempts": 1, "tns_key": KEY}
+    return hurried(standin, cache, **(own | more))

@@ -1,5 +1,6 @@
 """Products of a campaign as the stages leave them, from known sources: what the campaign's scripts are tested on."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +108,11 @@ def search_facts(rng, fakes, trained_on="image"):
     return {"threshold": 5.3, "model": card, "completeness": curves}
 
 
-def photometry_facts(shape, zp):
+def photometry_facts():
     return {
         "band": "r",
         "color": "g-r",
-        "zp": zp,
+        "zp": ZP,
         "zp_err": 0.004,
         "color_term": -0.05,
         "color_term_err": 0.01,
@@ -122,20 +123,20 @@ def photometry_facts(shape, zp):
         "n_used": 55,
         "chi2": 1.0,
         "parameters": ["zp", "x", "y", "color"],
-        "coefficients": [zp, 0.02, -0.01, -0.05],
+        "coefficients": [ZP, 0.02, -0.01, -0.05],
         "covariance": np.diag([1.6e-5] * 4).tolist(),
-        "shape": list(shape),
+        "shape": [SIDE, SIDE],
         "limit_snr": 5.0,
         "maglim": 18.79,
         "maglim_snr": 18.79,
         "maglim_noise": 18.79,
-        "maglim_model": [3600 * 10 ** (-0.8 * zp), 0.5 * 10 ** (-0.4 * zp), 0.0],
+        "maglim_model": [3600 * 10 ** (-0.8 * ZP), 0.5 * 10 ** (-0.4 * ZP), 0.0],
     }
 
 
-def zero_point(x, y, zp=ZP):
+def zero_point(x, y):
     half = (SIDE - 1) / 2
-    return zp + 0.02 * (x / half - 1) - 0.01 * (y / half - 1)
+    return ZP + 0.02 * (x / half - 1) - 0.01 * (y / half - 1)
 
 
 def stars(rng, count, side=SIDE):
@@ -166,7 +167,7 @@ def stars(rng, count, side=SIDE):
     return Table({name: values.get(name, np.zeros(count, table[name].dtype)) for name in table.colnames})
 
 
-def candidate_table(rows, image, mjd, band, header):
+def candidate_table(rows, image, header):
     """Rows are dictionaries with x, y, flux and what else differs from the default."""
     table = tables.empty("candidates")
     if not rows:
@@ -185,9 +186,9 @@ def candidate_table(rows, image, mjd, band, header):
             "flags": 0,
             "mag_calib": zero_point(row["x"], row["y"]) - 2.5 * np.log10(max(abs(row["flux"]), 1.0)),
             "mag_calib_err": 1.0857 * error / max(abs(row["flux"]), 1.0),
-            "image": image,
-            "mjd": mjd,
-            "filter": band,
+            "image": image.name,
+            "mjd": image.mjd,
+            "filter": image.band,
             "score": 0.9,
             "is_real": True,
             "reasons": "",
@@ -200,66 +201,92 @@ def candidate_table(rows, image, mjd, band, header):
     return Table(values)
 
 
-def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, seed=1, aside=(), status=None, fakes=""):
-    """Write all products of an image with the sources `rows` (x, y, flux; `found` False = not a candidate).
+@dataclass(frozen=True)
+class Made:
+    """What an image is made of.
 
-    `fakes` is what its model was trained on, where there were fakes.
+    `rows` are its sources (x, y, flux and what else differs from the default; `found` False = not a candidate), `aside`
+    what its search set aside, `status` what differs in its state; `fakes` is what its model was trained on, where there
+    were fakes.
     """
-    rng = np.random.default_rng(seed)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    folder, shape, header = Path(folder) / name, (SIDE, SIDE), wcs_header(ra, dec)
-    difference, sigma = difference_of(rng, shape, rows), np.full(shape, NOISE, np.float32)
-    mask = np.zeros(shape, np.int32)
-    mask[:6], mask[:, -20:] = int(Mask.EDGE), int(Mask.NO_TEMPLATE)
-    mask[90:94, 30:34] |= int(Mask.SATURATED)
+
+    name: str
+    ra: float
+    dec: float
+    rows: list
+    mjd: float = 60310.25
+    band: str = "r"
+    seed: int = 1
+    aside: tuple = ()
+    status: dict = field(default_factory=dict)
+    fakes: str = ""
+
+
+def write_image(folder, image: Made):
+    """Write all products of an image."""
+    rng = np.random.default_rng(image.seed)
+    folder, shape, header = Path(folder) / image.name, (SIDE, SIDE), wcs_header(image.ra, image.dec)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    difference = difference_of(rng, shape, image.rows)
     objects = stars(rng, 300)
     sky = (difference + 500).astype(np.float32)
     for star in objects[objects["flux"] > 2000]:
         sky += point(shape, star["x"], star["y"], star["flux"]).astype(np.float32)
-    fits.writeto(folder.parent.parent / f"{name}.fits", sky, overwrite=True)
-    write = products.write_json
-    start = {"image": name, "status": "ok", "stage": None, "reason": "", "warnings": [], "stopped": None}
-    facts = {
-        "mjd": mjd,
+    fits.writeto(folder.parent.parent / f"{image.name}.fits", sky, overwrite=True)
+    planted = fakes_table(rng) if image.fakes else tables.empty("fakes")
+    searched = search_facts(rng, planted, image.fakes) if image.fakes else {}
+    _write_states(folder, image, len(objects), searched)
+    _write_planes(folder, difference, header)
+    products.write_table(folder / "fakes.fits", planted, "fakes", PROVENANCE)
+    products.write_table(folder / "objects.fits", objects, "objects", PROVENANCE)
+    _write_stars(folder, objects, rng)
+    _write_uncatalogued(folder, objects, image, header)
+    found = [row for row in image.rows if row.get("found", True)]
+    dropped = [{**row, "is_real": False, "reasons": row["reasons"]} for row in image.aside]
+    for name, rows in (("candidates", found), ("candidates_all", found + dropped)):
+        products.write_table(folder / f"{name}.fits", candidate_table(rows, image, header), "candidates", PROVENANCE)
+    cutouts = {"CUTOUTS": np.float32([_cutout(difference, sky, row) for row in found])} if found else {}
+    products.write_images(folder / "cutouts.fits", cutouts, None, PROVENANCE)
+
+
+def _write_states(folder, image, n_objects, searched):
+    """Write what each stage says of an image."""
+    start = {"image": image.name, "status": "ok", "stage": None, "reason": "", "warnings": [], "stopped": None}
+    said = {stage: {} for stage in ("catalog", "uncatalogued", "template", "subtract", "fakes")}
+    said["inspect"] = {
+        "mjd": image.mjd,
         "exptime": 60.0,
-        "filter": band,
-        "shape": list(shape),
+        "filter": image.band,
+        "shape": [SIDE, SIDE],
         "hdu": 0,
         "pixscale": SCALE,
         "gain": GAIN,
     }
-    write(folder / "inspect.json", start | facts)
-    write(folder / "detect.json", start | {"fwhm": FWHM, "noise": NOISE, "n_objects": len(objects)})
-    write(folder / "astrometry.json", start | {"rms": [0.05, 0.06], "order": 2, "n_matches": 60})
-    write(folder / "photometry.json", start | photometry_facts(shape, zp))
+    said["detect"] = {"fwhm": FWHM, "noise": NOISE, "n_objects": n_objects}
+    said["astrometry"] = {"rms": [0.05, 0.06], "order": 2, "n_matches": 60}
+    said["photometry"] = photometry_facts()
     shapes = {"fwhm": FWHM, "fwhm_range": [2.9, 3.1], "ellipticity": 0.02, "ellipticity_range": [0.01, 0.05]}
-    write(folder / "psf.json", start | {"n_stars": 50, "order": 0} | shapes)
-    for stage in ("catalog", "uncatalogued", "template", "subtract", "fakes"):
-        write(folder / f"{stage}.json", start)
-    planted = fakes_table(rng) if fakes else tables.empty("fakes")
-    products.write_table(folder / "fakes.fits", planted, "fakes", PROVENANCE)
-    products.write_images(folder / "image_psf.fits", *gaussian_psf(shape).to_images(), PROVENANCE)
-    write(folder / "status.json", start | (search_facts(rng, planted, fakes) if fakes else {}) | (status or {}))
-    products.write_images(folder / "mask.fits", {"MASK": mask}, header, PROVENANCE)
-    products.write_images(folder / "template.fits", {}, None, PROVENANCE)
-    with products.atomic(folder / "wcs.fits") as temporary:
-        fits.PrimaryHDU(header=header).writeto(temporary, overwrite=True)
+    said["psf"] = {"n_stars": 50, "order": 0} | shapes
+    said["status"] = searched | image.status
+    for stage, facts in said.items():
+        products.write_json(folder / f"{stage}.json", start | facts)
+
+
+def _write_planes(folder, difference, header):
+    """Write mask, PSFs, solution and difference of an image."""
+    shape, sigma = difference.shape, np.full(difference.shape, NOISE, np.float32)
+    mask = np.zeros(shape, np.int32)
+    mask[:6], mask[:, -20:] = int(Mask.EDGE), int(Mask.NO_TEMPLATE)
+    mask[90:94, 30:34] |= int(Mask.SATURATED)
     planes = {"DIFFERENCE": difference, "SIGMA": sigma, "SNR": difference / sigma, "MASK": mask}
     planes["MODEL"] = np.zeros_like(sigma)
+    products.write_images(folder / "mask.fits", {"MASK": mask}, header, PROVENANCE)
+    products.write_images(folder / "image_psf.fits", *gaussian_psf(shape).to_images(), PROVENANCE)
+    products.write_images(folder / "template.fits", {}, None, PROVENANCE)
     products.write_images(folder / "difference.fits", planes, header, PROVENANCE)
     products.write_images(folder / "psf.fits", *difference_psf(shape), PROVENANCE)
-    products.write_table(folder / "objects.fits", objects, "objects", PROVENANCE)
-    _write_stars(folder, objects, rng)
-    _write_uncatalogued(folder, objects, name, mjd, band, header)
-    found = candidate_table([row for row in rows if row.get("found", True)], name, mjd, band, header)
-    products.write_table(folder / "candidates.fits", found, "candidates", PROVENANCE)
-    dropped = [{**row, "is_real": False, "reasons": row["reasons"]} for row in aside]
-    everything = candidate_table([row for row in rows if row.get("found", True)] + dropped, name, mjd, band, header)
-    products.write_table(folder / "candidates_all.fits", everything, "candidates", PROVENANCE)
-    cutouts = np.stack([_cutout(difference, sky, row) for row in found]) if len(found) else np.zeros((0, 4, 41, 41))
-    products.write_images(
-        folder / "cutouts.fits", {"CUTOUTS": cutouts.astype(np.float32)} if len(found) else {}, None, PROVENANCE
-    )
+    with products.atomic(folder / "wcs.fits") as temporary:
+        fits.PrimaryHDU(header=header).writeto(temporary, overwrite=True)
 
 
 def _cutout(difference, sky, row):
@@ -273,13 +300,13 @@ def _cutout(difference, sky, row):
     return stamp
 
 
-def _write_uncatalogued(folder, objects, name, mjd, band, header):
+def _write_uncatalogued(folder, objects, image, header):
     """Write two objects at the same places of the sky, one of them new, and one that was set aside."""
     table = objects[:3].copy()
     at = [(0.02, 20.002), (0.01, 20.01), (0.013, 20.015)]
     table["ra"], table["dec"] = np.transpose(at)
     table["x"], table["y"] = WCS(header).all_world2pix(table["ra"], table["dec"], 0)
-    table["image"], table["mjd"], table["filter"] = name, mjd, band
+    table["image"], table["mjd"], table["filter"] = image.name, image.mjd, image.band
     table["label"] = ["new", "brighter", "new"]
     table["catalog_distance"], table["catalog_mag"] = [12.0, 0.3, 9.0], [np.nan, 20.0, np.nan]
     table["brightening"] = table["catalog_mag"] - table["mag_psf"]
@@ -339,24 +366,23 @@ def write_campaign(folder, n_images=8):
             rows.append({"x": 120.0, "y": 40.0, "flux": -300.0, "label": "faded", "score": 0.6, "mag_calib": np.nan})
         aside = [{"x": 20.0, "y": 30.0, "flux": 150.0, "reasons": "negative,dipole"}]
         aside.append({"x": 100.0, "y": 180.0, "flux": 140.0, "reasons": "shape"})
-        band, status = "r", None
+        status = {}
         if number == 1:
             status = {"warnings": [f"inspect: gain not in the header, {EVIL}", "photometry: few stars"]}
         if number == 5:
             status = {"status": "degraded", "stage": "subtract", "reason": "the kernel does not fit: residuals of 9 %"}
-        write_image(
-            folder,
+        image = Made(
             name,
             0.005 + shift * SCALE / 3600 / np.cos(np.radians(20.0)),
             20.0,
             rows,
             mjd=60310.25 + number,
-            band=band,
             seed=number,
-            aside=aside,
+            aside=tuple(aside),
             status=status,
             fakes={2: "package", 4: ""}.get(number, "image"),
         )
+        write_image(folder, image)
         names.append(name)
     write_stopped(folder, "cloudy", "rejected", "astrometry", f"only 3 objects, {EVIL}", mjd=60319.0, filter=EVIL)
     write_stopped(folder, "broken", "error", "subtract", "ValueError: array must not contain infs or NaNs")

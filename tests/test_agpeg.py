@@ -1,19 +1,14 @@
 """The outburst of AG Peg in real frames, through the whole workflow."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from astropy.table import Table
+from conftest import ROOT, snakemake
 from scipy import ndimage
 
 from nightsift.io.products import read_images, read_json, read_wcs
 
-ROOT = Path(__file__).parents[1]
-DATA = Path(__file__).parents[2] / "shared" / "data" / "agpeg"
+DATA = ROOT.parent / "shared" / "data" / "agpeg"
 RA, DEC = 327.75823, 12.62559
 QUIET = ["20150608_381", "20150608_385", "20150608_389"]
 # r' of the night, measured against five comparison stars and good to 0.1; 7.9 in June.
@@ -45,19 +40,8 @@ def results(tmp_path_factory):
     work = tmp_path_factory.mktemp("agpeg")
     (work / "agpeg").symlink_to(DATA, target_is_directory=True)
     configuration = ROOT / "config" / "examples" / "agpeg.yaml"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(configuration)),
-            *("--directory", str(work), "tables"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    done = snakemake(work, "--", "tables", config=configuration, OMP_NUM_THREADS="1")
+    assert done.code == 0, done.text
     return work / "results"
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import runpy
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from conftest import script
 from skies import all_surveys, as_survey, stars
 from standin import ERROR, FAULTS, SLOW, Reply, StandIn, Vizier, archive_config
 
@@ -27,7 +27,7 @@ from nightsift.catalog import catalog, match
 from nightsift.errors import Rejected, Unavailable
 from nightsift.io.products import read_table
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "fetch_catalog.py"))
+SCRIPT = script("fetch_catalog")
 RUNS = itertools.count()
 RNG = np.random.default_rng(8)
 SERVICES = Path(__file__).parents[2] / "shared" / "data" / "services"
@@ -57,17 +57,15 @@ OUTCOME = {
 
 @pytest.fixture(scope="module")
 def server():
-    server = StandIn(Vizier(all_surveys(SKY)))
-    yield server
-    server.close()
+    with StandIn(Vizier(all_surveys(SKY))) as server:
+        yield server
 
 
 @pytest.fixture
-def standin(server):
-    server.requests.clear()
-    server.services = server.services[:1]
-    server.most_at_once, server.delay = 0, 0.0
-    return server
+def standin(standin):
+    standin.services = standin.services[:1]
+    standin.most_at_once, standin.delay = 0, 0.0
+    return standin
 
 
 @pytest.fixture
@@ -201,12 +199,9 @@ def test_no_star_outside_a_survey_is_an_answer(library, standin):
 @pytest.mark.parametrize("center", [(0.0, 12.3), (359.999, -40.0), (77.0, 90.0), (200.0, -90.0), (45.0, 0.0)], ids=str)
 def test_fields_wherever_they_are(tmp_path, center):
     field = stars(*center, 0.9, 600)
-    server = StandIn(Vizier({SURVEYS["gaiaedr3"].table: as_survey(field, "gaiaedr3")}))
-    try:
+    with StandIn(Vizier({SURVEYS["gaiaedr3"].table: as_survey(field, "gaiaedr3")})) as server:
         library = Library(parameters.Archive(**archive_config(server, tmp_path)))
         found, cells = library.stars("gaiaedr3", (*center, 0.1), 20.0)
-    finally:
-        server.close()
     assert len(server.requests) == len(cells)
     cut = catalog(found, *center, 0.1, None, parameters.Catalog(source="gaiaedr3"))
     truth = catalog(as_local(field), *center, 0.1, 57388.5, parameters.Catalog(source="truth"))
@@ -220,16 +215,12 @@ def as_local(table):
 
 
 def test_mirrors_are_asked_when_a_server_fails(standin, tmp_path):
-    dead = StandIn(Vizier({}))
-    dead.close()
-    ill = StandIn(Vizier(all_surveys(SKY)))
-    try:
-        with ill.failing("an error with HTTP 200"):
-            servers = {"vizier": [dead.url, ill.url, standin.url + "/mirror"]}
-            settings = parameters.Archive(**archive_config(standin, tmp_path, servers=servers, attempts=1))
-            assert len(Library(settings).stars("ps1", CONE, 20.0)[0])
-    finally:
-        ill.close()
+    with StandIn(Vizier({})) as dead:
+        pass
+    with StandIn(Vizier(all_surveys(SKY))) as ill, ill.failing("an error with HTTP 200"):
+        servers = {"vizier": [dead.url, ill.url, standin.url + "/mirror"]}
+        settings = parameters.Archive(**archive_config(standin, tmp_path, servers=servers, attempts=1))
+        assert len(Library(settings).stars("ps1", CONE, 20.0)[0])
     assert standin.requests[0].path == "/mirror/viz-bin/votable"
 
 
@@ -362,7 +353,7 @@ def stage(folder, standin, image, source="ps1"):
         patch.setenv("NIGHTSIFT_WARM_OWNER", f"run {next(RUNS)}")
         params = ["--params", json.dumps({"source": source}), "--name", "it", "--exposure", str(image)]
         outputs = [part for name in ("stars", "gaia") for part in (f"--{name}", str(folder / f"{name}.fits"))]
-        code = SCRIPT["main"]([*params, "--state", str(folder / "fetch_catalog.json"), *outputs])
+        code = SCRIPT.main([*params, "--state", str(folder / "fetch_catalog.json"), *outputs])
     return code, json.loads((folder / ("status.json" if code else "fetch_catalog.json")).read_text())
 
 

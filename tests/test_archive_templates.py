@@ -2,7 +2,6 @@
 
 import io
 import json
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from conftest import script
 from scipy import ndimage
 from skyimages import Images, Sky
 from standin import FAULTS, SLOW, Reply, StandIn, archive_config
@@ -22,9 +22,9 @@ from nightsift.io.products import read_images
 from nightsift.mosaic import grid, mosaic
 from nightsift.planes import Mask
 from nightsift.simulate_pixels import Psf, render_points
-from nightsift.template import PAD, template
+from nightsift.template import PAD, Source, template
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "fetch_template.py"))
+SCRIPT = script("fetch_template")
 M61 = Path(__file__).parents[2] / "shared" / "data" / "services" / "hips2fits_ps1_g_m61.fits"
 CENTER = (150.05, 25.27)
 SIDE = 120
@@ -71,15 +71,8 @@ SKY = sky()
 
 @pytest.fixture(scope="module")
 def server():
-    server = StandIn(Images(SKY))
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def standin(server):
-    server.requests.clear()
-    return server
+    with StandIn(Images(SKY)) as server:
+        yield server
 
 
 def write_exposure(path, wcs, name="r", **cards):
@@ -108,7 +101,7 @@ class Fetch:
             path.unlink(missing_ok=True)
         arguments = ["--name", "image", "--params", json.dumps(params), "--exposure", str(self.exposure)]
         arguments += ["--extra", json.dumps(extra or {}), "--state", str(state), "--mosaic", str(self.mosaic)]
-        self.code = SCRIPT["main"](arguments)
+        self.code = SCRIPT.main(arguments)
         return json.loads((state if state.exists() else self.folder / "status.json").read_text())
 
     def planes(self):
@@ -376,15 +369,12 @@ def test_auto_goes_on_where_the_first_has_nothing(fetch, standin):
 @pytest.mark.parametrize("name", ["ps1", "hips"])
 def test_fields_wherever_they_are(tmp_path, monkeypatch, center, name):
     truth = sky(*center)
-    server = StandIn(Images(truth))
-    try:
+    with StandIn(Images(truth)) as server:
         fetch = Fetch(tmp_path, server, monkeypatch)
         write_exposure(fetch.exposure, solution(*center, SIDE, rotation=20))
         state = fetch(**SOURCES[name])
         assert (fetch.code, state["status"]) == (0, "ok"), state["reason"]
         found, real, sigma, _ = compared(fetch, truth)
-    finally:
-        server.close()
     assert len(found) > 10000
     slope, _ = np.polyfit(real, found, 1)
     assert np.std(found / slope - real) < (0.7 if name == "ps1" else 0.9) * np.median(sigma)
@@ -441,16 +431,14 @@ def test_the_recorded_reply_goes_through_whole(tmp_path, monkeypatch):
     if not M61.is_file():
         pytest.skip("no recorded reply hips2fits_ps1_g_m61.fits beside the project")
     body, image = M61.read_bytes(), read_image(M61)
-    server = StandIn(lambda request: Reply(body, kind="image/fits") if request.path.endswith("hips2fits") else None)
     own = WCS(image.header)
     source = replace(
         pictures.of_hips("ps1", "g", 0.25), name="as recorded", scale=0.72, geometry=lambda name: (own, (500, 500))
     )
-    try:
+    reply = Reply(body, kind="image/fits")
+    with StandIn(lambda request: reply if request.path.endswith("hips2fits") else None) as server:
         library = Library(parameters.Archive(**archive_config(server, tmp_path)))
         paths, _ = pictures.pieces(library, source, "g", ["5.1"], 1)
-    finally:
-        server.close()
     piece = pictures.read_piece(paths[0])
     holes = ~np.isfinite(image.data)
     assert holes.any()
@@ -460,7 +448,8 @@ def test_the_recorded_reply_goes_through_whole(tmp_path, monkeypatch):
     corners = target.all_pix2world([0, 239, 239, 0], [0, 0, 239, 239], 0)
     wcs, shape = grid(piece.wcs, *corners)
     whole = mosaic([piece], wcs, shape)
-    result = template(whole.data, whole.mask.astype(np.uint16), wcs, target, (240, 240), None, parameters.Template())
+    source = Source(whole.data, whole.mask.astype(np.uint16), wcs)
+    result = template(source, target, (240, 240), parameters.Template())
     x, y = own.all_world2pix(*target.all_pix2world(*np.indices((240, 240))[::-1].reshape(2, -1), 0), 0)
     inside = (x > -0.4) & (x < 499.4) & (y > -0.4) & (y < 499.4)
     expected = ndimage.map_coordinates(holes.astype(np.uint8), [y, x], order=0, cval=1).reshape(240, 240) > 0

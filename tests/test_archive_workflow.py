@@ -1,19 +1,19 @@
 """A campaign whose catalogue comes from an archive, against a stand-in: what is asked, what is found, what waits."""
 
-import json
 import shutil
 
+import archived
 import numpy as np
 import pytest
+from archived import configure, copies, facts, read
 from astropy.table import Table
 from conftest import digests, snakemake
 from skies import as_survey
-from standin import StandIn, Vizier, archive_config
+from standin import StandIn, Vizier
 
 from nightsift.archive.surveys import SURVEYS
 
-SCIENCE = {"inspect", "detect", "psf", "catalog", "astrometry", "photometry", "template", "subtract", "fakes"}
-SCIENCE |= {"transients", "plots", "sources", "report"}
+PS1 = {"source": "ps1"}
 
 
 def sky(work):
@@ -33,74 +33,44 @@ def sky(work):
 def server(simulated):
     stars = sky(simulated)
     tables = {SURVEYS[name].table: as_survey(stars, name) for name in ("ps1", "gaiaedr3", "gaiadr3syn")}
-    server = StandIn(Vizier(tables))
-    yield server
-    server.close()
-
-
-def configure(work, server, cache, **catalog):
-    config = {
-        "images": "images.tsv",
-        "results": "results",
-        "catalog": {"source": "ps1", **catalog},
-        "template": {"source": "local", "path": "template.fits"},
-        "archive": archive_config(server, cache),
-    }
-    (work / "config.yaml").write_text(json.dumps(config))
-
-
-def status(work, image):
-    return json.loads((work / "results" / "images" / image / "status.json").read_text())
-
-
-def found(work, name="candidates"):
-    table = Table.read(work / "results" / "campaign" / f"{name}.ecsv")
-    table.sort(["ra"])
-    return table
+    with StandIn(Vizier(tables)) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def fetched(simulated, server, tmp_path_factory):
-    """A campaign that has run on Pan-STARRS from the stand-in, its cache, and how often it asked; not to be changed."""
-    folder = tmp_path_factory.mktemp("fetched")
-    work = shutil.copytree(simulated, folder / "work")
-    configure(work, server, folder / "cache")
-    server.requests.clear()
-    run = snakemake(work)
-    assert run.code == 0, run.text
-    return work, folder / "cache", len(server.requests)
+    """A campaign that has run on Pan-STARRS from the stand-in; not to be changed."""
+    return archived.fetched(simulated, server, tmp_path_factory.mktemp("fetched"), catalog=PS1)
 
 
 @pytest.fixture
 def copy(fetched, tmp_path):
     """A copy of that campaign, with the same cache."""
-    return shutil.copytree(fetched[0], tmp_path / "work")
+    return shutil.copytree(fetched.work, tmp_path / "work")
 
 
 def test_images_of_one_field_ask_once_for_each_cell(fetched):
-    work, cache, asked = fetched
-    cells = {key for name in ("image01", "image02") for key in status_of_fetch(work, name)["cells"]}
-    assert asked == len(cells) > 0
-    assert {path.name for path in cache.rglob("*.fits")} == {key.rpartition("/")[2] for key in cells}
+    work = fetched.work
+    cells = {key for name in ("image01", "image02") for key in facts(work, name, "fetch_catalog")["cells"]}
+    assert fetched.asked == len(cells) > 0
+    assert {path.name for path in fetched.cache.rglob("*.fits")} == {key.rpartition("/")[2] for key in cells}
     assert {key.partition("-")[0] for key in cells} == {"catalogs/ps1", "catalogs/gaiaedr3"}
     assert not list((work / "results").rglob("fetched_*.fits")), "the cache has them"
     logs = "".join(path.read_text() for path in (work / "results").rglob("*.log"))
     assert "arning" not in logs
 
 
-def status_of_fetch(work, image):
-    return json.loads((work / "results" / "images" / image / "fetch_catalog.json").read_text())
-
-
 def test_the_same_is_found_as_with_the_same_stars_in_a_file(fetched, finished):
-    theirs, ours = found(finished), found(fetched[0])
+    theirs, ours = read(finished), read(fetched.work)
+    for table in (theirs, ours):
+        table.sort("ra")
     assert len(ours) == len(theirs)
     for name in ("ra", "dec"):
         np.testing.assert_allclose(ours[name], theirs[name], atol=0.02 / 3600)
     np.testing.assert_allclose(ours["mag_calib"], theirs["mag_calib"], atol=0.01)
     np.testing.assert_array_equal(ours["is_real"], theirs["is_real"])
     for name in ("image01", "image02"):
-        objects = [Table.read(work / "results" / "images" / name / "objects.fits") for work in (fetched[0], finished)]
+        objects = [Table.read(work / "results" / "images" / name / "objects.fits") for work in (fetched.work, finished)]
         assert len(objects[0]) == len(objects[1])
         np.testing.assert_allclose(objects[0]["x"], objects[1]["x"])
         np.testing.assert_allclose(objects[0]["ra"], objects[1]["ra"], atol=0.02 / 3600)
@@ -125,34 +95,33 @@ def test_what_runs_again_takes_its_stars_from_the_cache(copy, server):
 
 
 def test_fifty_images_of_one_field(inputs, server, tmp_path):
-    rows = [f"copy{k}\timages/image0{k % 2 + 1}.fits" for k in range(50)]
-    (inputs / "images.tsv").write_text("\n".join(["image\tpath", *rows]) + "\n")
-    configure(inputs, server, tmp_path / "cache")
+    copies(inputs, 50)
+    configure(inputs, server, tmp_path / "cache", catalog=PS1)
     server.requests.clear()
     run = snakemake(inputs, "--until", "fetch_catalog")
     assert run.code == 0, run.text
     assert len(run.jobs) == 50
     questions = [request.body for request in server.requests]
-    assert len(questions) == len(set(questions)) == len(status_of_fetch(inputs, "copy0")["cells"])
+    assert len(questions) == len(set(questions)) == len(facts(inputs, "copy0", "fetch_catalog")["cells"])
 
 
 def test_offline_from_the_start(inputs, fetched, server):
-    configure(inputs, server, fetched[1])
+    configure(inputs, server, fetched.cache, catalog=PS1)
     server.requests.clear()
     run = snakemake(inputs, "--until", "catalog", "--config", "offline=true")
     assert run.code == 0, run.text
     assert not server.requests
-    catalogs = [work / "results" / "images" / "image01" / "catalog.fits" for work in (inputs, fetched[0])]
+    catalogs = [work / "results" / "images" / "image01" / "catalog.fits" for work in (inputs, fetched.work)]
     assert catalogs[0].read_bytes() == catalogs[1].read_bytes()
 
 
 def test_offline_without_a_cache_names_what_is_missing(inputs, server, tmp_path):
-    configure(inputs, server, tmp_path / "empty")
+    configure(inputs, server, tmp_path / "empty", catalog=PS1)
     server.requests.clear()
     run = snakemake(inputs, "--config", "offline=true")
     assert run.code != 0
     assert not server.requests
-    state = status(inputs, "image01")
+    state = facts(inputs, "image01")
     assert (state["status"], state["stage"]) == ("error", "fetch_catalog")
     assert "offline, and the cache lacks" in state["reason"]
     assert "of Pan-STARRS DR1 (7/" in state["reason"]
@@ -164,22 +133,22 @@ def test_a_dead_service_lets_its_images_wait_and_the_next_run_asks_again(inputs,
     # The cache has what the first needs, but nothing for the filter of the second.
     sheet = inputs / "images.tsv"
     sheet.write_text("image\tpath\tfilter\nimage01\timages/image01.fits\t\nimage02\timages/image02.fits\tV\n")
-    configure(inputs, server, shutil.copytree(fetched[1], tmp_path / "cache"), source="auto")
+    configure(inputs, server, shutil.copytree(fetched.cache, tmp_path / "cache"), catalog={"source": "auto"})
     with server.failing("HTTP 503"):
         run = snakemake(inputs)
     assert run.code != 0
-    assert status(inputs, "image01")["status"] == "ok"
-    state = status(inputs, "image02")
+    assert facts(inputs, "image01")["status"] == "ok"
+    state = facts(inputs, "image02")
     assert (state["status"], state["stage"]) == ("error", "fetch_catalog")
     assert "Gaia DR3 synthetic photometry" in state["reason"]
     assert "HTTP 503" in state["reason"]
     assert state["reason"] in run.text
     assert (inputs / "results" / "images" / "image02" / "detect.json").is_file(), "what needs no catalogue is done"
-    assert set(found(inputs)["image"]) == {"image01"}
+    assert set(read(inputs)["image"]) == {"image01"}
     assert (inputs / "results" / "campaign" / "report.html").is_file()
     run = snakemake(inputs)
     assert run.code == 0, run.text
     assert ("fetch_catalog", "image02") in run.jobs
     assert not {("detect", "image02"), ("fetch_catalog", "image01"), ("catalog", "image01")} & run.jobs
-    assert status(inputs, "image02")["stage"] != "fetch_catalog"
-    assert status(inputs, "image02")["status"] in ("ok", "degraded")
+    assert facts(inputs, "image02")["stage"] != "fetch_catalog"
+    assert facts(inputs, "image02")["status"] in ("ok", "degraded")

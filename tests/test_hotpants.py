@@ -7,7 +7,7 @@ import pytest
 
 from nightsift.errors import Rejected
 from nightsift.io.campaign import CampaignError
-from nightsift.io.hotpants import hotpants_available, run_hotpants
+from nightsift.io.hotpants import PROGRAM, hotpants_available, run_hotpants
 from nightsift.layers import Layer
 from nightsift.simulate_pixels import Psf, psf_stamps, render_points
 
@@ -88,25 +88,12 @@ def test_without_stars_in_the_images_the_program_says_so():
 
 
 def test_there_must_be_stars_and_good_pixels(fake):
-    fake("exit 0")
+    fake(PROGRAM, "exit 0")
     image, template, x, y = scene()
     with pytest.raises(Rejected, match="no star"):
         run_hotpants(image, template, [], [], 0, SECONDS)
     with pytest.raises(Rejected, match="the image has no good pixel"):
         run_hotpants(replace(image, data=np.full(SHAPE, np.nan)), template, x, y, 0, SECONDS)
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """Put a program of that name on the PATH that does what the given lines of shell say."""
-
-    def put(lines):
-        program = tmp_path / "hotpants"
-        program.write_text(f"#!/bin/sh\n{lines}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    return put
 
 
 @pytest.mark.parametrize(
@@ -126,7 +113,7 @@ def fake(tmp_path, monkeypatch):
     ],
 )
 def test_every_failure_of_the_program_is_a_rejection_with_its_reason(fake, lines, message):
-    fake(lines)
+    fake(PROGRAM, lines)
     seconds = 0.5 if "sleep" in lines else 30
     with pytest.raises(Rejected, match=message):
         run_hotpants(*scene(), 0, seconds)
@@ -137,7 +124,7 @@ def test_a_difference_of_another_size_is_refused(fake, tmp_path):
 
     small = tmp_path / "small.fits"
     fits.writeto(small, np.zeros((5, 5), np.float32))
-    fake(f"for i in difference noise mask; do cp {small} $i.fits; done")
+    fake(PROGRAM, f"for i in difference noise mask; do cp {small} $i.fits; done")
     with pytest.raises(Rejected, match="another size"):
         run_hotpants(*scene(), 0, SECONDS)
 
@@ -145,7 +132,7 @@ def test_a_difference_of_another_size_is_refused(fake, tmp_path):
 def test_the_program_gets_finite_images_and_the_stars_counted_from_1(fake, tmp_path):
     from astropy.io import fits
 
-    fake(f'cp * {tmp_path}; echo "$@" > {tmp_path}/arguments; exit 1')
+    fake(PROGRAM, f'cp * {tmp_path}; echo "$@" > {tmp_path}/arguments; exit 1')
     image, template, _, _ = scene()
     image.data[5, 7] = np.nan
     with pytest.raises(Rejected):

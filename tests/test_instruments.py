@@ -1,18 +1,16 @@
 """The configuration's instruments: which match, what wins, and what the stage makes of it."""
 
 import json
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from conftest import script
 
 from nightsift import instruments
 from nightsift.instruments import given, settings
 from nightsift.io.campaign import CampaignError, checked
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "inspect.py"
 HEADER = fits.Header(
     [
         *(("TELESCOP", "C14 "), ("INSTRUME", "ZWO ASI1600MM"), ("XBINNING", 2), ("GAIN", "139"), ("COOLED", True)),
@@ -108,7 +106,7 @@ def stage(tmp_path):
     header["EXPTIME"], header["DATE-OBS"], header["GAIN"] = 60.0, "2015-06-09T02:00:00", 2.5
     hdus = [fits.PrimaryHDU(header=header), fits.ImageHDU(sky[0], name="SCI"), fits.ImageHDU(sky[1], name="RAW")]
     fits.HDUList(hdus).writeto(tmp_path / "a.fits")
-    main = runpy.run_path(str(SCRIPT))["main"]
+    main = script("inspect").main
 
     def run(**extra):
         given = ["--extra", json.dumps(extra), "--params", json.dumps({"gain": 0.5} if extra.get("campaign") else {})]

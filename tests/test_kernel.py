@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from differences import matched_filter
 from scipy import signal
 
 from nightsift.convolve import Bank, convolve, convolve_varying
 from nightsift.delta import DeltaBasis
 from nightsift.kernel import Basis, Kernel, basis_for, fit_kernel
-from nightsift.matchedfilter import Noise, matched_filter
+from nightsift.matchedfilter import Noise
 from nightsift.psf import WIDTHS, Psf, forced, functions
 from nightsift.simulate_pixels import Psf as Truth
 from nightsift.simulate_pixels import psf_stamps

@@ -1,7 +1,6 @@
 """What is known near candidates: matched by every service, right or said to have failed, whatever goes wrong."""
 
 import json
-import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from conftest import script
 from knowers import KEY, Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config, votable
 from standin import FAULTS, SLOW, Reply, StandIn
 
@@ -19,7 +19,7 @@ from nightsift.archive.library import Library
 from nightsift.archive.votable import parse
 from nightsift.headers import read_observatory
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "fetch_known.py"))
+SCRIPT = script("fetch_known")
 SERVICES = Path(__file__).parents[2] / "shared" / "data" / "services"
 MJD, YEAR = 59000.0, 2000 + (59000.0 - 51544.5) / 365.25
 FIELD = (52.5, -20.0)
@@ -47,16 +47,14 @@ NAME |= {"vsx": "V1 Eri (RRAB)", "tns": "SN 2024abc (SN Ia)"}
 
 @pytest.fixture(scope="module")
 def server():
-    server = StandIn()
-    yield server
-    server.close()
+    with StandIn() as server:
+        yield server
 
 
 @pytest.fixture
-def standin(server):
-    server.requests.clear()
-    server.services = list(things(*FIELD))
-    return server
+def standin(standin):
+    standin.services = list(things(*FIELD))
+    return standin
 
 
 def image(*positions, name="one", mjd=MJD):
@@ -68,7 +66,7 @@ def image(*positions, name="one", mjd=MJD):
 def asked(standin, cache, *images, services=EVERY, offline=False, settings=None, **options):
     params = parameters.Known(services=services, **options)
     library = Library(parameters.Archive(**archive_config(standin, cache, **(settings or {}))), offline)
-    return SCRIPT["annotate"](list(images), params, library)
+    return SCRIPT.annotate(list(images), params, library)
 
 
 HERE, ASIDE = FIELD, (FIELD[0] + 0.02, FIELD[1])

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from astropy.table import Table
+from archived import read
 from conftest import digests, snakemake
 from knowers import Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config
 from standin import StandIn
@@ -18,12 +18,8 @@ ARCSEC = 1 / 3600
 
 
 def candidates(work):
-    table = Table.read(work / "results" / "campaign" / "candidates.ecsv")
+    table = read(work)
     return table.filled("") if table.has_masked_columns else table
-
-
-def read(work, name):
-    return Table.read(work / "results" / "campaign" / f"{name}.ecsv")
 
 
 def page(work):
@@ -41,15 +37,14 @@ def places(finished):
 @pytest.fixture(scope="module")
 def server(places):
     (ra, dec, _), (other_ra, other_dec, _) = places
-    server = StandIn(
+    with StandIn(
         SkyBot(Thing("Ceres", ra, dec + 2.0 * ARCSEC, "MB", 7.6, number="1", error=0.02)),
         XMatch(Thing("4242", other_ra, other_dec, mag=16.5)),
         Simbad(),
         Vsx(Thing("V1 Eri", other_ra, other_dec, "RRAB", 12.5)),
         Tns(),
-    )
-    yield server
-    server.close()
+    ) as server:
+        yield server
 
 
 def configure(work, server, cache, **options):

@@ -10,7 +10,7 @@ from nightsift.errors import Rejected
 from nightsift.mosaic import Piece, grid, mosaic
 from nightsift.planes import Mask
 from nightsift.simulate_pixels import Psf, render_points
-from nightsift.template import PAD, template
+from nightsift.template import PAD, Source, template
 
 SCALE = 1.0
 NOISE = 3.0
@@ -178,7 +178,7 @@ def test_a_template_with_noise_of_its_own():
     own = solution(150.0, 20.0, (120, 70))
     expected = noise[30:150, 30:130].copy()
     mask[50, 60], noise[50, 60] = int(Mask.USER), 1e9
-    result = template(pieces[0].data, mask, pieces[0].wcs, own, image, None, parameters.Template(), None, noise)
+    result = template(Source(pieces[0].data, mask, pieces[0].wcs, noise), own, image, parameters.Template())
     found = result.noise[PAD:-PAD, PAD:-PAD]
     wrong = np.argwhere(np.abs(found / expected - 1) > 1e-3)
     assert len(wrong) <= 9

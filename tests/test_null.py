@@ -1,14 +1,10 @@
 """Where nothing changed, nothing is found but what noise allows."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from conftest import ROOT
+from conftest import ROOT, snakemake
 from scipy.stats import poisson
 
 from nightsift import parameters
@@ -127,17 +123,8 @@ def run(work, pairs):
     (work / "config.yaml").write_text(
         f"images: images.tsv\ncatalog:\n  path: {DATA}/catalog.csv\nphotometry:\n  band: VT\n  color: none\n"
     )
-    command = ["-m", "snakemake", "--cores", "2", "--configfile", str(work / "config.yaml"), "--directory", str(work)]
-    done = subprocess.run(
-        [sys.executable, *command, "--", "tables"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    done = snakemake(work, "--", "tables", OMP_NUM_THREADS="1")
+    assert done.code == 0, done.text
     return work / "results" / "images"
 
 

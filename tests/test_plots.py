@@ -1,6 +1,5 @@
 """Figures: there for every image, whatever its status, and what they are computed from."""
 
-import importlib.util
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from astropy.wcs import WCS
+from conftest import script
 from PIL import Image
 from synthetic_results import write_campaign
 
@@ -30,16 +30,9 @@ def campaign(tmp_path_factory):
     return results
 
 
-def plots_script():
-    specification = importlib.util.spec_from_file_location("plots_script", SCRIPTS / "plots.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def run(results, image, out):
     arguments = ["--name", image, "--images", str(results / "images" / image), "--plots", str(out)]
-    assert plots_script().main([*arguments, "--exposure", str(results / f"{image}.fits")]) == 0
+    assert script("plots").main([*arguments, "--exposure", str(results / f"{image}.fits")]) == 0
     return {name: Image.open(out / f"{name}.png") for name in NAMES}
 
 
@@ -73,15 +66,15 @@ def test_reason_is_no_formula(campaign, tmp_path):
 
 
 def test_the_catalogue_is_counted_where_the_image_is(campaign, tmp_path):
-    script, folder = plots_script(), campaign / "images" / "night_00"
-    header = script.results.read_wcs_header(folder / "wcs.fits")
+    module, folder = script("plots"), campaign / "images" / "night_00"
+    header = module.results.read_wcs_header(folder / "wcs.fits")
     x, y = np.array([10.0, 50.0, 90.0, -40.0, 1e5]), np.array([20.0, 60.0, -3.0, 10.0, 1e5])
     ra, dec = WCS(header).wcs_pix2world(x, y, 0)
     stars = Table({"ra": ra, "dec": dec, "rmag": [15.0, np.nan, 16.0, 17.0, 18.0]})
     stars.write(tmp_path / "catalog.fits")
-    assert script.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "r").tolist() == [15.0]
-    assert not len(script.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "g"))
-    assert not len(script.catalog_magnitudes(tmp_path / "none.fits", header, (100, 100), "r"))
+    assert module.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "r").tolist() == [15.0]
+    assert not len(module.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "g"))
+    assert not len(module.catalog_magnitudes(tmp_path / "none.fits", header, (100, 100), "r"))
     bars = plots.draw(replace(material(campaign, "night_00"), catalog_mag=np.linspace(15, 20, 50)))["limit"].axes[1]
     assert any("catalogue, 50" in text.get_text() for text in bars.get_legend().get_texts())
 
@@ -97,7 +90,7 @@ def test_maps_show_the_background_and_its_noise(campaign):
 
 
 def material(campaign, image):
-    return plots_script().collect(image, campaign / "images" / image, campaign / f"{image}.fits")
+    return script("plots").collect(image, campaign / "images" / image, campaign / f"{image}.fits")
 
 
 def test_completeness_falls_to_a_half_where_the_limit_is_quoted(campaign):

@@ -10,7 +10,7 @@ from nightsift.errors import Rejected
 from nightsift.planes import Mask
 from nightsift.register import carry, register
 from nightsift.simulate_pixels import render_points
-from nightsift.template import mapping, template
+from nightsift.template import Source, mapping, template
 
 SHAPE = (600, 640)
 CENTER = (319.5, 299.5)
@@ -203,7 +203,8 @@ def test_half_a_template(field):
 def test_the_template_itself_is_mended_in_one_go(field):
     wcs = field.header(shift=(0.7, -1.8), turn=0.4, stretch=1.006)
     clear = np.zeros(field.shape, np.uint16)
-    result = template(field.data + 100, clear, wcs, field.image_wcs, SHAPE, None, parameters.Template(), field.objects)
+    source = Source(field.data + 100, clear, wcs)
+    result = template(source, field.image_wcs, SHAPE, parameters.Template(), field.objects)
     alone = np.hypot(field.x[:, None] - field.x, field.y[:, None] - field.y)
     alone[alone == 0] = np.inf
     good = ~field.moved & (field.flux > 2e4) & (alone.min(axis=0) > 18)

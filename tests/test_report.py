@@ -1,31 +1,21 @@
 """The page: complete, self-contained, safe against what headers say."""
 
-import importlib.util
 import inspect
 import re
 from html.parser import HTMLParser
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from conftest import script
 from PIL import Image
-from synthetic_results import EVIL, wcs_header, write_campaign, write_image
+from synthetic_results import EVIL, Made, wcs_header, write_campaign, write_image
 
 from nightsift import places, report, searchpage, transients
 from nightsift.parameters import Report
 from nightsift.tables import empty
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-def script(name):
-    specification = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 class Reader(HTMLParser):
@@ -149,7 +139,7 @@ def test_search_is_told_of_each_image_and_of_the_campaign(text):
 
 
 def test_page_of_a_campaign_without_fakes(tmp_path):
-    write_image(tmp_path / "images", "plain", 10.0, 0.0, [])
+    write_image(tmp_path / "images", Made("plain", 10.0, 0.0, []))
     (tmp_path / "list").write_text("plain\n")
     common = ["--results", str(tmp_path), "--images", str(tmp_path / "list")]
     assert script("sources").main(common) == script("report").main(common) == 0

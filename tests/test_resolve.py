@@ -1,10 +1,9 @@
 """Names of targets become positions in the sample sheet, or it stays as it was."""
 
 import json
-import runpy
-from pathlib import Path
 
 import pytest
+from conftest import script
 from knowers import KEY, Sesame, Thing, Tns, archive_config
 from standin import FAULTS, SLOW, StandIn
 
@@ -14,7 +13,7 @@ from nightsift.archive.names import position
 from nightsift.errors import Unavailable
 from nightsift.io.campaign import read_sheet
 
-SCRIPT = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "resolve.py"))
+SCRIPT = script("resolve")
 M31 = Thing("M31", 10.684708, 41.26875, "G")
 SHEET = """# of tonight
 image\tpath\ttarget\tfilter
@@ -28,15 +27,9 @@ HARMLESS = {"no end tag", "an empty table", "a table without columns", "says the
 
 @pytest.fixture(scope="module")
 def server():
-    server = StandIn(Sesame(M31, Thing("AG Peg", 327.758, 12.6256, "Sy*")), Tns(Thing("2024abc", 30.0, -5.0, "SN Ia")))
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def standin(server):
-    server.requests.clear()
-    return server
+    star, supernova = Thing("AG Peg", 327.758, 12.6256, "Sy*"), Thing("2024abc", 30.0, -5.0, "SN Ia")
+    with StandIn(Sesame(M31, star), Tns(supernova)) as server:
+        yield server
 
 
 def books(standin, cache, offline=False, **more):
@@ -48,7 +41,7 @@ def run(standin, tmp_path, text, **more):
     sheet.write_text(text)
     content = {"images": "images.tsv", "archive": archive_config(standin, tmp_path / "cache", **more)}
     config.write_text(json.dumps(content))
-    return SCRIPT["main"]([str(sheet), "--config", str(config)]), sheet
+    return SCRIPT.main([str(sheet), "--config", str(config)]), sheet
 
 
 def test_the_sheet_gets_the_positions(standin, tmp_path):

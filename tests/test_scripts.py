@@ -1,17 +1,19 @@
 """The scripts start from the command line, and the filter of Snakemake's output keeps what matters."""
 
 import json
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT, script
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-Progress = runpy.run_path(str(SCRIPTS / "progress.py"))["Progress"]
+SCRIPTS = ROOT / "scripts"
+Progress = script("progress").Progress
 RUN = """Using workflow specific profile profiles/default for setting default command line arguments.
 Building DAG of jobs...
+Provided cores: 2
+Rules claiming more threads will be scaled down.
+Provided resources: vizier=Resource("vizier", 2)
 Job stats:
 job           count
 ----------  -------

@@ -74,19 +74,6 @@ def test_an_empty_sky_has_no_objects():
         detect(image, np.zeros(SHAPE, np.uint16), GAIN, PARAMS, run_sextractor)
 
 
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """Put a program of that name on the PATH that does what the given lines of shell say."""
-
-    def put(lines):
-        program = tmp_path / PROGRAMS[0]
-        program.write_text(f"#!/bin/sh\n{lines}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    return put
-
-
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -99,7 +86,7 @@ def fake(tmp_path, monkeypatch):
     ],
 )
 def test_every_failure_of_the_program_is_a_rejection_with_its_reason(picture, fake, lines, message):
-    fake(lines)
+    fake(PROGRAMS[0], lines)
     seconds = 0.5 if "sleep" in lines else 30.0
     with pytest.raises(Rejected, match=message):
         run_sextractor(*flat(picture), 3.0, parameters.Detect(time_limit=seconds))
@@ -113,7 +100,7 @@ def test_tables_and_segments_have_to_belong_together(picture, fake, tmp_path):
     for shape, message in ((SHAPE, "do not belong"), ((5, 5), "another size")):
         fits.writeto(tmp_path / "plane.fits", np.zeros(shape, np.float32), overwrite=True)
         copies = (("one", "objects"), ("plane", "segments"), ("plane", "filtered"))
-        fake("\n".join(f"cp {tmp_path}/{source}.fits {name}.fits" for source, name in copies))
+        fake(PROGRAMS[0], "\n".join(f"cp {tmp_path}/{source}.fits {name}.fits" for source, name in copies))
         with pytest.raises(Rejected, match=message):
             run_sextractor(*flat(picture), 3.0, PARAMS)
 

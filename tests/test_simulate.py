@@ -1,8 +1,6 @@
 """Simulated campaigns are what their truth says, and scores count right."""
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from astropy.stats import mad_std
 from astropy.table import Table
 from astropy.time import Time
 from astropy.wcs import WCS
+from conftest import script
 
 from nightsift.score import combine, score
 from nightsift.simulate import Campaign, at_epoch, catalog, image, signal_to_noise, sky, template
@@ -308,17 +307,9 @@ def test_telescopes_differ_in_sampling(fwhm):
     assert deep.sigma**2 / pixel == pytest.approx(usual.sigma**2 / 0.64, rel=0.01)
 
 
-def _script(name):
-    path = Path(__file__).parents[1] / "scripts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"script_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_script_writes_the_same_bytes_twice(tmp_path, capsys):
     for name in ("a", "b"):
-        _script("simulate").main([str(tmp_path / name), "--images", "4", "--size", "200", "--seed", "3"])
+        script("simulate").main([str(tmp_path / name), "--images", "4", "--size", "200", "--seed", "3"])
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert len(files) == 12
     for path in files:
@@ -326,7 +317,7 @@ def test_script_writes_the_same_bytes_twice(tmp_path, capsys):
     sheet = (tmp_path / "a" / "images.tsv").read_text().splitlines()
     assert sheet[0] == "image\tpath"
     assert all((tmp_path / "a" / line.split("\t")[1]).exists() for line in sheet[1:])
-    assert _script("demo_truth").main([str(tmp_path / "a")]) == 1
+    assert script("demo_truth").main([str(tmp_path / "a")]) == 1
     assert "NOT MET" in capsys.readouterr().out
 
 

@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 
 from nightsift import locate
 from nightsift.errors import Rejected
-from nightsift.io.solvefield import Search, run_solve_field
+from nightsift.io.solvefield import PROGRAM, Search, run_solve_field
 from nightsift.planes import Mask
 
 SHAPE = (200, 300)
@@ -20,19 +20,6 @@ WCS_CARDS = {
     **{"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": -80.0, "CRPIX1": 150.5, "CRPIX2": 100.5},
     **{"CD1_1": 0.0, "CD1_2": 1e-3, "CD2_1": 1e-3, "CD2_2": 0.0, "EQUINOX": 2000.0, "IMAGEW": 300, "IMAGEH": 200},
 }
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """Put a program of that name on the PATH that does what the given lines of shell say."""
-
-    def put(lines):
-        program = tmp_path / "solve-field"
-        program.write_text(f"#!/bin/sh\n{lines}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-
-    return put
 
 
 @pytest.mark.parametrize(
@@ -48,7 +35,7 @@ def fake(tmp_path, monkeypatch):
     ],
 )
 def test_every_failure_of_the_program_is_a_rejection_with_its_reason(fake, lines, message):
-    fake(lines)
+    fake(PROGRAM, lines)
     start = time.monotonic()
     with pytest.raises(Rejected, match=message):
         run_solve_field(X, Y, FLUX, SHAPE, Search(0.5 if "sleep" in lines else 30.0))
@@ -58,7 +45,7 @@ def test_every_failure_of_the_program_is_a_rejection_with_its_reason(fake, lines
 def test_the_program_gets_the_stars_counted_from_1_and_the_limits(fake, tmp_path):
     solution = tmp_path / "solution.wcs"
     fits.PrimaryHDU(header=fits.Header(WCS_CARDS)).writeto(solution)
-    fake(f'cp stars.xyls {tmp_path}; echo "$@" > {tmp_path}/arguments; cp {solution} stars.wcs')
+    fake(PROGRAM, f'cp stars.xyls {tmp_path}; echo "$@" > {tmp_path}/arguments; cp {solution} stars.wcs')
     search = Search(12.0, (0.5, 2.0), (10.0, -80.0, 3.0), str(tmp_path))
     found = WCS(run_solve_field(X, Y, FLUX, SHAPE, search))
     assert found.wcs.crval == pytest.approx([10.0, -80.0])
@@ -74,7 +61,7 @@ def test_the_program_gets_the_stars_counted_from_1_and_the_limits(fake, tmp_path
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch, fake):
-    fake("exit 0")
+    fake(PROGRAM, "exit 0")
     with pytest.raises(Rejected, match="no star"):
         run_solve_field([], [], [], SHAPE, SEARCH)
     with pytest.raises(Rejected, match="the folder of index files '/nowhere' does not exist"):

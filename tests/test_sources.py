@@ -1,17 +1,17 @@
 """Association, names, light curves: against sources that are known."""
 
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from conftest import ROOT, script
 from synthetic_results import (
     GAIN,
     NOISE,
     PROVENANCE,
+    Made,
     difference_of,
     difference_psf,
     noise_correlation,
@@ -23,15 +23,6 @@ from nightsift import modelcard, sources
 from nightsift.io import products
 from nightsift.parameters import Sources
 from nightsift.planes import Flag
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-def script(name):
-    specification = importlib.util.spec_from_file_location(f"{name}_script", SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def simulated(rng, n_sources=300, n_images=20, scatter=0.2, dec=60.0):
@@ -200,9 +191,8 @@ def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
             {"x": 40.0 + 30 * n, "y": 50.3 + 20 * n, "flux": flux, "found": number == 0, "template_flux": 800.0}
             for n, flux in enumerate(true)
         ]
-        write_image(
-            tmp_path / "results" / "images", f"n{number:02d}", 359.999, -5.0, rows, mjd=60310.0 + number, seed=number
-        )
+        image = Made(f"n{number:02d}", 359.999, -5.0, rows, mjd=60310.0 + number, seed=number)
+        write_image(tmp_path / "results" / "images", image)
     listed = tmp_path / "list"
     listed.write_text("".join(f"n{number:02d}\n" for number in range(16)))
     rows_zero = products.read_table(tmp_path / "results/images/n00/candidates.fits")
@@ -318,7 +308,7 @@ def test_masked_positions_have_no_row(tmp_path):
         x = 100.0 if found else 31.5
         rows = [{"x": x, "y": 92.0, "flux": 500.0, "found": found}]
         shift = 0.0 if found else -68.5 / 3600 / np.cos(np.radians(0.0))
-        write_image(tmp_path / "results" / "images", f"m{number}", 30.0 + shift, 0.0, rows, seed=number)
+        write_image(tmp_path / "results" / "images", Made(f"m{number}", 30.0 + shift, 0.0, rows, seed=number))
     (tmp_path / "list").write_text("m0\nm1\n")
     script("sources").main(["--results", str(tmp_path / "results"), "--images", str(tmp_path / "list")])
     curves, found = read(tmp_path / "results", "lightcurves"), read(tmp_path / "results", "sources")
@@ -343,7 +333,7 @@ def test_no_image_at_all(tmp_path):
 
 
 def test_summary(campaign):
-    command = [sys.executable, "-P", str(SCRIPTS / "summary.py"), str(campaign)]
+    command = [sys.executable, "-P", str(ROOT / "scripts" / "summary.py"), str(campaign)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     total = "11 images: 7 ok, 1 degraded, 1 rejected, 2 error; 17 candidates in 3 sources"
     assert text[0] == f"{total}; 2 objects not in the catalogue"

@@ -19,7 +19,7 @@ from nightsift.planes import Mask
 from nightsift.psf import forced
 from nightsift.simulate_pixels import Psf as Truth
 from nightsift.simulate_pixels import psf_stamps, render_points
-from nightsift.subtract import Difference, Exposure, Reference, subtract
+from nightsift.subtract import Difference, Exposure, Reference, _compared, subtract
 from nightsift.template import PAD
 from nightsift.transients import peaks
 
@@ -472,10 +472,8 @@ def test_errors_that_mean_nothing_are_a_reason():
 
 def test_the_constant_stars_count_where_many_vary():
     """One in three stars has changed, each by another factor, the bright ones among them."""
-    steady = pair(3.6, 2.6)
-    objects, rng = steady.objects, np.random.default_rng(5)
-    whole = difference(3.6, 2.6)
-    made = pair(3.6, 2.6)
+    made, whole = pair(3.6, 2.6), difference(3.6, 2.6)
+    objects, rng = made.objects, np.random.default_rng(5)
     order = np.argsort(-np.asarray(objects["flux"]))
     grown = order[: 2 * len(order) // 3 : 2]
     data = made.exposure.data.copy()
@@ -487,3 +485,25 @@ def test_the_constant_stars_count_where_many_vary():
     changed = detect(data, made.exposure.mask, made.exposure.gain, parameters.Detect())
     found = subtract(replace(made.exposure, data=data), made.reference, changed.objects, PARAMS)
     assert found.facts["kernel_sum"] == pytest.approx(whole.facts["kernel_sum"], rel=0.05)
+
+
+def test_many_stars_are_compared_in_little_memory():
+    """What is constant among thousands shows among the brightest, though each third star has changed."""
+    side, number, rng = 900, 5000, np.random.default_rng(7)
+    x, y = 12 + 12.3 * np.array(np.divmod(np.arange(number), 71)) + rng.uniform(-0.5, 0.5, (2, number))
+    flux = 10 ** rng.uniform(3, 5, number)
+    changed = np.arange(number) % 3 == 0
+    data = np.zeros((side + 2 * PAD, side + 2 * PAD), np.float32)
+    render_points(data, x + PAD, y + PAD, 1.7 * flux * np.where(changed, 4, 1), moffat(2.6), 0.1)
+    data += rng.normal(0, 3, data.shape).astype(np.float32)
+    reference = Reference(data, np.full(data.shape, 3, np.float32), np.zeros(data.shape, np.uint16))
+    tracemalloc.start()
+    try:
+        seen, steady = _compared(Table({"x": x, "y": y, "flux": flux, "snr": flux / 50}), reference, 2.6)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seen.mean() > 0.95
+    assert steady[seen & ~changed].mean() > 0.95
+    assert steady[seen & changed].mean() < 0.1
+    assert peak < 40e6

@@ -9,7 +9,7 @@ from nightsift import parameters
 from nightsift.errors import NotAsked, Rejected
 from nightsift.planes import Mask
 from nightsift.simulate_pixels import Psf, render_points
-from nightsift.template import PAD, crop, mapping, template
+from nightsift.template import PAD, Source, crop, mapping, template
 
 PARAMS = parameters.Template()
 SCALE = 1.0
@@ -37,7 +37,8 @@ def moffat(fwhm):
 
 def resampled(data, wcs, image_wcs, mask=None, shape=SHAPE, gain=None, **options):
     mask = np.zeros(data.shape, np.uint16) if mask is None else mask
-    return template(data.astype(np.float32), mask, wcs, image_wcs, shape, gain, parameters.Template(**options))
+    source = Source(data.astype(np.float32), mask, wcs, gain=gain)
+    return template(source, image_wcs, shape, parameters.Template(**options))
 
 
 def own(plane):

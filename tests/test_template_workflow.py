@@ -1,14 +1,15 @@
 """A campaign whose template comes from an archive, against a stand-in: what is asked, what is found, what waits."""
 
-import json
 import shutil
 
+import archived
 import numpy as np
 import pytest
+from archived import configure, copies, facts, read
 from astropy.table import Table
 from conftest import snakemake
 from skyimages import Images, of_file
-from standin import StandIn, archive_config
+from standin import StandIn
 
 SOURCES = {"ps1": {"source": "ps1"}, "legacy": {"source": "legacy"}, "hips": {"source": "hips"}}
 IMAGES = ("image01", "image02")
@@ -16,40 +17,14 @@ IMAGES = ("image01", "image02")
 
 @pytest.fixture(scope="module")
 def server(simulated):
-    server = StandIn(Images(of_file(simulated / "template.fits")))
-    yield server
-    server.close()
-
-
-def configure(work, server, cache, **template):
-    config = {
-        "images": "images.tsv",
-        "results": "results",
-        "catalog": {"source": "local", "path": "catalog.fits"},
-        "template": template,
-        "archive": archive_config(server, cache),
-    }
-    (work / "config.yaml").write_text(json.dumps(config))
-
-
-def facts(work, image, name="status"):
-    return json.loads((work / "results" / "images" / image / f"{name}.json").read_text())
-
-
-def found(work):
-    return Table.read(work / "results" / "campaign" / "candidates.ecsv")
+    with StandIn(Images(of_file(simulated / "template.fits"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def fetched(simulated, server, tmp_path_factory):
-    """A campaign that has run on skycells of the stand-in, its cache, and how often it asked; not to be changed."""
-    folder = tmp_path_factory.mktemp("skycells")
-    work = shutil.copytree(simulated, folder / "work")
-    configure(work, server, folder / "cache", **SOURCES["ps1"])
-    server.requests.clear()
-    run = snakemake(work)
-    assert run.code == 0, run.text
-    return work, folder / "cache", len(server.requests)
+    """A campaign that has run on skycells of the stand-in; not to be changed."""
+    return archived.fetched(simulated, server, tmp_path_factory.mktemp("fetched"), template=SOURCES["ps1"])
 
 
 def assert_same_candidates(ours, theirs):
@@ -67,28 +42,27 @@ def assert_same_candidates(ours, theirs):
 
 
 def test_skycells_give_the_same_candidates_as_a_file(fetched, finished):
-    assert_same_candidates(found(fetched[0]), found(finished))
-    assert facts(fetched[0], "image01", "fetch_template")["band"] == "r"
+    assert_same_candidates(read(fetched.work), read(finished))
+    assert facts(fetched.work, "image01", "fetch_template")["band"] == "r"
 
 
 @pytest.mark.parametrize("name", ["legacy", "hips"])
 def test_others_give_the_same_candidates_as_a_file(inputs, server, finished, tmp_path, name):
-    configure(inputs, server, tmp_path / "cache", **SOURCES[name])
+    configure(inputs, server, tmp_path / "cache", template=SOURCES[name])
     run = snakemake(inputs)
     assert run.code == 0, run.text
     assert [facts(inputs, image)["status"] for image in IMAGES] == ["ok", "ok"]
-    assert_same_candidates(found(inputs), found(finished))
+    assert_same_candidates(read(inputs), read(finished))
 
 
 def test_images_of_one_field_ask_once(fetched):
-    work, _, asked = fetched
-    pieces = {name for image in IMAGES for name in facts(work, image, "fetch_template")["pieces"]}
-    assert asked == 3 * len(pieces) > 3
-    assert not list((work / "results").rglob("fetched_template.fits")), "the cache has what it is made of"
+    pieces = {name for image in IMAGES for name in facts(fetched.work, image, "fetch_template")["pieces"]}
+    assert fetched.asked == 3 * len(pieces) > 3
+    assert not list((fetched.work / "results").rglob("fetched_template.fits")), "the cache has what it is made of"
 
 
 def test_a_second_run_asks_for_nothing_and_does_nothing(fetched, server, tmp_path):
-    work = shutil.copytree(fetched[0], tmp_path / "work")
+    work = shutil.copytree(fetched.work, tmp_path / "work")
     server.requests.clear()
     run = snakemake(work)
     assert (run.code, run.jobs) == (0, set()), run.text
@@ -96,14 +70,13 @@ def test_a_second_run_asks_for_nothing_and_does_nothing(fetched, server, tmp_pat
     assert run.code == 0, run.text
     assert ("fetch_template", "image01") in run.jobs
     assert not server.requests
-    names = [root / "results" / "images" / "image01" / "template.fits" for root in (work, fetched[0])]
+    names = [root / "results" / "images" / "image01" / "template.fits" for root in (work, fetched.work)]
     assert names[0].read_bytes() == names[1].read_bytes()
 
 
 def test_fifty_images_of_one_field(inputs, server, tmp_path):
-    rows = [f"copy{k}\timages/image0{k % 2 + 1}.fits" for k in range(50)]
-    (inputs / "images.tsv").write_text("\n".join(["image\tpath", *rows]) + "\n")
-    configure(inputs, server, tmp_path / "cache", **SOURCES["ps1"])
+    copies(inputs, 50)
+    configure(inputs, server, tmp_path / "cache", template=SOURCES["ps1"])
     server.requests.clear()
     run = snakemake(inputs, "--until", "fetch_template")
     assert run.code == 0, run.text
@@ -117,7 +90,7 @@ def test_a_dead_service_lets_its_images_wait_and_the_next_run_asks_again(inputs,
     (inputs / "images.tsv").write_text(
         "image\tpath\ttemplate\nimage01\timages/image01.fits\ttemplate.fits\nimage02\timages/image02.fits\t\n"
     )
-    configure(inputs, server, tmp_path / "cache", **SOURCES["ps1"])
+    configure(inputs, server, tmp_path / "cache", template=SOURCES["ps1"])
     with server.failing("HTTP 503"):
         run = snakemake(inputs)
     assert run.code != 0
@@ -127,21 +100,18 @@ def test_a_dead_service_lets_its_images_wait_and_the_next_run_asks_again(inputs,
     assert "HTTP 503" in state["reason"]
     assert state["reason"] in run.text
     assert "Traceback" not in run.text
-    assert set(found(inputs)["image"]) == {"image01"}
+    assert set(read(inputs)["image"]) == {"image01"}
     run = snakemake(inputs)
     assert run.code == 0, run.text
     assert not {("detect", "image02"), ("template", "image01"), ("fetch_template", "image01")} & run.jobs
     assert facts(inputs, "image02")["status"] == "ok"
-    assert set(found(inputs)["image"]) == set(IMAGES)
+    assert set(read(inputs)["image"]) == set(IMAGES)
 
 
 def test_outside_a_survey_images_are_calibrated_all_the_same(inputs, simulated, tmp_path):
-    server = StandIn(Images(of_file(simulated / "template.fits"), bands=("g",)))
-    try:
-        configure(inputs, server, tmp_path / "cache", **SOURCES["ps1"])
+    with StandIn(Images(of_file(simulated / "template.fits"), bands=("g",))) as server:
+        configure(inputs, server, tmp_path / "cache", template=SOURCES["ps1"])
         run = snakemake(inputs)
-    finally:
-        server.close()
     assert run.code == 0, run.text
     state = facts(inputs, "image01")
     assert (state["status"], state["stage"]) == ("degraded", "fetch_template")
@@ -151,7 +121,7 @@ def test_outside_a_survey_images_are_calibrated_all_the_same(inputs, simulated, 
 
 
 def test_a_source_that_is_not_known_is_refused_by_name(inputs, server, tmp_path):
-    configure(inputs, server, tmp_path / "cache", source="campaign")
+    configure(inputs, server, tmp_path / "cache", template={"source": "campaign"})
     run = snakemake(inputs)
     assert run.code != 0
     assert "template.source: 'campaign' is not known" in run.text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -31,21 +33,30 @@ def run(command: list[str], folder: Path, seconds: float) -> str:
     Raises
     ------
     Rejected
-        If it fails, or takes longer than `seconds`.
+        If it fails, or takes longer than `seconds`, when it is ended and all that it started.
     CampaignError
         If it cannot be run.
     """
     output, name = folder / "output.txt", Path(command[0]).name
     try:
         with output.open("wb") as stream:
-            done = subprocess.run(command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise Rejected(f"{name} did not end within {seconds:g} s") from None
+            # It may start others: a session of its own, so that all of them can be ended.
+            process = subprocess.Popen(
+                command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            )
     except OSError as error:
         raise CampaignError(f"{command[0]!r} cannot be run: {error.strerror}") from error
+    try:
+        status = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        raise Rejected(f"{name} did not end within {seconds:g} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
     lines = [line for line in lines if line and line != "SUCCESS"] or ["without a word"]
-    if done.returncode:
-        how = f"status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
+    if status:
+        how = f"status {status}" if status > 0 else f"signal {-status}"
         raise Rejected(f"{name} failed with {how}: {lines[-1]}")
     return lines[-1]

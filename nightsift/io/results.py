@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -23,6 +24,17 @@ NO_STATUS = {
     "warnings": [],
     "stopped": "",
 }
+
+
+def parser(script: str, description: str) -> argparse.ArgumentParser:
+    """Return the command line that the scripts of a whole campaign have in common."""
+    parser = argparse.ArgumentParser(prog=f"{script}.py", description=description)
+    section = script.removeprefix("fetch_")
+    parser.add_argument("--results", type=Path, required=True, help="the results folder")
+    parser.add_argument("--images", type=Path, required=True, help="names of the images, one a line")
+    parser.add_argument("--params", type=json.loads, default={}, help=f"JSON of the section {section!r}")
+    parser.add_argument("--code", default="", help="version of the code, for the provenance")
+    return parser
 
 
 def read_names(path) -> list[str]:

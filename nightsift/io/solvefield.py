@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,8 @@ from astropy.io import fits
 from astropy.table import Table
 
 from nightsift.errors import Rejected
+from nightsift.io import program
+from nightsift.io.campaign import CampaignError
 from nightsift.solution import repair_wcs
 
 PROGRAM = "solve-field"
@@ -56,8 +55,8 @@ def run_solve_field(x, y, flux, shape: tuple[int, int], search: Search) -> fits.
     Rejected
         If there is no such program, or if it fails, takes too long or finds no solution.
     """
-    program = shutil.which(PROGRAM)
-    if program is None:
+    path = shutil.which(PROGRAM)
+    if path is None:
         raise Rejected(f"the program {PROGRAM!r} is not on the PATH")
     if search.indexes and not Path(search.indexes).is_dir():
         raise Rejected(f"the folder of index files {search.indexes!r} does not exist")
@@ -68,7 +67,10 @@ def run_solve_field(x, y, flux, shape: tuple[int, int], search: Search) -> fits.
         Table({"X": np.asarray(x) + 1.0, "Y": np.asarray(y) + 1.0, "FLUX": np.asarray(flux, float)}).write(
             folder / "stars.xyls", format="fits"
         )
-        message = _run([program, *_options(shape, search, folder)], folder, search.seconds)
+        try:
+            message = program.run([path, *_options(shape, search, folder)], folder, WALL * search.seconds)
+        except CampaignError as error:
+            raise Rejected(str(error)) from error
         return _read(folder / "stars.wcs", shape, message)
 
 
@@ -88,33 +90,6 @@ def _options(shape, search: Search, folder: Path) -> list[str]:
     if search.indexes:
         options += ["--index-dir", str(Path(search.indexes).resolve())]
     return options
-
-
-def _run(command: list[str], folder: Path, seconds: float) -> str:
-    """Run the program in the folder; return the last line that it printed."""
-    output = folder / "output.txt"
-    try:
-        with output.open("wb") as stream:
-            # It starts others: a session of its own, so that all of them can be ended.
-            process = subprocess.Popen(
-                command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-            )
-    except OSError as error:
-        raise Rejected(f"{command[0]!r} cannot be run: {error.strerror}") from error
-    try:
-        status = process.wait(WALL * seconds)
-    except subprocess.TimeoutExpired:
-        raise Rejected(f"{PROGRAM} did not end within {WALL * seconds:g} s") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
-    lines = [line for line in lines if line] or ["without a word"]
-    if status:
-        how = f"status {status}" if status > 0 else f"signal {-status}"
-        raise Rejected(f"{PROGRAM} failed with {how}: {lines[-1]}")
-    return lines[-1]
 
 
 def _read(path: Path, shape, message: str) -> fits.Header:
