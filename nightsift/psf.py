@@ -22,6 +22,7 @@ STARS_PER_TERM = 3  # stars for each term of the polynomial in position
 CHANGES = (0.001, 0.003, 0.01, 0.03)
 FOLDS = 5
 MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
+STEPS, ARRIVED = 12, 0.02  # that a position is improved at most; pixels, a step after which it is not
 
 
 @dataclass(frozen=True)
@@ -336,14 +337,17 @@ def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[
 
     Parameters as in `forced`. Positions move by at most one FWHM.
     """
-    start_x, start_y = np.array(x, float), np.array(y, float)
-    now_x, now_y = start_x.copy(), start_y.copy()
-    for _ in range(3):
-        sample = _difference_stamps(image, sigma, bad, psf, now_x, now_y, half)
-        result = _fit(sample, psf)
-        limit = 0.5
-        now_x = np.clip(now_x + np.clip(result.dx, -limit, limit), start_x - psf.fwhm, start_x + psf.fwhm)
-        now_y = np.clip(now_y + np.clip(result.dy, -limit, limit), start_y - psf.fwhm, start_y + psf.fwhm)
+    start = np.array([x, y], float)
+    now, moving = start.copy(), np.ones(start.shape[1], bool)
+    for _ in range(STEPS):
+        result = _fit(_difference_stamps(image, sigma, bad, psf, *now[:, moving], half), psf)
+        # Further out the PSF is no longer linear in its position.
+        step = np.clip([result.dx, result.dy], -0.5, 0.5)
+        now[:, moving] = np.clip(now[:, moving] + step, start[:, moving] - psf.fwhm, start[:, moving] + psf.fwhm)
+        moving[moving] = np.abs(step).max(axis=0) > ARRIVED
+        if not moving.any():
+            break
+    now_x, now_y = now
     final = forced(image, sigma, bad, psf, now_x, now_y, half)
     return final, now_x, now_y
 

@@ -263,6 +263,16 @@ def test_positions_are_fitted(exact, snr, limit):
     assert np.mean(found.flux) / flux == pytest.approx(1, abs=0.005 + 2 / snr**2 + 0.15 / snr)
 
 
+def test_positions_are_found_from_nearly_a_fwhm_away(exact):
+    image, x, y, flux = scene(exact, 33, 50)
+    reach = 0.9 * exact[1].fwhm
+    angle = np.random.default_rng(9).uniform(0, 2 * np.pi, x.size)
+    start = x + reach * np.cos(angle), y + reach * np.sin(angle)
+    found, px, py = fitted(image, np.full(image.shape, NOISE), GOOD, exact[1], *start)
+    assert np.hypot(px - x, py - y).max() < 0.25
+    assert np.mean(found.flux) / flux == pytest.approx(1, abs=0.02)
+
+
 def test_masked_pixels_do_not_count(exact):
     image, x, y, flux = scene(exact, 40, 100)
     bad = GOOD.copy()
