@@ -40,7 +40,7 @@ stroke:var(--dot);stroke-opacity:.6;stroke-width:.8}.src{fill:none;stroke:var(--
 .thumb{width:84px;height:44px;margin-left:auto}.curve{fill:none;stroke-width:1.6}
 .mark{stroke:var(--muted);stroke-dasharray:2 2}
 .sky{stroke:var(--dot)}.host{stroke:var(--mark)}.point.sky{fill:var(--dot)}.point.host{fill:var(--mark)}
-.band{stroke:none;fill-opacity:.14}.band.sky{fill:var(--dot)}.band.host{fill:var(--mark)}td.figures{min-width:100px}
+.band{stroke:none;fill-opacity:.14}.band.sky{fill:var(--dot)}.band.host{fill:var(--mark)}
 .half{align-items:start;display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:12px}
 """
 
@@ -131,8 +131,7 @@ PAGE = """<!DOCTYPE html>
 <th class="n" title="objects that the catalogue should have and has not">uncat.</th>
 <th class="n" title="threshold of the search">S/N ≥</th>
 <th class="n" title="share of fakes found against S/N; sorted by the S/N where it is half">found</th>
-<th class="n" title="area under the ROC curve; what the model was trained on; real + bogus examples of the image">
-ROC area</th><th>figures</th><th>files</th></tr>
+<th class="n" title="area under the ROC curve of the image's examples">ROC</th><th>figures, files</th></tr>
 </thead><tbody>
 {% for row in images %}<tr id="image-{{ row.anchor }}"><td>{% if row.thumbnail %}<a href="{{ row.overview }}"><img
  loading="lazy" alt="" src="{{ row.thumbnail }}"></a>{% endif %}</td><td class="t" data-v="{{ row.image }}">
@@ -146,10 +145,11 @@ ROC area</th><th>figures</th><th>files</th></tr>
 {% endif %}>{{ cell.text }}</td>{% endfor %}
 <td class="n" data-v="{{ row.threshold }}">{{ row.threshold }}</td><td class="n" data-v="{{ row.found_value }}">
 {% if row.found_plot %}<a href="{{ row.found_plot }}">{{ row.found }}</a>{% else %}{{ row.found }}{% endif %}</td>
-<td class="n" data-v="{{ row.auc }}" title="{{ row.model }}">{{ row.auc }}<br>
-<span class="muted">{{ row.trained }}</span></td><td class="figures" data-v="">{% for name, short, link in row.plots %}
+<td class="n" data-v="{{ row.auc }}" title="{{ row.model }}">{{ row.auc }}</td>
+<td data-v="">{% if row.plots %}<details class="files"><summary>{{ row.plots|length }} figures</summary>{% for name, short, link in row.plots %}
 <a href="{{ link }}" title="{{ name }}">{{ short }}</a>
-{% endfor %}</td><td data-v="">{% if row.files %}<details class="files"><summary>{{ row.files|length }} files</summary>
+{% endfor %}</details>{% endif %}{% if row.files %}
+<details class="files"><summary>{{ row.files|length }} files</summary>
 {% for name, link in row.files %}<a href="{{ link }}">{{ name }}</a><br>{% endfor %}</details>{% endif %}</td></tr>
 {% endfor %}</tbody></table></div>
 

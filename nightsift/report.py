@@ -208,7 +208,6 @@ def _image_rows(campaign):
                 "found_value": _format(row["snr50"], ".6f"),
                 "model": modelcard.line(extra.model),
                 "auc": _format(np.nan if extra.model.get("auc") is None else extra.model["auc"], ".3f"),
-                "trained": "{trained_on}, {own_real} + {own_bogus}".format(**extra.model) if extra.model else "",
                 "thumbnail": _embed(extra.thumbnail),
                 "overview": f"{base}/plots/overview.png",
                 "plots": [(plot, PLOTS[plot], f"{base}/plots/{plot}.png") for plot in PLOTS if plot in extra.plots],
@@ -376,12 +375,14 @@ def light_curve(rows: Table, width: int = 420, height: int = 130) -> Markup:
     parts = [
         f'<line class="axis" x1="{left}" x2="{right}" y1="{zero:.1f}" y2="{zero:.1f}"/>',
         f'<line class="axis" x1="{left}" x2="{left}" y1="{top}" y2="{bottom}"/>',
-        f'<text x="{left - 5}" y="{top + 8}" text-anchor="end">{_short(high)}</text>',
         f'<text x="{left - 5}" y="{zero + 3:.1f}" text-anchor="end">0</text>',
         f'<text x="2" y="{height - 6}">µJy</text>',
         f'<text x="{left + 6}" y="{height - 6}">{utc(first)[:16]}</text>',
         f'<text x="{right}" y="{height - 6}" text-anchor="end">{_lapse(last - first)}</text>',
     ]
+    for end, y in ((high, top + 8), (low, bottom)):
+        if abs(y - zero) > 14:  # else it would stand upon the 0
+            parts.append(f'<text x="{left - 5}" y="{y}" text-anchor="end">{_short(end)}</text>')
     for row in np.flatnonzero(good):
         kind = "dot" if rows["kind"][row] == "detected" else "forced"
         title = escape(f"{rows['image'][row]} {rows['filter'][row]} S/N {rows['snr'][row]:.1f}")

@@ -127,8 +127,6 @@ def test_search_is_told_of_each_image_and_of_the_campaign(text):
     images = text[text.index('id="images"') : text.index('id="complete"')]
     assert images.count('<svg class="thumb"') == 5
     assert "5.30" in images
-    assert "image, 150 + 40" in images
-    assert "package, 150 + 40" in images
     assert "trained on 150 real, 40 bogus of this image: ROC area 1.000" in images
     assert "the package&#39;s, tried on 150 real, 40 bogus" in images
     complete = text[text.index('id="complete"') : text.index('id="model"')]
@@ -240,6 +238,13 @@ def test_light_curve_is_in_one_unit():
     assert heights[0] == heights[1]
     assert "&lt;b&gt;" in svg
     assert str(report.light_curve(rows[:1])) == ""
+    rows["flux"] *= -1
+    ends = [
+        [float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="end">-?[\d.]+<', str(svg))]
+        for svg in (svg, report.light_curve(rows))
+    ]
+    assert [len(labels) for labels in ends] == [2, 2]
+    assert all(abs(labels[0] - labels[1]) > 10 for labels in ends), "one label stands upon the other"
 
 
 def test_best_sources_by_score_then_signal():
