@@ -37,7 +37,7 @@ svg text{fill:var(--muted);font-size:10px}.axis{stroke:var(--line);stroke-width:
 .dot{fill:var(--dot)}.forced{fill:var(--card);stroke:var(--dot)}.foot{fill:var(--dot);fill-opacity:.05;
 stroke:var(--dot);stroke-opacity:.6;stroke-width:.8}.src{fill:none;stroke:var(--mark);stroke-width:1.6}
 .maps{display:grid;grid-template-columns:repeat(auto-fill,minmax(340px,1fr));gap:12px}
-.thumb{width:84px;height:44px;margin-left:auto}.curve{fill:none;stroke-width:1.6}
+.thumb{width:72px;height:44px;margin-left:auto}.curve{fill:none;stroke-width:1.6}
 .mark{stroke:var(--muted);stroke-dasharray:2 2}
 .sky{stroke:var(--dot)}.host{stroke:var(--mark)}.point.sky{fill:var(--dot)}.point.host{fill:var(--mark)}
 .band{stroke:none;fill-opacity:.14}.band.sky{fill:var(--dot)}.band.host{fill:var(--mark)}
@@ -131,7 +131,7 @@ PAGE = """<!DOCTYPE html>
 <th class="n" title="objects that the catalogue should have and has not">uncat.</th>
 <th class="n" title="threshold of the search">S/N ≥</th>
 <th class="n" title="share of fakes found against S/N; sorted by the S/N where it is half">found</th>
-<th class="n" title="area under the ROC curve of the image's examples">ROC</th><th>figures, files</th></tr>
+<th class="n" title="area under the ROC curve of the image's examples">ROC</th><th>more</th></tr>
 </thead><tbody>
 {% for row in images %}<tr id="image-{{ row.anchor }}"><td>{% if row.thumbnail %}<a href="{{ row.overview }}"><img
  loading="lazy" alt="" src="{{ row.thumbnail }}"></a>{% endif %}</td><td class="t" data-v="{{ row.image }}">
@@ -146,7 +146,8 @@ PAGE = """<!DOCTYPE html>
 <td class="n" data-v="{{ row.threshold }}">{{ row.threshold }}</td><td class="n" data-v="{{ row.found_value }}">
 {% if row.found_plot %}<a href="{{ row.found_plot }}">{{ row.found }}</a>{% else %}{{ row.found }}{% endif %}</td>
 <td class="n" data-v="{{ row.auc }}" title="{{ row.model }}">{{ row.auc }}</td>
-<td data-v="">{% if row.plots %}<details class="files"><summary>{{ row.plots|length }} figures</summary>{% for name, short, link in row.plots %}
+<td data-v="">{% if row.plots %}<details class="files"><summary>{{ row.plots|length }} figures</summary>
+{% for name, short, link in row.plots %}
 <a href="{{ link }}" title="{{ name }}">{{ short }}</a>
 {% endfor %}</details>{% endif %}{% if row.files %}
 <details class="files"><summary>{{ row.files|length }} files</summary>

@@ -178,7 +178,7 @@ def _image_rows(campaign):
         if np.isfinite(row["color_term"]):
             zp_title += f", colour term {row['color_term']:.3f}"
         cells = [
-            (row["mjd"], ".6f", when, f"MJD {row['mjd']:.5f}" if when else ""),
+            (row["mjd"], ".6f", when[:16], f"MJD {row['mjd']:.5f}" if when else ""),
             (row["fwhm"], ".6f", _format(row["fwhm"], ".2f", " px"), ""),
             (row["zp"], ".6f", _format(row["zp"], ".3f"), zp_title),
             (row["maglim"], ".6f", _format(row["maglim"], ".2f"), "limit of the objects"),
