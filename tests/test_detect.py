@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from photutils.aperture import CircularAperture
+from scipy.spatial import cKDTree
 from scipy.special import erf
 
 from nightsift import parameters
@@ -316,6 +317,69 @@ def test_a_crowded_field_is_taken_apart():
     assert taken[snr > 20].mean() > 0.85
     assert taken[snr > 100].mean() > 0.93
     assert taken.sum() > 0.97 * len(objects)
+
+
+@pytest.mark.parametrize(("distance", "ratio"), [(3.0, 30), (3.5, 60), (4.0, 100)])
+def test_faint_neighbours_of_bright_stars_are_told_apart(distance, ratio):
+    shape, fwhm, rng = (400, 400), 3.0, np.random.default_rng(68)
+    x, y = lattice(rng, shape, 45, 30)
+    angle = rng.uniform(0, 2 * np.pi, len(x))
+    u, v = x + distance * fwhm * np.cos(angle), y + distance * fwhm * np.sin(angle)
+    flux = np.repeat([3e5, 3e5 / ratio], len(x))
+    light = np.zeros(shape, np.float32)
+    render_points(light, np.append(x, u), np.append(y, v), flux, Psf(fwhm, 3.0, 0.0, 0.0, (0, 0, 0), (0, 0)), 0.05)
+    objects = run(observe(light, 69)).objects
+    assert np.mean(nearest(objects, u, v)[1] < fwhm / 2) >= 0.95
+    # The wings of the bright ones do not fall to pieces.
+    assert len(objects) <= 2 * len(x)
+
+
+def test_no_two_objects_are_at_one_place():
+    shape, fwhm, rng = (600, 600), 6.5, np.random.default_rng(70)
+    x, y = rng.uniform(0, 600, (2, 900))
+    flux = flux_of(5 * (1 - rng.random(900)) ** -0.8, fwhm)
+    objects = run(observe(gaussians(shape, x, y, flux, fwhm), 71)).objects
+    assert len(objects) > 300
+    assert len(cKDTree(np.column_stack([objects["x"], objects["y"]])).query_pairs(0.25 * fwhm)) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------- trails
+
+
+def line(shape, angle, x, y, fwhm, height):
+    """A trail through (x, y): angle of its normal, height of the ridge in ADU."""
+    v, u = np.mgrid[: shape[0], : shape[1]]
+    off = np.cos(angle) * (u - x) + np.sin(angle) * (v - y)
+    return height * np.exp(-4 * np.log(2) * (off / (1.3 * fwhm)) ** 2)
+
+
+def test_stars_on_a_trail_are_found_and_measured():
+    shape, fwhm, rng, angle = (500, 520), 3.0, np.random.default_rng(72), 2.7
+    along = np.linspace(-230, 230, 14)
+    x, y = 260 - np.sin(angle) * along, 240 + np.cos(angle) * along
+    stars = gaussians(shape, x, y, flux_of(10 ** rng.uniform(np.log10(15), 2, 14), fwhm), fwhm)
+    others = gaussians(shape, *rng.uniform(20, 480, (2, 60)), flux_of(60, fwhm), fwhm)
+    result = run(observe(stars + others + line(shape, angle, 260, 240, fwhm, 60.0), 73))
+    (trail,) = result.trails
+    assert trail.distance(260, 240) < 1
+    index, distance = nearest(result.objects, x, y)
+    assert (distance < 2).all()
+    found = result.objects[index]
+    pulls = (found["flux"] - in_aperture(stars + others, x, y, result.aperture)) / found["fluxerr"]
+    assert np.abs(np.median(pulls)) < 1
+    assert np.abs(pulls).max() < 5
+    assert len(result.objects) <= 14 + 60 + 2
+
+
+def test_a_long_galaxy_is_no_trail():
+    shape = (500, 500)
+    v, u = np.mgrid[:500, :500]
+    galaxy = 150 * np.exp(-np.abs(u - 250) / 35 - np.abs(v - 250) / 3)
+    rng = np.random.default_rng(74)
+    x, y = rng.uniform(20, 480, (2, 60))
+    result = run(observe(galaxy + gaussians(shape, x, y, flux_of(80, 3.0), 3.0), 75))
+    assert result.trails == ()
+    assert nearest(result.objects, 250, 250)[1] < 3
 
 
 # ------------------------------------------------------------------------------------------------- what else there is
