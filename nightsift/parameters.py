@@ -137,7 +137,7 @@ class Uncatalogued:
     """Find the objects that the catalogue does not have, or has much fainter."""
 
     search: bool = option(True, "look for them")
-    min_snr: float = option(9.0, "S/N of the fit with the PSF from which on an object is looked at", minimum=0)
+    min_snr: float = option(8.5, "S/N of the fit with the PSF from which on an object is looked at", minimum=0)
     min_brightening: float = option(
         2.0, "magnitudes that an object must be brighter than all catalogue stars at its place together", minimum=0
     )
