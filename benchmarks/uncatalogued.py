@@ -25,6 +25,7 @@ STARS = ("star", "variable", "hpm")
 CATALOGS = {"campaign's": None, "all stars": STARS, "stars and galaxies": (*STARS, "galaxy")}
 PER_MATCH = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 ERROR = 0.02  # mag, of the deeper catalogues
+MISSED = "missed: "
 
 
 def points(table) -> np.ndarray:
@@ -70,13 +71,23 @@ class Image:
         found = result.table[np.asarray(result.table["is_candidate"], bool)]
         wanted = truth[(truth["kind"] == "transient") & ~truth["on_host"] & truth["usable"] & (truth["snr"] >= 10)]
         wanted = wanted[~within(wanted, truth[np.isin(truth["kind"], STARS)], BLEND * fwhm)]
-        seen, there = within(wanted, found, fwhm), within(wanted, self.objects, fwhm)
-        deep = there & ~(np.asarray(wanted["mag_instr"]) > result.depth)
+        seen, deep = within(wanted, found, fwhm), ~(np.asarray(wanted["mag_instr"]) > result.depth)
         wrong = found[~within(found, truth[np.isin(truth["kind"], REAL)], fwhm)]
         galaxies = within(wrong, truth[truth["kind"] == "galaxy"], fwhm / 2)
-        counts = {"wanted": len(wanted), "found": seen.sum(), "objects": there.sum(), "deep": deep.sum()}
-        counts |= {"deep found": (deep & seen).sum(), "false": len(wrong), "galaxies": galaxies.sum()}
-        return Counter({name: int(number) for name, number in counts.items()})
+        counts = {"wanted": len(wanted), "found": seen.sum(), "deep": deep.sum(), "deep found": (deep & seen).sum()}
+        counts |= {"false": len(wrong), "galaxies": galaxies.sum()}
+        return Counter(counts) + Counter(self.cause(row, result.table) for row in wanted[deep & ~seen])
+
+    def cause(self, row, table) -> str:
+        """Tell why a transient is no candidate."""
+        here, fwhm = row["x"], self.frame.seeing.fwhm
+        objects, rest = (t[np.hypot(t["x"] - here, t["y"] - row["y"]) < fwhm] for t in (self.objects, table))
+        if len(rest):
+            return f"{MISSED}{rest['reasons'][0]}"
+        if not len(objects):
+            return f"{MISSED}no object of its own"
+        faint = np.nanmax(1.0857 / objects["mag_psf_err"]) < parameters.Uncatalogued().min_snr
+        return MISSED + ("too low an S/N" if faint else "explained by stars")
 
 
 def main(arguments=None):
@@ -92,14 +103,14 @@ def main(arguments=None):
     images = [Image(*pair) for pair in paths]
     area = sum(image.frame.mask.size for image in images) / 1e6
     print(f"{len(images)} images, {area:.1f} megapixels\n")
-    print(
-        "| catalogue | of all | of those that are objects | of those above its depth | false a megapixel | galaxies |"
-    )
-    print("|---|---|---|---|---|---|")
+    print("| catalogue | of all | of those above its depth | | false a megapixel | galaxies | missed above its depth |")
+    print("|---|---|---|---|---|---|---|")
     for name, kinds in CATALOGS.items():
         n = sum((image.tally(kinds) for image in images), Counter())
-        shares = [f"{n[a]}/{n[b]}" for a, b in (("found", "wanted"), ("found", "objects"), ("deep found", "deep"))]
-        print(f"| {name} | {' | '.join(shares)} | {n['false'] / area:.2f} | {n['galaxies'] / area:.2f} |")
+        shares = f"{n['found']}/{n['wanted']} | {n['deep found']}/{n['deep']} | {n['deep found'] / n['deep']:.1%}"
+        causes = [f"{n[key]} {key[len(MISSED) :]}" for key in sorted(n, key=n.get, reverse=True) if MISSED in key]
+        rates = f"{n['false'] / area:.2f} | {n['galaxies'] / area:.2f}"
+        print(f"| {name} | {shares} | {rates} | {'; '.join(causes)} |")
     return 0
 
 

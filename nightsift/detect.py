@@ -8,6 +8,7 @@ import numpy as np
 import sep
 from astropy.table import Table
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.background import background
@@ -15,6 +16,7 @@ from nightsift.errors import Rejected
 from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.seeing import Seeing, centroids, seeing, star_width, widths
 from nightsift.stamps import crowded, pair_ratios
+from nightsift.trails import Trail, crossing, without_trails
 
 ANNULUS_PIXELS = 400
 MIN_ANNULUS_PIXELS = 20
@@ -23,9 +25,11 @@ MIN_ANNULUS_PIXELS = 20
 CROWDING, FILTER = (0.01, 0.025), (0.55, 0.3)
 PROMISING = 0.75  # of the aperture S/N asked for, for the S/N of the peak behind a matched filter
 MOST_BRIGHT = 2000  # objects that the stars' width is sought among
-LEVELS, CONTRAST = 32, 0.003  # of the deblending: thresholds, and least share of the light that makes an object
+LEVELS, CONTRAST = 32, 0.001  # of the deblending: thresholds, and least share of the light that makes an object
 LONELY = 0.1  # mean of two opposite neighbours, relative to the peak; 0.16 for a star of FWHM 1 pixel
 LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
+TWINS = 0.3  # FWHM below which two objects have found the same place
+STREAK, SLIM = 5.0, 5.0  # semi-major axis in FWHM, and ratio of the axes, of what may be a piece of a trail
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Detection:
         Radius of the aperture, pixels.
     background_level, noise : float
         Median background and standard deviation of a sky pixel, ADU.
+    trails : tuple of Trail
+        Whose light was taken out of the image before its objects were found and measured.
     warnings : tuple of str
     """
 
@@ -59,6 +65,7 @@ class Detection:
     aperture: float
     background_level: float
     noise: float
+    trails: tuple[Trail, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -83,28 +90,26 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
         If there is no object.
     """
     hidden = (mask & int(HIDDEN)) != 0
-    bad = mask != 0
-    sky = background(data, bad, params.background_size)
-    image = np.where(hidden, 0, data - sky.level).astype(np.float32)
-    guess, crowding = _first_look(image, sky.noise, hidden | ((mask & int(Mask.SATURATED)) != 0), params.min_area)
-    ratio = float(np.interp(crowding, CROWDING, FILTER))
-    found, segments = (find or extract)(image, sky.noise, ratio * guess, params)
+    seen = _seen(data, mask, find or extract, params)
+    image, noise, found, guess = seen.image, seen.noise, seen.objects, seen.guess
     if not len(found):
         raise Rejected("no object rises above the noise")
-    lit = _lit(found, segments, float(np.median(sky.noise)))
-    touched = np.bincount(segments[bad], minlength=len(found) + 1)[1:] > 0
+    lit = _lit(found, seen.segments, float(np.median(noise)))
+    touched = np.bincount(seen.segments[mask != 0], minlength=len(found) + 1)[1:] > 0
     # Nine of ten are peaks of the noise. Aperture and filter share most of that: none has twice the S/N in the other.
-    lost = 2 * ratio / (1 + ratio**2)
+    lost = 2 * seen.ratio / (1 + seen.ratio**2)
     promising = found["cpeak"] > PROMISING * lost * min(params.min_snr, 5.0) / max(1.0, params.aperture)
-    found, touched, parent = found[promising], touched[promising], _parents(segments, found)[promising]
+    found, touched, parent = found[promising], touched[promising], _parents(seen.segments, found)[promising]
     found["x"], found["y"] = _centroids(image, found, hidden, guess)
+    alone = ~_twins(found, TWINS * guess)
+    found, touched, parent = found[alone], touched[alone], parent[alone]
     width = widths(image, found["x"], found["y"], guess, hidden)
-    bright = _bright(image, found, mask, float(np.median(sky.noise)))
+    bright = _bright(image, found, mask, float(np.median(noise)))
     shape = seeing(found["x"], found["y"], width, bright, data.shape)
     if not np.isfinite(shape.fwhm):
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
     aperture = Aperture(*(r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer)))
-    measured = measure(image, sky.noise, mask, found["x"], found["y"], gain, aperture, lit)
+    measured = measure(image, noise, mask, found["x"], found["y"], gain, aperture, lit)
     objects = _table(found, width, measured, touched)
     kept = objects["snr"] >= params.min_snr
     if not kept.any():
@@ -116,8 +121,46 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     objects["flags"][near] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
     warnings = () if shape.n_stars >= 5 else (f"FWHM from {shape.n_stars} stars only",)
-    level = float(np.median(sky.level))
-    return Detection(objects, shape, aperture.radius, level, float(np.median(sky.noise)), warnings)
+    return Detection(objects, shape, aperture.radius, seen.level, float(np.median(noise)), seen.trails, warnings)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """An image without background and trails, its noise, and what `extract` returns for it.
+
+    ``guess`` is the stars' rough FWHM in pixels, ``ratio`` the filter's in units of it.
+    """
+
+    image: np.ndarray
+    noise: np.ndarray
+    level: float
+    trails: tuple[Trail, ...]
+    objects: np.ndarray
+    segments: np.ndarray
+    guess: float
+    ratio: float
+
+
+def _seen(data, mask, find, params) -> _Seen:
+    """Find the objects; where some may be pieces of trails, again without these."""
+    hidden, bad = (mask & int(HIDDEN)) != 0, mask != 0
+
+    def flat(data, sky):
+        return np.where(hidden, 0, data - sky.level).astype(np.float32)
+
+    sky = background(data, bad, params.background_size)
+    image, noise, trails = flat(data, sky), sky.noise, ()
+    guess, crowding = _first_look(image, noise, hidden | ((mask & int(Mask.SATURATED)) != 0), params.min_area)
+    ratio = float(np.interp(crowding, CROWDING, FILTER))
+    found, segments = find(image, noise, ratio * guess, params)
+    if np.any((found["a"] > STREAK * guess) & (found["a"] > SLIM * found["b"])):
+        trails = crossing(image, noise, ~bad, guess)
+    if trails:
+        data, grain = without_trails(data, bad, params.background_size, trails, guess)
+        sky = background(data, bad, params.background_size)
+        image, noise = flat(data, sky), np.hypot(sky.noise, grain)
+        found, segments = find(image, noise, ratio * guess, params)
+    return _Seen(image, noise, float(np.median(sky.level)), trails, found, segments, guess, ratio)
 
 
 def extract(image, noise, fwhm: float, params: parameters.Detect):
@@ -222,6 +265,15 @@ def _centroids(image, found, hidden, fwhm):
     # The isophotal ones of faint stars are drawn off by peaks of the noise that their footprints have merged with.
     stays |= np.hypot(x - found["xcpeak"], y - found["ycpeak"]) < reach
     return np.where(stays, x, found["x"]), np.where(stays, y, found["y"])
+
+
+def _twins(found, radius: float) -> np.ndarray:
+    """Tell which objects have the place of a brighter one: their centroids have run to the same peak."""
+    pairs = cKDTree(np.column_stack([found["x"], found["y"]])).query_pairs(radius, output_type="ndarray")
+    fainter = found["flux"][pairs[:, 0]] < found["flux"][pairs[:, 1]]
+    twins = np.zeros(len(found), bool)
+    twins[np.where(fainter, pairs[:, 0], pairs[:, 1])] = True
+    return twins
 
 
 def _lit(found, segments, noise):

@@ -20,6 +20,7 @@ from nightsift.scene import Layers, Scene, photometer, render
 from nightsift.seeing import Seeing
 from nightsift.stamps import crowded, stamps
 from nightsift.tables import PSF_PHOTOMETRY
+from nightsift.trails import without_trails
 
 SPOILT = (
     Flag.SATURATED
@@ -63,7 +64,7 @@ class PsfPhotometry:
     warnings: tuple[str, ...] = ()
 
 
-def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float, params: parameters.Psf):
+def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float, params: parameters.Psf, trails=()):
     """Fit the PSF of an image to its clean stars, and all objects with it.
 
     Parameters
@@ -80,17 +81,17 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
     aperture : float
         Radius of the calibration aperture, pixels.
     params : parameters.Psf
+    trails : sequence of Trail, optional
+        Whose light is taken out first.
 
     Returns
     -------
     PsfPhotometry
         NaN throughout, but for ``outlier``, where the PSF could not be fitted.
     """
-    sky = background(data, mask != 0, MESH)
-    image = np.where((mask & int(HIDDEN)) != 0, 0, data - sky.level).astype(np.float32)
-    layers = Layers(image, sky.noise, mask != 0, gain)
+    layers = _layers(data, mask, gain, trails, seeing.fwhm)
     objects = objects.copy()
-    objects["level_err"] = _level_error(objects, sky.noise, aperture)
+    objects["level_err"] = _level_error(objects, layers.noise, aperture)
     unlike = outlier_score(objects, seeing)
     try:
         psf, used, tried, clean = _psf(layers, objects, seeing, aperture, params)
@@ -119,6 +120,15 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
     _grow(layers, objects, psf, scene, seeing.fwhm, aperture, table)
     facts = {"n_stars": psf.n_stars, "n_rejected": tried - psf.n_stars, "chi2": psf.chi2, "order": psf.order}
     return PsfPhotometry(psf, table, facts | _shape(psf) | tie | {"residual": residual})
+
+
+def _layers(data, mask, gain, trails, fwhm: float) -> Layers:
+    bad, grain = mask != 0, None
+    if trails:
+        data, grain = without_trails(data, bad, MESH, trails, fwhm)
+    sky = background(data, bad, MESH)
+    image = np.where((mask & int(HIDDEN)) != 0, 0, data - sky.level).astype(np.float32)
+    return Layers(image, sky.noise if grain is None else np.hypot(sky.noise, grain), bad, gain)
 
 
 def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: float, table: Table) -> None:

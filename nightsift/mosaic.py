@@ -33,7 +33,6 @@ class Piece:
     mask : 2-D uint8 array
         The first bits of `nightsift.planes.Mask`.
     wcs : WCS
-        Without distortion.
     """
 
     data: np.ndarray
@@ -54,7 +53,7 @@ class Mosaic:
 
 
 def grid(reference: WCS, ra, dec) -> tuple[WCS, tuple[int, int]]:
-    """Return the part of the grid of a piece, continued beyond it, that holds all positions [deg].
+    """Return the part of the grid of a piece without distortion, continued beyond it, that holds all positions [deg].
 
     Raises
     ------
@@ -128,6 +127,8 @@ def _placed(piece: Piece, wcs: WCS, shape):
 
 def _shift(own: WCS, wcs: WCS) -> tuple[int, int] | None:
     """Return the whole pixels (y, x) between two grids; None unless they are one."""
+    if own.sip is not None:
+        return None
     scale = np.abs(wcs.pixel_scale_matrix).max()
     same = np.allclose(own.wcs.crval, wcs.wcs.crval, rtol=0, atol=1e-9)
     same &= np.allclose(own.pixel_scale_matrix, wcs.pixel_scale_matrix, rtol=0, atol=1e-9 * scale)

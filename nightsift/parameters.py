@@ -137,7 +137,7 @@ class Uncatalogued:
     """Find the objects that the catalogue does not have, or has much fainter."""
 
     search: bool = option(True, "look for them")
-    min_snr: float = option(9.0, "S/N of the fit with the PSF from which on an object is looked at", minimum=0)
+    min_snr: float = option(8.5, "S/N of the fit with the PSF from which on an object is looked at", minimum=0)
     min_brightening: float = option(
         2.0, "magnitudes that an object must be brighter than all catalogue stars at its place together", minimum=0
     )
@@ -160,7 +160,7 @@ class Template:
 
     source: str = option(
         "local",
-        "where the template comes from: a file, or a survey's archive; auto chooses one by position and filter",
+        "where the template comes from: a file or folder, or an archive; auto chooses one by position and filter",
         enum=("local", "ps1", "legacy", "hips", "none", "auto"),
     )
     survey: str | None = option(
@@ -168,9 +168,13 @@ class Template:
     )
     band: str | None = option(None, "for archives: the survey's band; by default the one closest to the image's filter")
     max_pieces: int = option(
-        40, "for archives: pieces of sky, of some 0.4 degrees, that are fetched for an image, at most", minimum=1
+        40,
+        "pieces of sky that a template is made of, at most: an archive's (some 0.4 degrees), or images of a folder",
+        minimum=1,
     )
-    path: str | None = option(None, "for local: a FITS image with a WCS")
+    path: str | None = option(
+        None, "for local: a FITS image with a WCS, or a folder of such, of which those are taken that an image needs"
+    )
     mask: str | None = option(None, "for local: a FITS mask of the template, not 0 = bad")
     gain: float | None = option(None, "e-/ADU of the template, over its header", exclusiveMinimum=0)
     saturation: float | None = option(None, "ADU above which template pixels are saturated, over its header")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
+from nightsift.background import background
 from nightsift.pulls import balanced
 
 BIN = 4  # pixels of the S/N map in one of the search, which looks for lines and not for their profile
@@ -246,6 +248,54 @@ def trail_light(image: np.ndarray, sigma: np.ndarray, usable: np.ndarray, trail:
     bright = count & (np.abs(light) > 0.5 * error)
     grain = _grain((value - light)[bright], error[bright], np.abs(light[bright]))
     return TrailLight(row, column, light.astype(np.float32), np.sqrt(grain * np.abs(light)).astype(np.float32))
+
+
+def crossing(image: np.ndarray, noise: np.ndarray, usable: np.ndarray, fwhm: float) -> tuple[Trail, ...]:
+    """Find the bright trails across an image that has its stars still.
+
+    Parameters
+    ----------
+    image, noise : 2-D float32 arrays
+        Background-subtracted image, 0 where hidden, and standard deviation of its sky pixels, ADU.
+    usable : 2-D bool array
+        Pixels that count.
+    fwhm : float
+        Of the stars, pixels.
+    """
+    sigma = fwhm / 2.3548
+    snr = np.divide(image, noise, out=np.zeros(image.shape, np.float32), where=noise > 0)
+    snr = ndimage.gaussian_filter(snr, sigma) * np.float32(np.sqrt(4 * np.pi) * sigma)
+    return tuple(trail for trail in find_trails(snr, usable, fwhm) if trail.sign > 0)
+
+
+def without_trails(data, bad, mesh: int, trails, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Take the light of trails out of an image.
+
+    Parameters
+    ----------
+    data : 2-D float32 array
+        Image with its background, ADU.
+    bad : 2-D bool array
+        Pixels to leave out.
+    mesh : int
+        Of the background, pixels.
+    trails : sequence of Trail
+    fwhm : float
+        Of the stars, pixels.
+
+    Returns
+    -------
+    data, noise : 2-D float32 arrays
+        The image without it, and the standard deviation that it leaves behind, ADU.
+    """
+    sky = background(data, bad, mesh)
+    data, noise = data.astype(np.float32), np.zeros(data.shape, np.float32)
+    for trail in trails:
+        light = trail_light(data - sky.level, sky.noise, ~bad, trail, fwhm)
+        at = light.row, light.column
+        data[at] -= light.light
+        noise[at] = np.hypot(noise[at], light.noise)
+    return data, noise
 
 
 @dataclass(frozen=True)

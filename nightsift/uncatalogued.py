@@ -30,6 +30,11 @@ ALIKE = 0.75  # mag by which the object that accounts for a star may differ from
 NEIGHBOURS, HOLE = 10, 2.5  # a hole of the catalogue: the tenth star is 2.5 times as far as usual
 PIECE, BAD_PIECE = 1.0, 6.0  # times the light of a neighbour's wings that a piece of it may have; if it is no star
 LEAST_SPREAD = 0.003  # what an error of the PSF may make of a star
+WIDEST = 0.006  # the same and its error together: up to there an object is hardly a galaxy
+SURELY, SURE_SNR = 5.0, 15.0  # standard deviations of `spread`, and S/N, of what certainly is one
+LACKING = 0.1  # share of these that the catalogue does not explain, if it has no galaxies
+WINGS = 0.3  # weight of neighbours' wings: half the light of an object explains it
+POINT_SNR = 15.0  # from which on what looks like a point is one, and no piece of anything
 SHARP, UNLIKE = 4.0, 10.0  # standard deviations of spread; reduced chi2 of the PSF fit
 MASKED = 0.3  # share of the pixels within half a FWHM
 FAINT = 5.0  # magnitudes by which catalogue light is fainter that is not worth telling
@@ -112,7 +117,8 @@ def uncatalogued(
         measured = np.isfinite(mag) & (_MAG / error >= params.min_snr)
     explained = brightening < params.min_brightening
     wanted = np.flatnonzero(measured & ~explained)
-    facts = _facts(objects, light.matched, frame, params) | {
+    facts = _facts(objects, light.matched, frame) | {
+        "extended": _extended(objects, explained, error, params.max_spread),
         "beside a brighter object": _pieces(objects, mag, frame.seeing),
         "fainter than the catalogue": mag > faintest,
         "outside the catalogue": light.hole,
@@ -203,7 +209,7 @@ def _neighbourhood(objects, catalog, mag, stars, frame) -> _Light:
     pairs = here.sparse_distance_matrix(there, REACH, output_type="ndarray")
     i, j, apart = pairs["i"], pairs["j"], pairs["v"]
     whole = np.where(accounted[j], owner[j] == i, apart < BLEND)
-    share = np.where(whole, 1.0, wings(apart, seeing))
+    share = np.where(whole, 1.0, WINGS * wings(apart, seeing))
     # Without a magnitude, a star at this place may be as bright as it likes.
     flux = np.where(np.isfinite(stars[j]), 10 ** (-0.4 * stars[j]), np.where(whole, np.inf, 0.0))
     total = np.bincount(i, flux * share, here.n)
@@ -227,14 +233,28 @@ def wings(distance, seeing: Seeing) -> np.ndarray:
     return light_fraction(distance, aperture, 1.0) / light_fraction(np.zeros(1), aperture, 1.0)
 
 
-def _facts(objects, matched, frame, params) -> dict[str, np.ndarray]:
+def _extended(objects, explained, error, max_spread: float) -> np.ndarray:
+    """Tell which objects are no points; where the catalogue has no galaxies, also those that may be small ones.
+
+    Its stars alone do not explain those objects that certainly are extended.
+    """
+    spread, doubt = column(objects, "spread"), column(objects, "spread_err")
+    limit = max_spread * doubt
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sure = (_MAG / error > SURE_SNR) & (spread > np.maximum(SURELY * doubt, 2 * LEAST_SPREAD))
+    sure &= (np.asarray(objects["flags"]).astype(int) & ~int(Flag.CROWDED)) == 0
+    if np.sum(sure & ~explained) > LACKING * np.sum(sure):
+        limit = np.minimum(limit, WIDEST - doubt)
+    return spread > np.maximum(limit, LEAST_SPREAD)
+
+
+def _facts(objects, matched, frame) -> dict[str, np.ndarray]:
     """Return what speaks against objects by themselves.
 
     A star that saturates is brighter than it seems, so one that seems too bright for the catalogue all the same is.
     """
     flags = np.asarray(objects["flags"]).astype(int)
     x, y = (np.rint(column(objects, name)).astype(int) for name in ("x", "y"))
-    spread, doubt = column(objects, "spread"), column(objects, "spread_err")
     half = max(1, round(frame.seeing.fwhm / 2))
     core = stamps(frame.mask, x, y, half, int(Mask.OUTSIDE)).astype(int)
     saturated = ((flags & int(Flag.SATURATED)) != 0) | ((core & int(Mask.SATURATED)) != 0).any(axis=(1, 2))
@@ -243,8 +263,7 @@ def _facts(objects, matched, frame, params) -> dict[str, np.ndarray]:
         "saturated": saturated & ~matched,
         "masked": masked[:, half, half] | (masked.mean(axis=(1, 2)) > MASKED),
         "border": (flags & int(Flag.TRUNCATED | Flag.APERTURE_INCOMPLETE)) != 0,
-        "extended": spread > np.maximum(params.max_spread * doubt, LEAST_SPREAD),
-        "too sharp": spread < -np.maximum(SHARP * doubt, LEAST_SPREAD),
+        "too sharp": column(objects, "spread") < -np.maximum(SHARP * column(objects, "spread_err"), LEAST_SPREAD),
         "unlike the PSF": (column(objects, "psf_chi2") > UNLIKE) & ~matched,
     }
 
@@ -273,7 +292,7 @@ def _pieces(objects, mag, seeing) -> np.ndarray:
     factor = np.where(_starlike(objects)[parts], PIECE, BAD_PIECE)[j]
     light = factor * wings(apart, seeing) * 10 ** (0.4 * (bright[i] - bright[j]))
     pieces[parts] = np.bincount(i, light, len(parts)) > 1
-    return pieces
+    return pieces & ~(_starlike(objects) & (_MAG / column(objects, "mag_psf_err") > POINT_SNR))
 
 
 def _starlike(objects) -> np.ndarray:

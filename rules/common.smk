@@ -17,7 +17,7 @@ sys.path.insert(0, str(BASE))
 
 from nightsift import warm
 from nightsift.io import runs
-from nightsift.io.campaign import CampaignError, load
+from nightsift.io.campaign import CampaignError, fits_files, load
 from nightsift.io.code import code_version
 
 try:
@@ -105,8 +105,20 @@ def fetched_template(product):
     ]
 
 
+@functools.cache
+def template_files(path):
+    """The files of a template: itself, or those in the folder."""
+    return [str(part) for part in fits_files(path)] if os.path.isdir(path) else [path]
+
+
 def template_file(wildcards):
-    """The user's template of an image, if there is one."""
+    """The user's template of an image, if there is one, or the files of the folder."""
+    path = local_template(wildcards.image)
+    return template_files(path) if path else []
+
+
+def template_source(wildcards):
+    """The same, but the folder itself."""
     return local_template(wildcards.image) or []
 
 
@@ -120,7 +132,9 @@ def megabytes(image):
     """The size of an image's file and that of its template."""
     # Not the sizes of a job's inputs: those are unknown while a group that makes them is put together.
     entry, template = CAMPAIGN.images[image], local_template(image)
-    size = sum(os.path.getsize(path) for path in (entry.path, template) if path) / 1e6
+    # Of a folder, a few images at a time.
+    parts = sorted(map(os.path.getsize, template_files(template) if template else []))[-4:]
+    size = (os.path.getsize(entry.path) + sum(parts)) / 1e6
     # What an archive sends has pixels half as large.
     return size if template or CAMPAIGN.config["template"]["source"] in ("local", "none") else 3 * size
 

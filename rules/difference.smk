@@ -26,10 +26,11 @@ rule template:
     params:
         params=section("template"),
         code=code("template"),
+        source=template_source,
     shell:
         "nightsift template --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} {input.fetched:q} --wcs {input.wcs:q} --inspect {input.inspect:q}"
-        " --detections {input.detections:q} --source {input.template:q} --mosaic {input.mosaic:q}"
+        " --detections {input.detections:q} --source {params.source:q} --mosaic {input.mosaic:q}"
         " --usermask {input.usermask:q}"
         " --state {output.state:q} --template {output.template:q} > {log:q} 2>&1"
 

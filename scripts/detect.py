@@ -1,5 +1,7 @@
 """Find and measure the objects of an image."""
 
+from dataclasses import asdict
+
 from nightsift.detect import detect
 from nightsift.io.fits import read_image
 from nightsift.io.sextractor import run_sextractor
@@ -27,6 +29,7 @@ def work(job):
         "background": result.background_level,
         "noise": result.noise,
         "n_objects": len(result.objects),
+        "trails": [asdict(trail) for trail in result.trails],
     }
 
 

@@ -7,6 +7,7 @@ from nightsift.imagepsf import image_psf
 from nightsift.io.fits import read_image
 from nightsift.io.stage import Stage
 from nightsift.seeing import Seeing
+from nightsift.trails import Trail
 
 STAGE = Stage(
     "psf",
@@ -29,7 +30,10 @@ def work(job):
     width = tuple(detected["fwhm_coefficients"])
     seeing = Seeing(detected["fwhm"], width, order(len(width)), data.shape, 0, np.zeros(0, bool))
     objects = job.read_table("detections")
-    result = job.call(image_psf, data, mask, inspected["gain"], objects, seeing, detected["aperture"], job.params)
+    trails = tuple(Trail(**trail) for trail in detected["trails"])
+    result = job.call(
+        image_psf, data, mask, inspected["gain"], objects, seeing, detected["aperture"], job.params, trails
+    )
     job.write_images("psf", *(result.psf.to_images() if result.psf else ({}, None)))
     job.write_table("photometry", result.table, "psf_photometry")
     job.facts |= result.facts

@@ -3,13 +3,17 @@
 import numpy as np
 from astropy.wcs import WCS
 
-from nightsift import parameters
+from nightsift import parameters, patchwork
+from nightsift.described import described
+from nightsift.detect import detect
 from nightsift.errors import NotAsked, Rejected
 from nightsift.headers import read_exptime, read_gain
 from nightsift.inspect import Overrides, inspect
-from nightsift.io.fits import read_image, read_mask
-from nightsift.io.products import read_wcs
+from nightsift.io.campaign import fits_files
+from nightsift.io.fits import read_header, read_image, read_mask
+from nightsift.io.products import digest, read_wcs
 from nightsift.io.stage import Stage
+from nightsift.mosaic import grid, mosaic
 from nightsift.planes import Mask
 from nightsift.template import PAD, Source, crop, template
 
@@ -20,7 +24,7 @@ STAGE = Stage(
         "wcs": "solution of astrometry",
         "inspect": "facts of inspect",
         "detections": "detections of detect",
-        "source": "the template",
+        "source": "the template, or a folder of images to make it of",
         "mosaic": "what fetch_template made, in place of it",
         "usermask": "FITS mask of the template, not 0 = bad",
     },
@@ -31,11 +35,63 @@ STAGE = Stage(
 AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
 
 
-def from_file(job):
+def from_file(job, path):
     """Return the template of a FITS file."""
-    image = read_image(job.inputs["source"])
+    image = read_image(path)
     user_mask = read_mask(job.inputs["usermask"], image.data.shape) if job.inputs["usermask"] else None
     return inspected(job, image.data, image.header, user_mask)
+
+
+def outlines(job, paths):
+    """Yield files and what their headers say of them; what cannot be read is warned of."""
+    for path in paths:
+        try:
+            header, shape = read_header(path)
+            known = described(header, shape, Overrides(), [])
+        except Rejected as reason:
+            job.warnings.append(f"template: {reason}")
+            continue
+        if known["wcs_header"] is None:
+            job.warnings.append(f"template: {path.name} has no usable WCS")
+            continue
+        yield path, patchwork.Outline(WCS(known["wcs_header"]), shape, known["filter"], known["exptime"])
+
+
+def from_folder(job, wcs, shape):
+    """Return the template made of those images of a folder that an image needs."""
+    usable = list(outlines(job, fits_files(job.inputs["source"])))
+    if not usable:
+        raise Rejected("no image of the template's folder can be used")
+    paths, known = zip(*usable, strict=True)
+    band = job.facts_of("inspect")["filter"]
+    chosen = job.call(patchwork.choose, known, wcs, shape, band, job.params.max_pieces)
+    job.facts["files"] = {paths[k].name: digest(paths[k]) for k in chosen}
+    if len(chosen) == 1:
+        return from_file(job, paths[chosen[0]])
+    pieces, factors, objects, first = [], {}, job.read_table("detections"), None
+    for path in (paths[k] for k in chosen):
+        part = from_file(job, path)
+        ratio = flux_ratio(part, objects, wcs)
+        if ratio is None:
+            job.warnings.append(f"template: too few stars tell the flux scale of {path.name}: not used")
+            continue
+        first = first or (ratio, patchwork.flat(part.wcs))
+        factors[path.name] = first[0] / ratio
+        pieces.append(job.call(patchwork.piece, part.data, part.mask, part.wcs, part.gain, factors[path.name]))
+    if not pieces:
+        raise Rejected("the images of the template's folder share too few stars with the image to be joined")
+    job.facts["factors"] = factors
+    joined = job.call(mosaic, pieces, *grid(first[1], *patchwork.around(wcs, shape)))
+    return Source(joined.data, joined.mask.astype(np.uint16), joined.wcs, joined.noise)
+
+
+def flux_ratio(part, objects, wcs):
+    """Return the flux that stars have in a template, relative to the image; None if too few tell."""
+    try:
+        found = detect(part.data, part.mask, part.gain, parameters.Detect()).objects
+    except Rejected:
+        return None
+    return patchwork.flux_ratio(found, part.wcs, objects, wcs)
 
 
 def from_mosaic(job):
@@ -64,7 +120,12 @@ def work(job):
         raise NotAsked("no template is configured")
     wcs = read_wcs(job.inputs["wcs"])
     shape = tuple(job.facts_of("inspect")["shape"])
-    source = from_mosaic(job) if job.inputs["mosaic"] else from_file(job)
+    if job.inputs["mosaic"]:
+        source = from_mosaic(job)
+    elif job.inputs["source"].is_dir():
+        source = from_folder(job, wcs, shape)
+    else:
+        source = from_file(job, job.inputs["source"])
     part = job.call(crop, source.wcs, wcs, shape, source.data.shape)
     result = job.call(template, source.cut(part), wcs, shape, job.params, job.read_table("detections"))
     frame = wcs.to_header(relax=True)

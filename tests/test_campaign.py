@@ -8,7 +8,7 @@ import yaml
 
 from nightsift import parameters
 from nightsift.io import campaign
-from nightsift.io.campaign import CampaignError, load, read_sheet
+from nightsift.io.campaign import CampaignError, fits_files, load, read_sheet
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -65,6 +65,19 @@ def test_defaults_are_filled_in(folder):
 )
 def test_wrong_configuration_is_named(folder, wrong, words):
     assert all(word in refusal(folder, **wrong) for word in words)
+
+
+def test_a_folder_may_be_the_template_and_nothing_else(folder):
+    (folder / "many").mkdir()
+    (folder / "many" / "notes.txt").write_text("")
+    assert "the folder 'many' holds no FITS image" in refusal(folder, template={"path": "many"})
+    for name in ("b.fits", "a.fit.gz", "c.fits.fz"):
+        (folder / "many" / name).write_text("")
+    assert load(config(template={"path": "many"}), folder).config["template"]["path"] == "many"
+    assert [path.name for path in fits_files(folder / "many")] == ["a.fit.gz", "b.fits", "c.fits.fz"]
+    assert "'many' is a folder, not a file" in refusal(folder, catalog={"path": "many"})
+    mask = {"path": "many", "mask": "many/b.fits"}
+    assert "template.mask is a mask of one template, and 'many' is a folder" in refusal(folder, template=mask)
 
 
 def test_a_cone_is_whole_or_not_there(folder):

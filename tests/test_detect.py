@@ -194,3 +194,39 @@ def test_kernel_has_unit_sum_and_its_width():
     middle = len(kernel) // 2
     assert kernel.sum() == pytest.approx(1)
     assert kernel[middle, middle + 2] / kernel[middle, middle] == pytest.approx(0.5)
+
+
+def line(shape, angle, x, y, fwhm, height):
+    """A trail through (x, y): angle of its normal, height of the ridge in ADU."""
+    v, u = np.mgrid[: shape[0], : shape[1]]
+    off = np.cos(angle) * (u - x) + np.sin(angle) * (v - y)
+    return height * np.exp(-4 * np.log(2) * (off / (1.3 * fwhm)) ** 2)
+
+
+def test_stars_on_a_trail_are_found_and_measured():
+    shape, fwhm, rng, angle = (500, 520), 3.0, np.random.default_rng(72), 2.7
+    along = np.linspace(-230, 230, 14)
+    x, y = 260 - np.sin(angle) * along, 240 + np.cos(angle) * along
+    stars = gaussians(shape, x, y, flux_of(10 ** rng.uniform(np.log10(15), 2, 14), fwhm), fwhm)
+    others = gaussians(shape, *rng.uniform(20, 480, (2, 60)), flux_of(60, fwhm), fwhm)
+    result = run(observe(stars + others + line(shape, angle, 260, 240, fwhm, 60.0), 73))
+    (trail,) = result.trails
+    assert trail.distance(260, 240) < 1
+    index, distance = nearest(result.objects, x, y)
+    assert (distance < 2).all()
+    found = result.objects[index]
+    pulls = (found["flux"] - in_aperture(stars + others, x, y, result.aperture)) / found["fluxerr"]
+    assert np.abs(np.median(pulls)) < 1
+    assert np.abs(pulls).max() < 5
+    assert len(result.objects) <= 14 + 60 + 2
+
+
+def test_a_long_galaxy_is_no_trail():
+    shape = (500, 500)
+    v, u = np.mgrid[:500, :500]
+    galaxy = 150 * np.exp(-np.abs(u - 250) / 35 - np.abs(v - 250) / 3)
+    rng = np.random.default_rng(74)
+    x, y = rng.uniform(20, 480, (2, 60))
+    result = run(observe(galaxy + gaussians(shape, x, y, flux_of(80, 3.0), 3.0), 75))
+    assert result.trails == ()
+    assert nearest(result.objects, 250, 250)[1] < 3

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from starfields import INSIDE, SIDE, flux_of, gaussians, in_aperture, lattice, nearest, observe, run, the_one
 
 from nightsift.planes import Flag, Mask
+from nightsift.simulate_pixels import Psf, render_points
 
 
 def bright_and_faint(mask=None, extra=(), **options):
@@ -127,3 +129,27 @@ def test_a_crowded_field_is_taken_apart():
     assert taken[snr > 20].mean() > 0.85
     assert taken[snr > 100].mean() > 0.93
     assert taken.sum() > 0.97 * len(objects)
+
+
+@pytest.mark.parametrize(("distance", "ratio"), [(3.0, 30), (3.5, 60), (4.0, 100)])
+def test_faint_neighbours_of_bright_stars_are_told_apart(distance, ratio):
+    shape, fwhm, rng = (400, 400), 3.0, np.random.default_rng(68)
+    x, y = lattice(rng, shape, 45, 30)
+    angle = rng.uniform(0, 2 * np.pi, len(x))
+    u, v = x + distance * fwhm * np.cos(angle), y + distance * fwhm * np.sin(angle)
+    flux = np.repeat([3e5, 3e5 / ratio], len(x))
+    light = np.zeros(shape, np.float32)
+    render_points(light, np.append(x, u), np.append(y, v), flux, Psf(fwhm, 3.0, 0.0, 0.0, (0, 0, 0), (0, 0)), 0.05)
+    objects = run(observe(light, 69)).objects
+    assert np.mean(nearest(objects, u, v)[1] < fwhm / 2) >= 0.95
+    # The wings of the bright ones do not fall to pieces.
+    assert len(objects) <= 2 * len(x)
+
+
+def test_no_two_objects_are_at_one_place():
+    shape, fwhm, rng = (600, 600), 6.5, np.random.default_rng(70)
+    x, y = rng.uniform(0, 600, (2, 900))
+    flux = flux_of(5 * (1 - rng.random(900)) ** -0.8, fwhm)
+    objects = run(observe(gaussians(shape, x, y, flux, fwhm), 71)).objects
+    assert len(objects) > 300
+    assert len(cKDTree(np.column_stack([objects["x"], objects["y"]])).query_pairs(0.25 * fwhm)) == 0

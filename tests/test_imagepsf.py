@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from photutils.aperture import CircularAperture
+from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.detect import detect
@@ -42,6 +43,13 @@ def stage(image, mask, found, gain=GAIN, params=PARAMS):
     return image_psf(image, mask, gain, found.objects, found.seeing, found.aperture, params)
 
 
+def in_aperture(radius):
+    """Return the share of a star's light within an aperture."""
+    stamp = np.zeros((SIZE, SIZE), np.float32)
+    render_points(stamp, np.array([250.2]), np.array([250.4]), np.array([1.0]), truth(), 1e-7)
+    return CircularAperture((250.2, 250.4), radius).do_photometry(stamp)[0][0]
+
+
 @pytest.fixture(scope="module")
 def plain():
     made = picture(1)
@@ -60,6 +68,29 @@ def test_stars_have_the_same_flux_in_the_psf_and_in_the_aperture(plain):
     assert np.median(result.table["psf_fluxerr"][faint] / objects["fluxerr"][faint]) < 0.9
 
 
+def test_stars_on_a_trail_are_fitted_without_it():
+    angle, fwhm = 2.3, 3.5
+    along = np.linspace(-200, 200, 11)
+    on_x, on_y = 250 - np.sin(angle) * along, 250 + np.cos(angle) * along
+
+    def cross(rng, light, x, y, flux):
+        render_points(light, on_x, on_y, np.full(11, 4000.0), truth(), 0.01)
+        v, u = np.mgrid[:SIZE, :SIZE]
+        off = np.cos(angle) * (u - 250) + np.sin(angle) * (v - 250)
+        light += (80 * np.exp(-4 * np.log(2) * (off / (1.5 * fwhm)) ** 2)).astype(np.float32)
+
+    image, mask, found, _ = picture(9, 60, spoil=cross)
+    assert len(found.trails) == 1
+    near = cKDTree(np.column_stack([found.objects["x"], found.objects["y"]])).query(np.column_stack([on_x, on_y]))
+    rows = near[1][near[0] < 1]
+    assert len(rows) >= 9
+    result = image_psf(image, mask, GAIN, found.objects, found.seeing, found.aperture, PARAMS, found.trails)
+    table = result.table[rows]
+    assert np.median(table["psf_flux"]) == pytest.approx(4000 * in_aperture(result.psf.aperture), rel=0.05)
+    assert np.median(table["psf_chi2"]) < 1.3
+    assert np.median(np.abs(table["spread"] / table["spread_err"])) < 1.5
+
+
 def test_rows_are_those_of_the_detections(plain):
     objects, result = plain[2].objects, plain[4]
     assert len(checked(result.table, "psf_photometry")) == len(objects)
@@ -73,11 +104,9 @@ def test_fluxes_of_detected_stars_have_honest_errors(plain):
     distance = np.hypot(objects["x"][:, None] - x, objects["y"][:, None] - y)
     star = distance.argmin(axis=1)
     alone = (np.sort(distance, axis=1)[:, 1] > 12) & (distance.min(axis=1) < 1) & (objects["flags"] == 0)
-    psf = result.psf
-    stamp = np.zeros((SIZE, SIZE), np.float32)
-    render_points(stamp, np.array([250.2]), np.array([250.4]), np.array([1.0]), truth(), 1e-7)
-    light = CircularAperture((250.2, 250.4), psf.aperture).do_photometry(stamp)[0][0]
-    pull = (np.asarray(result.table["psf_flux"]) - flux[star] * light) / np.asarray(result.table["psf_fluxerr"])
+    pull = (np.asarray(result.table["psf_flux"]) - flux[star] * in_aperture(result.psf.aperture)) / np.asarray(
+        result.table["psf_fluxerr"]
+    )
     assert alone.sum() > 60
     assert abs(np.median(pull[alone])) < 0.4
     assert 1.4826 * np.median(np.abs(pull[alone] - np.median(pull[alone]))) == pytest.approx(1, abs=0.25)

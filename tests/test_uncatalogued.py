@@ -15,7 +15,7 @@ from nightsift.photometry import Photometry, Seeing
 from nightsift.planes import Flag, Mask
 from nightsift.simulate_pixels import Psf, render_points
 from nightsift.tables import empty
-from nightsift.uncatalogued import Frame, match_radius, predicted, uncatalogued
+from nightsift.uncatalogued import Frame, match_radius, predicted, uncatalogued, wings
 
 REAL = ("transient", "variable", "mover", "hpm")
 STARS = ("star", "variable", "hpm")
@@ -207,6 +207,25 @@ def test_each_reason(change, reason):
     assert not row["is_candidate"]
 
 
+def test_a_catalogue_without_galaxies_calls_for_more_doubt():
+    doubtful = NEW | {"mag": 18.0, "mag_psf_err": 0.1, "spread": 0.0035, "spread_err": 0.003}
+    galaxy = {"x": 150.0, "y": 60.0, "mag": 16.0, "spread": 0.02}
+
+    def reasons(near):
+        return {row["x"]: row["reasons"] for row in search([doubtful, galaxy], near=near)}
+
+    assert reasons(()) == {100.0: "extended", 150.0: "extended"}
+    assert reasons([(150.2, 60.0, 16.2)]) == {100.0: ""}
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.4, 1), (0.7, 0)])
+def test_the_wings_of_a_neighbour_explain_what_they_make_half_of(share, expected):
+    star = {"x": 107.5, "y": 100.0, "mag": 12.0, "mag_psf_err": 0.002}
+    light = 12.0 - 2.5 * np.log10(wings(np.array([7.5 / FWHM]), Seeing(FWHM, 1.0, FWHM, (SIDE, SIDE)))[0])
+    new = NEW | {"mag": light + 2.5 * np.log10(share)}
+    assert len(search([new, star], near=[(107.5, 100.0, 12.0)])) == expected
+
+
 def test_a_masked_core_and_a_masked_neighbourhood():
     mask = np.zeros((SIDE, SIDE), np.uint16)
     mask[100, 100] = int(Mask.COSMIC)
@@ -251,14 +270,18 @@ def test_a_star_that_a_neighbour_accounts_for_explains_no_other():
 
 def test_pieces_of_an_object_are_not_new():
     parent = {"x": 108.0, "y": 100.0, "mag": 12.0, "flags": int(Flag.DEBLENDED | Flag.SATURATED)}
-    piece = NEW | {"flags": int(Flag.DEBLENDED), "mag": 17.0}
+    piece = NEW | {"flags": int(Flag.DEBLENDED), "mag": 17.0, "psf_chi2": 4.0}
     assert set(search([parent, piece])["reasons"]) == {"saturated", "beside a brighter object"}
     assert set(search([parent, piece | {"x": 70.0}])["reasons"]) == {"saturated", ""}
+    # What the PSF fits well is a star beside it, if there is light enough to tell.
+    point = piece | {"psf_chi2": 1.0}
+    assert set(search([parent, point])["reasons"]) == {"saturated", ""}
+    assert set(search([parent, point | {"mag_psf_err": 0.1}])["reasons"]) == {"saturated", "beside a brighter object"}
 
 
 def test_the_distance_to_a_long_object_counts_in_its_own_ellipse():
     parent = {"x": 100.0, "y": 112.0, "mag": 14.0, "flags": int(Flag.DEBLENDED), "psf_chi2": 30.0, "a": 6.0}
-    piece = NEW | {"flags": int(Flag.DEBLENDED), "mag": 17.0}
+    piece = NEW | {"flags": int(Flag.DEBLENDED), "mag": 17.0, "psf_chi2": 4.0}
 
     def reasons(theta):
         table = search([parent | {"theta": theta}, piece])

@@ -24,6 +24,7 @@ PROGRAMS = {
     "detect": {"sextractor": ("source-extractor", "sextractor", "sex")},
     "subtract": {"hotpants": ("hotpants",)},
 }
+SUFFIXES, PACKINGS = (".fits", ".fit", ".fts"), (".fz", ".gz", ".bz2", ".xz")
 EXAMPLE = {"images": "images.tsv", "catalog.path": "catalog.fits", "template.path": "template.fits"}
 
 
@@ -72,13 +73,15 @@ def load(config: dict, folder=".") -> Campaign:
         images = _from_glob(pattern, folder)
     for name, entry in images.items():
         for kind in ("path", "template", "mask"):
-            path = getattr(entry, kind)
-            if path and not (Path(folder) / path).is_file():
-                raise CampaignError(f"{pattern}: image {name!r}: {kind} {path!r} does not exist")
+            _check_path(getattr(entry, kind), f"{pattern}: image {name!r}: {kind}", folder, kind == "template")
     for section in ("catalog", "template"):
         _check_local(config, section, folder)
     _check_program(config)
     _check_cone(config)
+    templates = {config["template"]["path"], *(entry.template for entry in images.values())} - {None}
+    for path in templates if config["template"]["mask"] else ():
+        if (Path(folder) / path).is_dir():
+            raise CampaignError(f"config: template.mask is a mask of one template, and {path!r} is a folder")
     return Campaign(config, images)
 
 
@@ -108,8 +111,30 @@ def _check_local(config: dict, section: str, folder) -> None:
     if not part["path"] and section == "catalog":
         raise CampaignError(f"config: {section}.source is local, so {section}.path must name a file")
     for key in ("path", "mask"):
-        if part.get(key) and not (Path(folder) / part[key]).is_file():
-            raise CampaignError(f"config: {section}.{key}: {part[key]!r} does not exist")
+        _check_path(part.get(key), f"config: {section}.{key}:", folder, (section, key) == ("template", "path"))
+
+
+def _check_path(path: str | None, what: str, folder, may_be_folder: bool) -> None:
+    """Raise `CampaignError` unless there is such a file, or such a folder with images."""
+    if not path or (Path(folder) / path).is_file():
+        return
+    if not (Path(folder) / path).is_dir():
+        raise CampaignError(f"{what} {path!r} does not exist")
+    if not may_be_folder:
+        raise CampaignError(f"{what} {path!r} is a folder, not a file")
+    if not fits_files(Path(folder) / path):
+        raise CampaignError(f"{what} the folder {path!r} holds no FITS image ({', '.join(SUFFIXES)}, packed or not)")
+
+
+def fits_files(folder) -> list[Path]:
+    """Return the files in a folder, not below it, that by their names are FITS images, in the order of these."""
+    return sorted(path for path in Path(folder).iterdir() if path.is_file() and _stem(path.name) != path.name)
+
+
+def _stem(name: str) -> str:
+    for packing in PACKINGS:
+        name = name.removesuffix(packing)
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def checked(config: dict) -> dict:
@@ -224,10 +249,7 @@ def _from_glob(pattern: str, folder) -> dict[str, Entry]:
         raise CampaignError(f"config: images: no file matches {pattern!r} in {Path(folder).resolve()}")
     images: dict[str, Entry] = {}
     for path in paths:
-        stem = Path(path).name
-        for suffix in (".fz", ".gz", ".bz2", ".fits", ".fit", ".fts"):
-            stem = stem.removesuffix(suffix)
-        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", stem).strip(".") or "image"
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", _stem(Path(path).name)).strip(".") or "image"
         name, number = stem, 2
         while name in images:
             name, number = f"{stem}-{number}", number + 1

@@ -23,6 +23,8 @@ _NOT_MERGED |= {"BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT", "C
 _NOT_MERGED |= {"COMMENT", "HISTORY", "END"}
 _WCS_STEMS = ("CTYPE", "CRVAL", "CRPIX", "CDELT", "CROTA", "CUNIT", "CD1_", "CD2_", "PC1_", "PC2_", "PC00", "CD00")
 _WCS_STEMS += ("PV1_", "PV2_", "A_", "B_", "AP_", "BP_", "WCSAXES", "LONPOLE", "LATPOLE", "LTM", "LTV", "WAT")
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError)
+_BROKEN = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
 _DECOMPRESSORS = ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ", lzma.decompress))
 
 
@@ -71,8 +73,28 @@ def read_image(path, hdu: int | None = None) -> Image:
     path = Path(path)
     try:
         return _read(path, _source(path), hdu)
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+    except _BROKEN as error:
         raise Rejected(f"{path.name}: the compressed file is damaged ({error})") from error
+
+
+def read_header(path) -> tuple[fits.Header, tuple[int, int]]:
+    """Return the header of the image that `read_image` would read, and its rows and columns, without its pixels.
+
+    Raises
+    ------
+    nightsift.errors.Rejected
+        For a file that is empty, not FITS, or without a 2-D image.
+    """
+    path = Path(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _open(_source(path), do_not_scale_image_data=True) as hdus:
+                number = _choose(hdus, path.name)
+                header = _merged(hdus[number].header, hdus[0].header if number else None)
+                return header, _plane_shape(hdus[number])
+        except (*_DAMAGE, *_BROKEN) as error:
+            raise Rejected(f"{path.name}: the file cannot be read as FITS ({_first_line(error)})") from error
 
 
 def read_mask(path, shape) -> np.ndarray:
@@ -151,7 +173,7 @@ def _read(path: Path, source, wanted: int | None) -> Image:
                 data = linearised(data, header)
         except Rejected:
             raise
-        except (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError) as error:
+        except _DAMAGE as error:
             raise Rejected(f"{path.name}: the file cannot be read as FITS ({_first_line(error)})") from error
     return Image(data=data, header=header, hdu=number)
 
