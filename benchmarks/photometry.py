@@ -95,10 +95,9 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
     usual = 0.0 if result.color else camera.color * color_of(case)
     rows = {}
     for method, name, extra in (("nightsift", "mag_calib", 0.0), ("nightsift, PSF", "mag_psf", fitted)):
-        rows[method] = common | {
-            "mag_calib": np.asarray(table[name]),
-            "mag_calib_err": np.asarray(table[f"{name}_err"]),
-        }
+        # STDPipe's errors hold the zero point's
+        error = np.hypot(table[f"{name}_err"], result.zero_point_error(table["x"], table["y"]))
+        rows[method] = common | {"mag_calib": np.asarray(table[name]), "mag_calib_err": np.asarray(error)}
         rows[method] |= {"seconds": detected + extra + calibrated, "measuring": measured + extra + calibrated}
     rows["nightsift"]["total"] = result.zp + usual - zero
     return rows

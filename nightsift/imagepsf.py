@@ -37,7 +37,8 @@ ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within 
 ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
 EXTENDED = 3.0  # standard deviations of `spread` beyond which a star is none
 LIT = 0.5  # light of other objects that a ring around a star leaves out, in the noise of a pixel
-TIE_SNR, MIN_TIE = 50.0, 5  # S/N of the stars that tie PSF to aperture fluxes, and how many it takes
+# S/N of the stars that tie PSF to aperture fluxes, or else of those that may, how many it takes, and the largest error.
+TIE_SNR, MIN_TIE, TIE_ERROR = (50.0, 20.0), 5, 0.01
 
 
 @dataclass(frozen=True)
@@ -199,16 +200,20 @@ def _excess(values, errors) -> float:
 
 
 def _tied(psf: Psf, scene: Scene, objects: Table, spread_err) -> tuple[Psf, Scene, dict]:
-    """Put the fluxes on the scale of the aperture's as stars without neighbours have it, where these are enough."""
+    """Put the fluxes on the scale of the aperture's as stars without neighbours have it, where these are enough.
+
+    The PSF sums to 1 within the aperture in any case; faint objects, among which galaxies pass, would spoil that.
+    """
     flux, snr = np.asarray(objects["flux"], float), np.asarray(objects["snr"], float)
     quiet = (np.asarray(objects["flags"]) == 0) & (np.abs(scene.spread) < EXTENDED * spread_err) & (flux > 0)
-    bright = quiet & (snr > TIE_SNR)
-    chosen = bright if bright.sum() >= MIN_TIE else quiet
+    bright, fainter = (quiet & (snr > least) for least in TIE_SNR)
+    chosen = bright if bright.sum() >= MIN_TIE else fainter
     ratio = flux[chosen] / scene.flux[chosen]
     center = np.median(ratio) if len(ratio) else np.nan
     scatter = 1.4826 * np.median(np.abs(ratio - center)) if len(ratio) else np.nan
     facts = {"aperture_ratio": float(center), "aperture_scatter": float(scatter)}
-    factor = center if len(ratio) >= MIN_TIE and 0.8 < center < 1.25 else 1.0
+    sure = len(ratio) >= MIN_TIE and 1.25 * scatter / np.sqrt(len(ratio)) < TIE_ERROR
+    factor = center if sure and 0.8 < center < 1.25 else 1.0
     scaled = replace(scene, flux=scene.flux * factor, fluxerr=scene.fluxerr * factor)
     return replace(psf, correction=psf.correction / factor), scaled, facts
 
