@@ -15,6 +15,7 @@ from nightsift import calibrators, colorterms, growth, limits, zeropoint
 from nightsift.blends import all_magnitudes, contamination
 from nightsift.catalog import column, match
 from nightsift.errors import Rejected
+from nightsift.imagepsf import extended
 from nightsift.planes import Flag
 
 _EXCLUDED = (
@@ -391,6 +392,8 @@ def _total(objects: Table, result: Photometry, params) -> Photometry:
 def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) -> Table:
     """Return the objects with ``mag_calib mag_psf mag_std``, their errors ``..._err``, and ``maglim`` [mag].
 
+    Where there are ``spread spread_err``, ``flags`` get `Flag.EXTENDED`.
+
     Parameters
     ----------
     objects : Table
@@ -413,6 +416,9 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
     zero = result.zero_point(column(objects, "x"), column(objects, "y"))
     faintest = limits.flux_limit(noise, limits.inverse_gain(flux, fluxerr, noise), result.limit_snr)
     table = objects.copy()
+    if "spread" in objects.colnames:
+        wide = extended(column(objects, "spread"), column(objects, "spread_err"))
+        table["flags"] = _flags(objects) | np.where(wide, int(Flag.EXTENDED), 0)
     fitted = column(objects, "psf_flux"), column(objects, "psf_fluxerr")
     for name, (light, error) in (("mag_calib", (flux, fluxerr)), ("mag_psf", fitted)):
         light = light - (result.term("background") * 10 ** (-0.4 * result.reference) if name == "mag_calib" else 0)

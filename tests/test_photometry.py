@@ -348,6 +348,18 @@ def test_the_model_of_the_limit_finds_its_coefficients():
     assert truth @ [10 ** (0.8 * limit), 10 ** (0.4 * limit), 1] == pytest.approx(1 / 25, rel=0.01)
 
 
+def test_what_is_wider_than_the_psf_is_flagged():
+    objects, stars = simulate(3, 60)
+    objects["psf_flux"], objects["psf_fluxerr"] = objects["flux"], objects["fluxerr"]
+    result = photometry(objects, stars, SEEING, "r", PARAMS)
+    assert not np.any(calibrate(objects, result)["flags"])
+    objects["flags"][1:3] = int(Flag.CROWDED)
+    objects["spread"], objects["spread_err"] = 0.0, 0.001
+    objects["spread"][:4] = 0.004, 0.004, -0.004, np.nan
+    expected = [int(Flag.EXTENDED), int(Flag.EXTENDED | Flag.CROWDED), int(Flag.CROWDED), 0]
+    assert list(calibrate(objects, result)["flags"][:4]) == expected
+
+
 def test_the_result_survives_json():
     result = photometry(*simulate(9, 60, color=0.2, slope=0.05), SEEING, "r", PARAMS)
     again = Photometry.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
