@@ -1,13 +1,19 @@
-"""Where an image of unknown place lies, by solve-field of Astrometry.net (Lang et al. 2010, AJ 139, 1782)."""
+"""Where an image of unknown place lies, by Astrometry.net (Lang et al. 2010, AJ 139, 1782).
+
+Either by its program solve-field, or by the Python package astrometry that is made of its engine.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +21,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from nightsift.errors import Rejected
+from nightsift.io.quads import PACKAGE
 from nightsift.solution import repair_wcs
 
 PROGRAM = "solve-field"
@@ -59,17 +66,40 @@ def run_solve_field(x, y, flux, shape: tuple[int, int], search: Search) -> fits.
     program = shutil.which(PROGRAM)
     if program is None:
         raise Rejected(f"the program {PROGRAM!r} is not on the PATH")
+    with _stars(PROGRAM, x, y, flux, search) as name:
+        folder = Path(name)
+        message = _run(PROGRAM, [program, *_options(shape, search, folder)], folder, search.seconds)
+        return _read(PROGRAM, folder / "stars.wcs", shape, message)
+
+
+def run_package(x, y, flux, shape: tuple[int, int], search: Search) -> fits.Header:
+    """Do what `run_solve_field` does, by the Python package astrometry; `search` has to name the indexes."""
+    if not search.indexes:
+        raise Rejected(f"the Python package {PACKAGE!r} needs a folder of index files: inspect.indexes")
+    with _stars(PACKAGE, x, y, flux, search) as name:
+        folder = Path(name)
+        asked = asdict(search) | {"indexes": str(Path(search.indexes).resolve())}
+        (folder / "search.json").write_text(json.dumps(asked))
+        command = [sys.executable, "-P", "-m", "nightsift.io.quads", "stars.xyls", "search.json", "stars.wcs"]
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        message = _run(PACKAGE, command, folder, search.seconds, env=os.environ | {"PYTHONPATH": path})
+        return _read(PACKAGE, folder / "stars.wcs", shape, message)
+
+
+SOLVERS = {PROGRAM: run_solve_field, PACKAGE: run_package}
+
+
+@contextmanager
+def _stars(solver: str, x, y, flux, search: Search):
+    """Yield the name of a folder with the stars in a table, and nothing else."""
     if search.indexes and not Path(search.indexes).is_dir():
         raise Rejected(f"the folder of index files {search.indexes!r} does not exist")
     if not len(x):
-        raise Rejected(f"{PROGRAM} has no star to go by")
+        raise Rejected(f"{solver} has no star to go by")
     with tempfile.TemporaryDirectory(prefix="nightsift-") as name:
-        folder = Path(name)
-        Table({"X": np.asarray(x) + 1.0, "Y": np.asarray(y) + 1.0, "FLUX": np.asarray(flux, float)}).write(
-            folder / "stars.xyls", format="fits"
-        )
-        message = _run([program, *_options(shape, search, folder)], folder, search.seconds)
-        return _read(folder / "stars.wcs", shape, message)
+        table = Table({"X": np.asarray(x) + 1.0, "Y": np.asarray(y) + 1.0, "FLUX": np.asarray(flux, float)})
+        table.write(Path(name) / "stars.xyls", format="fits")
+        yield name
 
 
 def _options(shape, search: Search, folder: Path) -> list[str]:
@@ -90,42 +120,44 @@ def _options(shape, search: Search, folder: Path) -> list[str]:
     return options
 
 
-def _run(command: list[str], folder: Path, seconds: float) -> str:
-    """Run the program in the folder; return the last line that it printed."""
+def _run(solver: str, command: list[str], folder: Path, seconds: float, env=None) -> str:
+    """Run a solver in the folder; return the last line that it printed."""
     output = folder / "output.txt"
     try:
         with output.open("wb") as stream:
             # It starts others: a session of its own, so that all of them can be ended.
             process = subprocess.Popen(
-                command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                command, cwd=folder, env=env, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
             )
     except OSError as error:
         raise Rejected(f"{command[0]!r} cannot be run: {error.strerror}") from error
     try:
         status = process.wait(WALL * seconds)
     except subprocess.TimeoutExpired:
-        raise Rejected(f"{PROGRAM} did not end within {WALL * seconds:g} s") from None
+        raise Rejected(f"{solver} did not end within {WALL * seconds:g} s") from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    if status == -signal.SIGXCPU:
+        raise Rejected(f"{solver} did not end within {seconds:g} s of processor time")
     lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
     lines = [line for line in lines if line] or ["without a word"]
     if status:
         how = f"status {status}" if status > 0 else f"signal {-status}"
-        raise Rejected(f"{PROGRAM} failed with {how}: {lines[-1]}")
+        raise Rejected(f"{solver} failed with {how}: {lines[-1]}")
     return lines[-1]
 
 
-def _read(path: Path, shape, message: str) -> fits.Header:
+def _read(solver: str, path: Path, shape, message: str) -> fits.Header:
     # Without a solution it reports success, too.
     if not path.exists():
-        raise Rejected(f"{PROGRAM} found no solution; it said: {message}")
+        raise Rejected(f"{solver} found no solution; it said: {message}")
     try:
         header = fits.getheader(path)
     except OSError as error:
-        raise Rejected(f"{PROGRAM} left no readable solution ({error}); it said: {message}") from error
+        raise Rejected(f"{solver} left no readable solution ({error}); it said: {message}") from error
     cards, problems = repair_wcs(header, shape)
     if cards is None:
-        raise Rejected(f"{PROGRAM} left a solution that cannot be used: {'; '.join(problems)}")
+        raise Rejected(f"{solver} left a solution that cannot be used: {'; '.join(problems)}")
     return cards
