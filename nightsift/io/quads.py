@@ -35,6 +35,9 @@ def search(stars: Path, indexes: str, scale, cone) -> fits.Header | None:
     """
     import astrometry
 
+    # Astrometry.net's own Python modules have the same name
+    if not hasattr(astrometry, "SolutionParameters"):
+        raise ModuleNotFoundError(name=PACKAGE)
     table = fits.getdata(stars)
     brightest = np.argsort(-table["FLUX"], kind="stable")[:MOST]
     places = np.column_stack([table["X"], table["Y"]])[brightest].astype(float)

@@ -116,7 +116,10 @@ def _options(shape, search: Search, folder: Path) -> list[str]:
         for key, value in zip(("ra", "dec", "radius"), search.cone, strict=True):
             options += [f"--{key}", f"{value:.6f}"]
     if search.indexes:
-        options += ["--index-dir", str(Path(search.indexes).resolve())]
+        # --index-dir came after version 0.93, which Debian has
+        config = f"cpulimit {max(search.seconds, 1):.0f}\nadd_path {Path(search.indexes).resolve()}\nautoindex\n"
+        (folder / "indexes.cfg").write_text(config)
+        options += ["--config", "indexes.cfg"]
     return options
 
 
