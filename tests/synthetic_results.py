@@ -230,7 +230,11 @@ def write_image(folder, name, ra, dec, rows, *, mjd=60310.25, band="r", zp=ZP, s
     }
     write(folder / "inspect.json", start | facts)
     write(folder / "detect.json", start | {"fwhm": FWHM, "noise": NOISE, "n_objects": len(objects)})
-    write(folder / "astrometry.json", start | {"rms": [0.05, 0.06], "order": 2, "n_matches": 60})
+    cells = {"x": [9.5, 29.5], "y": [9.5, 9.5], "dx": [0.02, None], "dy": [-0.01, None], "n": [7, 1]}
+    write(
+        folder / "astrometry.json",
+        start | {"rms": [0.05, 0.06], "order": 2, "n_matches": 60, "residual_map": cells},
+    )
     write(folder / "photometry.json", start | photometry_facts(shape, zp))
     shapes = {"fwhm": FWHM, "fwhm_range": [2.9, 3.1], "ellipticity": 0.02, "ellipticity_range": [0.01, 0.05]}
     write(folder / "psf.json", start | {"n_stars": 50, "order": 0} | shapes)
