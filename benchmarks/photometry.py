@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import peers
 from astropy.table import Table, hstack
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters, simulate
@@ -98,15 +99,18 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
         rows[method] = common | {"mag_calib": np.asarray(table[name]), "mag_calib_err": np.asarray(error)}
         rows[method] |= {"seconds": detected + extra + calibrated, "measuring": measured + extra + calibrated}
     rows["nightsift"]["total"] = result.zp + usual - zero
-    rows["nightsift, true places"] = rows["nightsift"] | forced(case, result, rings)
+    rows["nightsift, true places"] = rows["nightsift"] | forced(case, objects, result, rings)
     return rows
 
 
-def forced(case: Case, result, rings: Aperture) -> dict[str, np.ndarray]:
-    """Return the magnitudes in apertures where the stars are, found or not."""
+def forced(case: Case, objects: Table, result, rings: Aperture) -> dict[str, np.ndarray]:
+    """Return the magnitudes in apertures where the stars are, found or not; the annuli leave out what was found."""
     data, stars, sky = case.exposure.data, case.stars, background(case.exposure.data, case.mask != 0, 64)
     at = {name: np.asarray(stars[name], float) for name in ("x", "y")}
-    found = measure(data - sky.level, sky.noise, case.mask, *at.values(), case.exposure.camera.gain, rings)
+    empty = np.ones(data.shape, bool)
+    empty[tuple(np.rint(objects[axis]).astype(int) for axis in "yx")] = False
+    lit = ndimage.distance_transform_edt(empty) < 2 * rings.radius
+    found = measure(data - sky.level, sky.noise, case.mask, *at.values(), case.exposure.camera.gain, rings, lit)
     flux = np.where(found["flux"] > 0, found["flux"], np.nan)
     error = np.hypot(2.5 / np.log(10) * found["fluxerr"] / flux, result.zero_point_error(*at.values()))
     mag = result.zero_point(*at.values()) - 2.5 * np.log10(flux)
