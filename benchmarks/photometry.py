@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import peers
 from astropy.table import Table, hstack
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters, simulate
@@ -29,8 +30,7 @@ from nightsift.photometry import Seeing, calibrate, photometry
 from nightsift.planes import Mask
 from nightsift.simulate_cameras import Campaign
 
-METHODS = ("nightsift", "nightsift, PSF", "STDPipe order 0", "STDPipe order 2")
-BINS = ((10, 30), (30, 100), (100, np.inf))
+BINS = ((5, 10), (10, 30), (30, 100), (100, np.inf))
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
         table = calibrate(objects, result, case.catalog)
         ticks.append(time.perf_counter())
         # once more, for the time: it is a part of the detection
-        sky = background(data, case.mask != 0, 64)
-        rings = Aperture(*(radius * found.seeing.fwhm for radius in (1, 5, 7)))
+        rings, sky = Aperture(*(found.seeing.fwhm * r for r in (1, 5, 7))), background(data, case.mask != 0, 64)
         measure(data - sky.level, sky.noise, case.mask, found.objects["x"], found.objects["y"], gain, rings)
         ticks.append(time.perf_counter())
         clock.append(np.diff(ticks))
@@ -95,13 +94,27 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
     usual = 0.0 if result.color else camera.color * color_of(case)
     rows = {}
     for method, name, extra in (("nightsift", "mag_calib", 0.0), ("nightsift, PSF", "mag_psf", fitted)):
-        rows[method] = common | {
-            "mag_calib": np.asarray(table[name]),
-            "mag_calib_err": np.asarray(table[f"{name}_err"]),
-        }
+        # STDPipe's errors hold the zero point's
+        error = np.hypot(table[f"{name}_err"], result.zero_point_error(table["x"], table["y"]))
+        rows[method] = common | {"mag_calib": np.asarray(table[name]), "mag_calib_err": np.asarray(error)}
         rows[method] |= {"seconds": detected + extra + calibrated, "measuring": measured + extra + calibrated}
     rows["nightsift"]["total"] = result.zp + usual - zero
+    rows["nightsift, true places"] = rows["nightsift"] | forced(case, objects, result, rings)
     return rows
+
+
+def forced(case: Case, objects: Table, result, rings: Aperture) -> dict[str, np.ndarray]:
+    """Return the magnitudes in apertures where the stars are, found or not; the annuli leave out what was found."""
+    data, stars, sky = case.exposure.data, case.stars, background(case.exposure.data, case.mask != 0, 64)
+    at = {name: np.asarray(stars[name], float) for name in ("x", "y")}
+    empty = np.ones(data.shape, bool)
+    empty[tuple(np.rint(objects[axis]).astype(int) for axis in "yx")] = False
+    lit = ndimage.distance_transform_edt(empty) < 2 * rings.radius
+    found = measure(data - sky.level, sky.noise, case.mask, *at.values(), case.exposure.camera.gain, rings, lit)
+    flux = np.where(found["flux"] > 0, found["flux"], np.nan)
+    error = np.hypot(2.5 / np.log(10) * found["fluxerr"] / flux, result.zero_point_error(*at.values()))
+    mag = result.zero_point(*at.values()) - 2.5 * np.log10(flux)
+    return at | {"mag_calib": mag, "mag_calib_err": error, "total": np.nan}
 
 
 def color_of(case: Case) -> float:

@@ -17,7 +17,7 @@ MOST = 1000  # objects, the brightest
 MIN_STARS = 3
 MAX_MASKED = 0.5  # of a ring
 MAX_ERROR = 0.1  # mag
-SCATTERS = (0.002, 0.3)  # largest scatter beyond the errors that is fitted, mag: see `aperture_correction`
+MAX_SCATTER = 0.3  # largest scatter beyond the errors that is fitted, mag
 STRAY = 2.0  # standard deviations
 _FLOOR = 0.002  # error that the brightest stars have, mag
 _MAG = 2.5 / np.log(10)
@@ -122,8 +122,8 @@ def aperture_correction(x, y, flux, value, error, shape: tuple[int, int], max_or
     Notes
     -----
     In crowded fields the light of what is too faint to be seen adds to that of every star: a term in 1 / flux takes it
-    off where it is there. Such light also scatters, most in the growth of faint stars: errors are scaled. Where it is
-    the PSF that changes, in the steps of a mosaic, a scatter alike for all is added. The likelier of the two is taken.
+    off where it is there. Such light also scatters, most in the growth of faint stars: then `zeropoint.choose` scales
+    the errors. Where it is the PSF that changes, in the steps of a mosaic, it adds a scatter alike for all.
     """
     usable = np.isfinite(value) & (error < MAX_ERROR)
     if usable.sum() < MIN_STARS:
@@ -132,4 +132,4 @@ def aperture_correction(x, y, flux, value, error, shape: tuple[int, int], max_or
     stars = zeropoint.Stars(
         *zeropoint.scaled(x, y, shape), value, error**2 + _FLOOR**2, extra=inverse, names=("background",)
     ).take(usable)
-    return min((zeropoint.choose(stars, max_order, largest) for largest in SCATTERS), key=lambda fit: fit.bic)
+    return zeropoint.choose(stars, max_order, MAX_SCATTER)

@@ -37,6 +37,11 @@ class Inspect:
         "seconds that solve-field may search for the place of an image without WCS or hints; 0 for no search",
         minimum=0,
     )
+    solver: str = option(
+        "solve-field",
+        "what searches: Astrometry.net's program, or the Python package astrometry, which needs indexes",
+        enum=("solve-field", "astrometry"),
+    )
     indexes: str | None = option(
         None, "folder of Astrometry.net's index files for that; by default what solve-field is configured for"
     )

@@ -11,10 +11,11 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
-from nightsift import colorterms, growth, limits, zeropoint
+from nightsift import calibrators, colorterms, growth, limits, zeropoint
 from nightsift.blends import all_magnitudes, contamination
 from nightsift.catalog import column, match
 from nightsift.errors import Rejected
+from nightsift.imagepsf import extended
 from nightsift.planes import Flag
 
 _EXCLUDED = (
@@ -194,7 +195,7 @@ def _plain(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _gather(objects, catalog, matches, band, color, shape) -> zeropoint.Matched:
+def _gather(objects, catalog, matches, band, color, shape) -> calibrators.Matched:
     row, star = matches
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
@@ -202,7 +203,7 @@ def _gather(objects, catalog, matches, band, color, shape) -> zeropoint.Matched:
     if color:
         parts = [colorterms.catalog_color(catalog, color), *colorterms.color_errors(catalog, band, color)]
         parts = [part[star] for part in parts]
-    return zeropoint.Matched(
+    return calibrators.Matched(
         column(objects, "x")[row],
         column(objects, "y")[row],
         flux[row],
@@ -219,7 +220,7 @@ def _flags(objects: Table) -> np.ndarray:
     return np.asarray(objects["flags"]).astype(int) if "flags" in objects.colnames else np.zeros(len(objects), int)
 
 
-def _clean(objects, matched: zeropoint.Matched, matches, blended, params) -> tuple[np.ndarray, dict[str, int]]:
+def _clean(objects, matched: calibrators.Matched, matches, blended, params) -> tuple[np.ndarray, dict[str, int]]:
     """Return which matches may be fitted, S/N aside, and how many are out for which reason."""
     flagged = (_flags(objects)[matches[0]] & int(_EXCLUDED)) != 0
     with np.errstate(invalid="ignore"):
@@ -311,7 +312,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     good, reasons = _clean(objects, matched, matches, blended, params)
     # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
     matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(blended)))
-    result, rows, again = zeropoint.solve(matched, good, reasons, params)
+    result, rows, again = calibrators.solve(matched, good, reasons, params)
     used = np.zeros(len(row), bool)
     used[rows[result.used]] = True
     solution = Photometry(
@@ -391,6 +392,8 @@ def _total(objects: Table, result: Photometry, params) -> Photometry:
 def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) -> Table:
     """Return the objects with ``mag_calib mag_psf mag_std``, their errors ``..._err``, and ``maglim`` [mag].
 
+    Where there are ``spread spread_err``, ``flags`` get `Flag.EXTENDED`.
+
     Parameters
     ----------
     objects : Table
@@ -413,6 +416,9 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
     zero = result.zero_point(column(objects, "x"), column(objects, "y"))
     faintest = limits.flux_limit(noise, limits.inverse_gain(flux, fluxerr, noise), result.limit_snr)
     table = objects.copy()
+    if "spread" in objects.colnames:
+        wide = extended(column(objects, "spread"), column(objects, "spread_err"))
+        table["flags"] = _flags(objects) | np.where(wide, int(Flag.EXTENDED), 0)
     fitted = column(objects, "psf_flux"), column(objects, "psf_fluxerr")
     for name, (light, error) in (("mag_calib", (flux, fluxerr)), ("mag_psf", fitted)):
         light = light - (result.term("background") * 10 ** (-0.4 * result.reference) if name == "mag_calib" else 0)

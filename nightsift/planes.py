@@ -32,6 +32,7 @@ class Flag(IntFlag):
     OUTLIER = 0x800
     COSMIC = 0x1000
     PSF_FAILED = 0x2000
+    EXTENDED = 0x4000
 
 
 MASK_MEANING = {
@@ -61,6 +62,7 @@ FLAG_MEANING = {
     Flag.OUTLIER: "unlike the stars of the image in shape",
     Flag.COSMIC: "peak lies on a cosmic-ray hit",
     Flag.PSF_FAILED: "PSF fit failed",
+    Flag.EXTENDED: "wider than the PSF: a galaxy, or stars merged",
 }
 
 

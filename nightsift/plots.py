@@ -280,13 +280,34 @@ def _astrometry(material: Material) -> Figure | None:
     ax.set_aspect("equal")
     style(ax, "dx [px]", "dy [px]")
     ax, rows = axes[0, 1], rows[np.linspace(0, len(rows) - 1, min(len(rows), 600)).astype(int)]
-    arrow = 3 * scatter or 1.0
-    vectors = ax.quiver(
-        x[rows], y[rows], dx[rows], dy[rows], angles="xy", scale=arrow * 18, width=0.003, color=BLUE, headwidth=3
-    )
-    ax.quiverkey(vectors, 0.82, 1.03, arrow, f"{arrow:.2g} px", labelpos="E", fontproperties={"size": 8})
+    _vectors(ax, x[rows], y[rows], dx[rows], dy[rows], 3 * scatter or 1.0, (0.6, "stars", BLUE), alpha=0.6)
+    _residual_map(ax, material)
     field_axes(ax, material.shape)
     return figure
+
+
+def _vectors(ax, x, y, dx, dy, arrow: float, key: tuple[float, str, str], **options):
+    """Draw residuals as arrows; `key` has the place above the axes of what their length means, a word, the colour."""
+    where, word, color = key
+    options = {"angles": "xy", "scale": arrow * 18, "width": 0.003, "headwidth": 3} | options
+    drawn = ax.quiver(x, y, dx, dy, color=color, **options)
+    ax.quiverkey(drawn, where, 1.03, arrow, f"{arrow:.2g} px, {word}", labelpos="E", fontproperties={"size": 8})
+
+
+def _residual_map(ax, material: Material) -> None:
+    """Draw the medians of the residuals in parts of the image, on a scale of their own: they are much smaller."""
+    cells = material.astrometry.get("residual_map")
+    if not cells:
+        return
+    x, y, dx, dy = (
+        np.array([np.nan if v is None else v for v in cells[name]], float) for name in ("x", "y", "dx", "dy")
+    )
+    known = np.isfinite(dx) & np.isfinite(dy)
+    if known.any():
+        longest = float(np.hypot(dx, dy)[known].max()) or 1.0
+        _vectors(
+            ax, x[known], y[known], dx[known], dy[known], longest, (0.1, "medians", RED), scale=longest * 9, width=0.007
+        )
 
 
 def _limit(material: Material) -> Figure | None:

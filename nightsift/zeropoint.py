@@ -7,26 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import brentq
 
-from nightsift.errors import Rejected
-
 _TUKEY = 4.685
 _USED = 3.5
 # for normal deviates u and Tukey weights w at the above tuning: E[w u^2] / E[w] and E[psi^2] / E[psi']^2
 _MEAN_SQUARE = 0.82807
 _INFLATION = 1.0526
-_STARS_PER_PARAMETER = 6
-_DOUBT, _HINT = 15.0, 0.02  # BIC and magnitudes from which on a term that was not asked for is told of
-_HINTS = {
-    "nonlinearity": "Magnitudes stray by {value:+.4f} a magnitude, {reach:+.3f} over those of the stars: a nonlinear"
-    " detector? photometry.flux_terms corrects it.",
-    "background": "A constant flux seems to be in all apertures, which changes the faint stars' magnitudes by"
-    " {reach:+.3f}: a wrong background? photometry.flux_terms corrects it.",
-}
-EXTRAS = ("nonlinearity", "background")
-_MARGIN, _EXTRA_MARGIN = 2.0, 4.0  # of the Bayesian information criterion
-_MAG = 2.5 / np.log(10)
-_SAFE_SNR = 10.0
-_NONLINEAR_SIGMA, _NONLINEAR_MAG = 4.5, 0.015
+STARS_PER_PARAMETER = 6
+# What the surface may be expected to change over an image [mag]: the widths of the prior of its terms.
+CHANGES = (0.003, 0.01, 0.03, 0.1, 0.3)
+# Largest scatter [mag] of a fit whose errors are scaled instead: so strays what follows the noise, as neighbours do.
+SCALED = 0.002
+_MARGIN, _SURFACE_MARGIN, _EXTRA_MARGIN = 2.0, 0.5, 4.0  # of the Bayesian information criterion
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,10 @@ class Stars:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted zero point; `coefficients` are those of `terms`, of `extras` and, if `color`, the colour term."""
+    """A fitted zero point; `coefficients` are those of `terms`, of `extras` and, if `color`, the colour term.
+
+    `bic` is that of `choose`; `change` and `max_intrinsic` are as `fit` got them.
+    """
 
     order: int
     color: bool
@@ -74,6 +68,8 @@ class Fit:
     chi2: float
     bic: float
     extras: tuple[str, ...] = ()
+    change: float = np.inf
+    max_intrinsic: float = np.inf
 
     @property
     def surface(self) -> int:
@@ -119,8 +115,11 @@ def terms(order: int, u, v) -> np.ndarray:
     return np.stack(columns, axis=-1)
 
 
-def _solve(design, stars: Stars, weight, color: bool):
-    """Weighted least squares; with a colour, corrected for the noise of the colours (Fuller 1987, section 2.2)."""
+def _solve(design, stars: Stars, weight, color: bool, prior=0.0):
+    """Weighted least squares; with a colour, corrected for the noise of the colours (Fuller 1987, section 2.2).
+
+    `prior` holds the inverse variances of the coefficients about 0; the normal matrix is returned without.
+    """
     weighted = design * weight[:, None]
     normal, right = weighted.T @ design, weighted.T @ stars.value
     if color:
@@ -133,7 +132,7 @@ def _solve(design, stars: Stars, weight, color: bool):
             # noise of the colour is noise of the residual too, whose large values the biweight has already damped
             normal[-1, -1] -= _MEAN_SQUARE * noise
             right[-1] -= _MEAN_SQUARE * np.sum(weight * stars.color_cov)
-    return np.linalg.lstsq(normal, right, rcond=None)[0], normal
+    return np.linalg.lstsq(normal + np.diag(np.broadcast_to(prior, len(right))), right, rcond=None)[0], normal
 
 
 def _variance(stars: Stars, color: bool, term: float) -> np.ndarray:
@@ -182,7 +181,9 @@ def _start(design, stars: Stars, color: bool) -> tuple[np.ndarray, float]:
     return coefficients, float(grid[np.argmax(ratio <= 1)] if (ratio <= 1).any() else 1.0)
 
 
-def fit(stars: Stars, order: int, color: bool, max_intrinsic: float, extras: tuple[str, ...] = ()) -> Fit:
+def fit(
+    stars: Stars, order: int, color: bool, max_intrinsic: float, extras: tuple[str, ...] = (), change: float = np.inf
+) -> Fit:
     """Fit one model by iteratively reweighted least squares with Tukey's biweight.
 
     Parameters
@@ -196,6 +197,8 @@ def fit(stars: Stars, order: int, color: bool, max_intrinsic: float, extras: tup
         Largest scatter [mag] added to the errors; what goes beyond it scales the covariance.
     extras : tuple of str
         Which of the stars' extra terms to fit.
+    change : float
+        Standard deviation of the surface's terms but the constant about 0 [mag], as a Gaussian prior.
 
     Returns
     -------
@@ -204,266 +207,127 @@ def fit(stars: Stars, order: int, color: bool, max_intrinsic: float, extras: tup
         the errors come from the residuals themselves.
     """
     design = stars.design(order, color, extras)
-    count, parameters = design.shape
-    coefficients, first = _start(design, stars, color)
-    intrinsic, factor = first, 1.0
+    prior = np.zeros(design.shape[1])
+    prior[1 : len(powers(order))] = change**-2.0
+    coefficients, intrinsic, factor, effective = _reweighted(design, stars, color, max_intrinsic, prior)
+    residual, variance = stars.value - design @ coefficients, _variance(stars, color, coefficients[-1])
+    sigma = factor * np.sqrt(variance + intrinsic**2)
+    pull = residual / sigma
+    used = np.abs(pull) < _USED
+    weight = used / sigma**2
+    _, normal = _solve(design, stars, weight, color)
+    # few precise stars among many noisy ones teach the scatter: count by weight
+    share = weight / max(weight.sum(), 1e-30)
+    teaching = max(1 / max(np.sum(share**2), 1e-30) - effective, 1)
+    learnt = 1.0 if factor > 1 else float(np.sum(share * intrinsic**2 / (variance + intrinsic**2)))
+    covariance = np.linalg.pinv(normal + np.diag(prior)) * _INFLATION * (1 + learnt * 2 / max(teaching - 2, 1))
+    loss = _TUKEY**2 / 3 * (1 - np.clip(1 - (pull / _TUKEY) ** 2, 0, None) ** 3)
+    return Fit(
+        order=order,
+        color=color,
+        coefficients=coefficients,
+        covariance=covariance,
+        intrinsic=float(intrinsic),
+        residual=residual,
+        sigma=sigma,
+        used=used,
+        chi2=float(np.sum((factor * pull[used]) ** 2) / max(used.sum() - effective, 1)),
+        bic=float(np.sum(loss + 2 * np.log(sigma)) + _price(normal, prior, coefficients, len(design))),
+        extras=extras,
+        change=change,
+        max_intrinsic=max_intrinsic,
+    )
+
+
+def _reweighted(design, stars: Stars, color: bool, max_intrinsic: float, prior):
+    """Return coefficients, scatter, factor of the errors and effective number of parameters."""
+    level = prior == 0
+    coefficients = np.zeros(design.shape[1])
+    coefficients[level], intrinsic = _start(design[:, level], stars, color)
+    factor, effective = 1.0, float(len(prior))
     for _ in range(25):
         residual = stars.value - design @ coefficients
         variance = _variance(stars, color, coefficients[-1])
         sigma = factor * np.sqrt(variance + intrinsic**2)
         robust = np.clip(1 - (residual / (_TUKEY * sigma)) ** 2, 0, None) ** 2
-        updated, _ = _solve(design, stars, robust / sigma**2, color)
+        updated, normal = _solve(design, stars, robust / sigma**2, color, prior)
+        effective = _effective(normal, prior)
         residual = stars.value - design @ updated
-        intrinsic, factor = _scatter(residual, variance, robust, parameters, max_intrinsic)
-        change = np.abs(design @ (updated - coefficients)).max()
+        intrinsic, factor = _scatter(residual, variance, robust, effective, max_intrinsic)
+        moved = np.abs(design @ (updated - coefficients)).max()
         coefficients = updated
-        if change < 1e-5:
+        if moved < 1e-5:
             break
-    sigma = factor * np.sqrt(_variance(stars, color, coefficients[-1]) + intrinsic**2)
-    pull = residual / sigma
-    used = np.abs(pull) < _USED
-    _, normal = _solve(design, stars, used / sigma**2, color)
-    freedom = max(int(used.sum()) - parameters, 1)
-    weight = used / sigma**2
-    # few precise stars among many noisy ones teach the scatter: count by weight
-    share = weight / max(weight.sum(), 1e-30)
-    teaching = max(1 / max(np.sum(share**2), 1e-30) - parameters, 1)
-    learnt = 1.0 if factor > 1 else float(np.sum(share * intrinsic**2 / (variance + intrinsic**2)))
-    wider = 1 + learnt * 2 / max(teaching - 2, 1)
-    covariance = np.linalg.pinv(normal) * _INFLATION * wider
-    loss = _TUKEY**2 / 3 * (1 - np.clip(1 - (pull / _TUKEY) ** 2, 0, None) ** 3)
-    # few stars, whose scatter is itself estimated from the residuals, let the likelihood rise by chance
-    price = parameters * np.log(count) * count / max(count - parameters - 1, 1)
-    bic = float(np.sum(loss + 2 * np.log(sigma)) + price)
-    chi2 = float(np.sum((factor * pull[used]) ** 2) / freedom)
-    return Fit(order, color, coefficients, covariance, float(intrinsic), residual, sigma, used, chi2, bic, extras)
+    return coefficients, intrinsic, factor, effective
 
 
-def _known_over_image(result: Fit) -> bool:
-    """Tell whether the surface is better known, over the image, than it is high: no guess from a corner."""
-    if result.order == 0:
-        return True
-    grid = np.linspace(-1, 1, 9)
-    surface = terms(result.order, *(axis.ravel() for axis in np.meshgrid(grid, grid)))[:, 1:]
-    inner = slice(1, surface.shape[1] + 1)
-    height = np.mean((surface @ result.coefficients[inner]) ** 2)
-    error = np.mean(np.einsum("ij,jk,ik->i", surface, result.covariance[inner, inner], surface))
-    return bool(height > error)
+def _effective(normal, prior) -> float:
+    """Return how many parameters the stars decide on, rather than the prior."""
+    held = prior > 0
+    if not held.any():
+        return float(len(prior))
+    return float(np.trace(np.linalg.lstsq(normal + np.diag(prior), normal, rcond=None)[0]))
+
+
+def _price(normal, prior, coefficients, count: int) -> float:
+    """Return what a model's parameters add to -2 ln of its likelihood, to make it that of its evidence.
+
+    For those without a prior it is Schwarz's (1978); for those with one, Laplace's integral (MacKay 1992, Neural
+    Computation 4, 415, eq. 2.6), and the width of the prior, of which small ones are likelier, by its logarithm. Both
+    have the factor for small samples of Hurvich & Tsai (1989): few stars, whose scatter is itself estimated from the
+    residuals, let the likelihood rise by chance.
+    """
+    held = prior > 0
+    price = np.count_nonzero(~held) * np.log(count)
+    if held.any():
+        across = normal[np.ix_(held, ~held)]
+        without = across @ np.linalg.lstsq(normal[np.ix_(~held, ~held)], across.T, rcond=None)[0]
+        known = (normal[np.ix_(held, held)] - without) / prior[held]
+        price += np.linalg.slogdet(np.eye(held.sum()) + known)[1] + np.sum(prior * coefficients**2)
+        price -= np.log(prior[held][0] * CHANGES[0] ** 2)
+    return price * count / max(count - _effective(normal, prior) - 1, 1)
 
 
 def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = True) -> Fit:
-    """Return the simplest model that the stars support.
+    """Return the model that the stars support, by the Bayesian information criterion of `Fit`.
 
-    Every model needs six stars for each parameter. Of those whose surface is known over the whole image, it is the one
-    with the fewest parameters whose Bayesian information criterion (Schwarz 1978, with the factor for small samples of
-    Hurvich & Tsai 1989) is within 2 of the best; each extra term must lower it by 4, if `extended` allows any.
+    Every term needs six stars for each parameter, a surface twelve. First the level, with or without a colour term;
+    scatter beyond the errors is either alike for all stars, or grows with the errors. Then surfaces, up to `max_order`,
+    with a Gaussian prior whose width is one of `CHANGES`: what few stars tell of a surface is taken for as much as they
+    know, not for all or nothing. A colour term must be better by 2, each extra term, if `extended` allows any, by 4.
     """
-    candidates = []
-    for order in range(max_order + 1):
-        for color in (False, True):
-            parameters = len(powers(order)) + color
-            if (color and stars.color is None) or (parameters > 1 and len(stars.u) < _STARS_PER_PARAMETER * parameters):
-                continue
-            result = fit(stars, order, color, max_intrinsic)
-            if _known_over_image(result):
-                candidates.append(result)
-    best = min(candidate.bic for candidate in candidates)
-    near = [candidate for candidate in candidates if candidate.bic <= best + _MARGIN]
-    chosen = min(near, key=lambda candidate: (len(candidate.coefficients), candidate.bic))
-    return extend(stars, chosen, max_intrinsic, _EXTRA_MARGIN) if extended else chosen
+    enough = len(stars.u) >= 2 * STARS_PER_PARAMETER
+    colors = (False, True) if stars.color is not None and enough else (False,)
+    limits = sorted({min(SCALED, max_intrinsic), max_intrinsic}, reverse=True)
+    chosen = _simplest([fit(stars, 0, color, limit) for color in colors for limit in limits])
+    surfaces = [(order, change) for order in range(1, max_order + 1) for change in CHANGES] if enough else []
+    own = chosen.color, chosen.max_intrinsic
+    tried = [chosen, *(fit(stars, order, *own, change=change) for order, change in surfaces)]
+    best = min(tried, key=lambda one: one.bic + _SURFACE_MARGIN * (one.order > 0))
+    if best.order:
+        again = [(color, limit) for color in colors for limit in limits if (color, limit) != own]
+        best = _simplest([best, *(fit(stars, best.order, *other, change=best.change) for other in again)])
+    return extend(stars, best, _EXTRA_MARGIN) if extended else best
 
 
-def extend(stars: Stars, chosen: Fit, max_intrinsic: float, margin: float) -> Fit:
+def _simplest(fits: list[Fit]) -> Fit:
+    """Return the likeliest of the fits with the fewest parameters within 2 of the best."""
+    best = min(one.bic for one in fits)
+    near = [one for one in fits if one.bic <= best + _MARGIN]
+    fewest = min(len(one.coefficients) for one in near)
+    return min((one for one in near if len(one.coefficients) == fewest), key=lambda one: one.bic)
+
+
+def extend(stars: Stars, chosen: Fit, margin: float) -> Fit:
     """Return the model with those of the stars' extra terms that lower its BIC by a margin, one after the other."""
     for _ in stars.names:
-        if len(stars.u) < _STARS_PER_PARAMETER * (len(chosen.coefficients) + 1):
+        if len(stars.u) < STARS_PER_PARAMETER * (len(chosen.extras) + chosen.color + 2):
             break
         left = [name for name in stars.names if name not in chosen.extras]
-        longer = [fit(stars, chosen.order, chosen.color, max_intrinsic, (*chosen.extras, name)) for name in left]
+        model = chosen.order, chosen.color, chosen.max_intrinsic
+        longer = [fit(stars, *model, (*chosen.extras, name), chosen.change) for name in left]
         best = min(longer, key=lambda candidate: candidate.bic)
         if best.bic > chosen.bic - margin:
             break
         chosen = best
     return chosen
-
-
-@dataclass(frozen=True)
-class Matched:
-    """The matches in plain arrays, each of shape (n_matched,)."""
-
-    x: np.ndarray
-    y: np.ndarray
-    flux: np.ndarray
-    noise: np.ndarray
-    mag: np.ndarray
-    mag_err: np.ndarray
-    color: np.ndarray | None
-    color_var: np.ndarray | None
-    color_cov: np.ndarray | None
-    inv_gain: float
-    shape: tuple[int, int]
-
-    def expected_snr(self, offset) -> np.ndarray:
-        """Return the S/N that the catalogue magnitude promises, given catalogue - instrumental = `offset`."""
-        flux = 10 ** (-0.4 * (self.mag - offset))
-        return flux / np.sqrt(self.noise**2 + flux * self.inv_gain)
-
-    @property
-    def reference(self) -> float:
-        """The instrumental magnitude at which a nonlinearity is 0: that of the median star."""
-        lit = self.flux > 0
-        return float(-2.5 * np.log10(np.median(self.flux[lit]))) if lit.any() else np.nan
-
-    def residual(self, result: Fit) -> np.ndarray:
-        """Return catalogue minus model [mag]; NaN where flux, magnitude or a needed colour are missing."""
-        flux = np.where(self.flux > 0, self.flux, np.nan)
-        instrumental = -2.5 * np.log10(flux)
-        model = terms(result.order, *scaled(self.x, self.y, self.shape)) @ result.coefficients[: result.surface]
-        for name, value in zip(result.names, result.coefficients, strict=True):
-            if name == "color":
-                model = model + value * self.color
-            elif name in EXTRAS:
-                model = model + value * self._extra(instrumental)[name]
-        return self.mag - instrumental - model
-
-    def _extra(self, instrumental) -> dict[str, np.ndarray]:
-        """Return what a unit of each extra term changes of a star of that instrumental magnitude [mag]."""
-        relative = instrumental - self.reference
-        return {"nonlinearity": relative, "background": _MAG * 10 ** (0.4 * relative)}
-
-    def stars(self, snr, offset, color: bool) -> Stars:
-        """Return what is fitted.
-
-        Errors come from the expected flux: those from the measured one make stars that noise has brightened weigh more,
-        which biases the zero point. The mean of the logarithm of a noisy flux is put right to second order.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            value = self.mag + 2.5 * np.log10(self.flux) + _MAG / (2 * snr**2)
-        var = (_MAG / snr) ** 2 + self.mag_err**2
-        colors = (self.color, self.color_var, self.color_cov) if color else (None, None, None)
-        # of the expected magnitude: noise that is in the value too would look like a term
-        columns = self._extra(self.mag - offset)
-        extra = np.stack([columns[name] for name in EXTRAS], axis=1)
-        return Stars(*scaled(self.x, self.y, self.shape), value, var, *colors, extra, EXTRAS)
-
-
-def _nonlinear(result: Fit, mag: np.ndarray) -> tuple[int, float]:
-    """Return how many of the brightest stars stray together from the others, and by how much [mag]."""
-    count = len(mag)
-    most = count // 4
-    if most < 3:
-        return 0, 0.0
-    order = np.argsort(mag)
-    pull = np.clip(result.residual / result.sigma, -4, 4)[order]
-    rest = pull[most:]
-    center, spread = np.median(rest), max(np.std(rest), 0.5)
-    number = np.arange(1, most + 1)
-    significance = np.abs(np.cumsum(pull[:most] - center)) / (spread * np.sqrt(number * (1 + number / (count - most))))
-    significance[:2] = 0
-    brightest = int(np.argmax(significance)) + 1
-    shift = float(np.median(result.residual[order[:brightest]]) - np.median(result.residual[order[most:]]))
-    if significance[brightest - 1] < _NONLINEAR_SIGMA or abs(shift) < _NONLINEAR_MAG:
-        return 0, shift
-    return brightest, shift
-
-
-def _enough(usable, good, snr, reasons, params) -> tuple[np.ndarray, list[str]]:
-    """Return the stars bright enough that all like them were detected: a cut in expected, not in measured S/N."""
-    for lowest in (_SAFE_SNR, _SAFE_SNR / 2):
-        bright = usable & (snr > lowest)
-        if bright.sum() >= params.min_stars:
-            if lowest == _SAFE_SNR:
-                return bright, []
-            return bright, [f"Few bright stars: those of S/N {lowest:.0f} to {_SAFE_SNR:.0f} are used too."]
-    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-    raise Rejected(
-        f"Only {bright.sum()} of {len(good)} matched stars can calibrate the image, {params.min_stars} are needed"
-        f" ({why + ', ' if why else ''}{int(np.sum(good & ~bright))} too faint)."
-    )
-
-
-def _first_offset(matched: Matched, good) -> np.ndarray:
-    """Return catalogue - instrumental magnitude as the median of bright stars, for each star."""
-    value = matched.mag[good] + 2.5 * np.log10(matched.flux[good])
-    snr = matched.flux[good] / matched.noise[good]
-    return np.full(len(good), np.median(value[snr >= min(_SAFE_SNR, np.median(snr))]) if good.any() else -np.inf)
-
-
-def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Fit, np.ndarray, list[str]]:
-    """Choose and fit the model of an image.
-
-    Parameters
-    ----------
-    matched : Matched
-    good : bool array, shape (n_matched,)
-        Matches that may be fitted.
-    reasons : dict
-        How many of the others are out, and why.
-    params : parameters.Photometry
-
-    Returns
-    -------
-    fit : Fit
-    rows : int array
-        The matches that `fit` was made of.
-    warnings : list of str
-
-    Raises
-    ------
-    Rejected
-        Too few stars.
-    """
-    notes, offset, cut = [], _first_offset(matched, good), np.zeros(len(good), bool)
-    has_color = np.isfinite(matched.color) if matched.color is not None else cut
-    color = np.sum(good & has_color) >= params.min_stars
-    for attempt in range(5):
-        snr = matched.expected_snr(offset)
-        bright, notes_snr = _enough(good & ~cut & (has_color | (not color)), good, snr, reasons, params)
-        stars, rows = matched.stars(snr, offset, color), np.flatnonzero(bright)
-        # the first round only betters a rough offset
-        if attempt == 0:
-            result = fit(
-                stars.take(rows), 0, bool(color) and len(rows) >= 2 * _STARS_PER_PARAMETER, params.max_intrinsic
-            )
-        else:
-            result = choose(stars.take(rows), params.max_spatial_order, params.max_intrinsic, params.flux_terms)
-        offset = terms(result.order, stars.u, stars.v) @ result.coefficients[: result.surface]
-        if result.color:
-            # a star without a colour is taken for one of the usual colour
-            offset += result.coefficients[-1] * np.where(has_color, matched.color, np.median(matched.color[rows]))
-        elif attempt and color and not has_color[good].all():
-            color = False
-            continue
-        if attempt == 0:
-            continue
-        # the bright end is looked at but once
-        number, shift = (0, 0.0) if cut.any() else _nonlinear(result, matched.mag[rows])
-        if not number:
-            break
-        limit = np.sort(matched.mag[rows])[number - 1]
-        # a full well or a nonlinear amplifier loses light, at the bright end alone; anything else is no reason to do
-        # without the best stars
-        lost = shift < 0 and number < len(rows) // 4
-        if not lost or np.sum(bright & (matched.mag > limit)) < params.min_stars:
-            notes.append(f"The brightest stars, to magnitude {limit:.2f}, are off by {shift:+.3f} mag from the others.")
-            break
-        cut = matched.mag <= limit
-        notes.append(
-            f"The brightest {number} stars, to magnitude {limit:.2f}, are off by {shift:+.3f} mag (saturated or"
-            " nonlinear): left out."
-        )
-    if not params.flux_terms:
-        notes.extend(_hints(stars.take(rows), result, params.max_intrinsic))
-    return result, rows, notes + notes_snr
-
-
-def _hints(stars: Stars, result: Fit, max_intrinsic: float) -> list[str]:
-    """Tell which terms that were not asked for the stars would support beyond doubt, and change something."""
-    longer = extend(stars, result, max_intrinsic, _DOUBT)
-    notes = []
-    for name, value in zip(longer.extras, longer.coefficients[longer.surface :], strict=False):
-        column = stars.extra[:, stars.names.index(name)]
-        reach = float(value * np.ptp(np.percentile(column, [5, 95])))
-        if abs(reach) > _HINT:
-            notes.append(_HINTS[name].format(reach=reach, value=value))
-    return notes

@@ -18,7 +18,7 @@ else:
     from nightsift.inspect import inspect
     from nightsift.io.exposures import read_exposure
     from nightsift.io.fits import read_mask
-    from nightsift.io.solvefield import Search, run_solve_field
+    from nightsift.io.solvefield import SOLVERS, Search
     from nightsift.io.stage import Stage
 
     STAGE = Stage(
@@ -62,13 +62,14 @@ def place(job, data, result, known, hints):
     cone = position and (*position, known.get("radius") or locate.FAR)
     search = Search(job.params.solve_time, scales, cone, job.params.indexes)
     try:
-        header = run_solve_field(*locate.brightest(data, result.mask), shape, search)
+        header = SOLVERS[job.params.solver](*locate.brightest(data, result.mask), shape, search)
     except Rejected as reason:
         job.warnings.append(f"inspect: the place of the image is not known: {reason}")
         return None, found
     wcs = WCS(header)
     ra, dec = celestial.center_sky(wcs, shape)
-    job.warnings.append(f"inspect: the header has no usable WCS: solve-field places the image at {ra:.4f} {dec:+.4f}")
+    place = f"{job.params.solver} places the image at {ra:.4f} {dec:+.4f}"
+    job.warnings.append(f"inspect: the header has no usable WCS: {place}")
     return header, found | {"ra": ra, "dec": dec, "pixscale": 3600 * celestial.pixel_scale(wcs, shape)}
 
 

@@ -262,8 +262,9 @@ def _write_states(folder, image, n_objects, searched):
         "pixscale": SCALE,
         "gain": GAIN,
     }
+    cells = {"x": [9.5, 29.5], "y": [9.5, 9.5], "dx": [0.02, None], "dy": [-0.01, None], "n": [7, 1]}
     said["detect"] = {"fwhm": FWHM, "noise": NOISE, "n_objects": n_objects}
-    said["astrometry"] = {"rms": [0.05, 0.06], "order": 2, "n_matches": 60}
+    said["astrometry"] = {"rms": [0.05, 0.06], "order": 2, "n_matches": 60, "residual_map": cells}
     said["photometry"] = photometry_facts()
     shapes = {"fwhm": FWHM, "fwhm_range": [2.9, 3.1], "ellipticity": 0.02, "ellipticity_range": [0.01, 0.05]}
     said["psf"] = {"n_stars": 50, "order": 0} | shapes

@@ -475,6 +475,8 @@ def test_sdss_field_is_not_worsened():
         for wcs in (start, result.wcs)
     )
     assert new <= old
+    # A mosaic of pieces put on its pixels by the nearest neighbour: that alone is 0.11 arcsec rms along each axis. The
+    # catalogue has no proper motions for the years between; stars of S/N 500 stray as far as those of S/N 50.
     assert max(result.rms) < 0.25
     again = astrometry(objects, catalog, Hint(wcs=spoil(start, 2.0)), image.shape, PARAMS)
     assert grid_error(again.wcs, result.wcs, image.shape) < 0.1

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.detect import detect
-from nightsift.imagepsf import image_psf
+from nightsift.imagepsf import extended, image_psf
 from nightsift.planes import Mask
 from nightsift.simulate_pixels import Psf as Truth
 from nightsift.simulate_pixels import render_galaxies, render_points
@@ -189,6 +189,26 @@ def test_spread_tells_galaxies_from_stars():
         assert np.mean(spread[galaxy & part][:, None] > spread[star & part]) > area
     assert np.mean(significance[star] > 3) < 0.05
     assert np.std(np.clip(significance[star], -3, 3)) == pytest.approx(1, abs=0.2)
+
+
+def test_merged_stars_are_wider_than_the_psf_and_single_ones_are_not():
+    rng = np.random.default_rng(11)
+    x, y = (part.ravel() + rng.uniform(-2, 2, 225) for part in np.meshgrid(*2 * [np.linspace(25, SIZE - 25, 15)]))
+    flux, pair = NOISE * 7 * np.exp(rng.uniform(np.log(40), np.log(400), 225)), np.arange(225) % 3 == 0
+    apart, angle = rng.uniform(0.3, 0.65, 225) * 3.2 * pair, rng.uniform(0, 2 * np.pi, 225)
+    light = np.zeros((SIZE, SIZE), np.float32)
+    for sign in (-1, 1):
+        place = x + sign * apart * np.cos(angle), y + sign * apart * np.sin(angle)
+        render_points(light, *place, flux / 2, truth(), 0.01)
+    image = (rng.poisson((light + SKY) * GAIN) / GAIN + rng.normal(0, READ, light.shape)).astype(np.float32)
+    mask = np.zeros(light.shape, np.int32)
+    found = detect(image, mask, GAIN, parameters.Detect())
+    wide = extended(*(np.asarray(stage(image, mask, found).table[name]) for name in ("spread", "spread_err")))
+    distance = np.hypot(found.objects["x"] - x[:, None], found.objects["y"] - y[:, None])
+    merged, row = (distance < 3.2).sum(axis=1) == 1, distance.argmin(axis=1)
+    assert (pair & merged).sum() > 60
+    assert wide[row[pair & merged]].mean() > 0.95
+    assert wide[row[~pair]].sum() <= 1
 
 
 def test_too_few_stars_leave_the_image_in_peace(plain):

@@ -9,6 +9,7 @@ import pytest
 from astropy.table import Table
 from astropy.wcs import WCS
 from conftest import script
+from matplotlib.quiver import Quiver
 from PIL import Image
 from synthetic_results import write_campaign
 
@@ -91,6 +92,16 @@ def test_maps_show_the_background_and_its_noise(campaign):
 
 def material(campaign, image):
     return script("plots").collect(image, campaign / "images" / image, campaign / f"{image}.fits")
+
+
+def test_residual_vectors_show_the_medians_of_the_parts_that_have_one(campaign):
+    full = material(campaign, "night_00")
+    for cells, count in ((full.astrometry["residual_map"], 1), (None, 0)):
+        facts = full.astrometry | {"residual_map": cells}
+        axes = plots.draw(replace(full, astrometry=facts))["astrometry"].axes[1]
+        stars, *medians = [part for part in axes.collections if isinstance(part, Quiver)]
+        assert len(stars.U) > 10
+        assert [(list(part.U), list(part.V)) for part in medians] == [([0.02], [-0.01])] * count
 
 
 def test_completeness_falls_to_a_half_where_the_limit_is_quoted(campaign):

@@ -1,7 +1,10 @@
 """The program solve-field: places found where it is installed, and every way in which it may fail."""
 
+import importlib.util
+import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ from astropy.wcs import WCS
 
 from nightsift import locate
 from nightsift.errors import Rejected
-from nightsift.io.solvefield import PROGRAM, Search, run_solve_field
+from nightsift.io.solvefield import PROGRAM, Search, run_package, run_solve_field
 from nightsift.planes import Mask
+from nightsift.sip import project
 
 SHAPE = (200, 300)
 X, Y, FLUX = [10.0, 20.25], [30.0, 40.0], [5.0, 9.0]
@@ -45,7 +49,10 @@ def test_every_failure_of_the_program_is_a_rejection_with_its_reason(fake, lines
 def test_the_program_gets_the_stars_counted_from_1_and_the_limits(fake, tmp_path):
     solution = tmp_path / "solution.wcs"
     fits.PrimaryHDU(header=fits.Header(WCS_CARDS)).writeto(solution)
-    fake(PROGRAM, f'cp stars.xyls {tmp_path}; echo "$@" > {tmp_path}/arguments; cp {solution} stars.wcs')
+    fake(
+        PROGRAM,
+        f'cp stars.xyls indexes.cfg {tmp_path}; echo "$@" > {tmp_path}/arguments; cp {solution} stars.wcs',
+    )
     search = Search(12.0, (0.5, 2.0), (10.0, -80.0, 3.0), str(tmp_path))
     found = WCS(run_solve_field(X, Y, FLUX, SHAPE, search))
     assert found.wcs.crval == pytest.approx([10.0, -80.0])
@@ -55,9 +62,10 @@ def test_the_program_gets_the_stars_counted_from_1_and_the_limits(fake, tmp_path
     arguments = (tmp_path / "arguments").read_text()
     for part in (
         *("--width 300 --height 200", "--cpulimit 12", "--scale-units arcsecperpix --scale-low 0.5 --scale-high 2"),
-        *("--ra 10.000000 --dec -80.000000 --radius 3.000000", f"--index-dir {tmp_path}"),
+        *("--ra 10.000000 --dec -80.000000 --radius 3.000000", "--config indexes.cfg"),
     ):
         assert part in arguments
+    assert (tmp_path / "indexes.cfg").read_text() == f"cpulimit 12\nadd_path {tmp_path}\nautoindex\n"
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch, fake):
@@ -80,6 +88,113 @@ def test_stars_of_no_sky_are_not_placed():
     rng = np.random.default_rng(1)
     with pytest.raises(Rejected, match=r"solve-field (found no solution|failed|did not end)"):
         run_solve_field(*rng.uniform(0, 200, (2, 40)), rng.random(40), SHAPE, Search(2.0, (100.0, 110.0)))
+
+
+PACKAGE = """
+import json, time
+from types import SimpleNamespace as Made
+Action = Made(STOP=0)
+SizeHint = PositionHint = lambda *values: values
+SolutionParameters = lambda **options: Made(**options)
+class Solver:
+    def __init__(self, indexes): self.indexes = indexes
+    def __enter__(self): return self
+    def __exit__(self, *error): pass
+    def solve(self, stars, size_hint, position_hint, solution_parameters):
+        slices = solution_parameters.slices_generator(len(stars))
+        asked = [[path.name for path in self.indexes], stars.tolist(), size_hint, position_hint, slices]
+        open({asked!r}, "w").write(json.dumps(asked))
+        {lines}
+"""
+SOLVED = "return Made(has_match=lambda: True, best_match=lambda: Made(wcs_fields={cards}))"
+
+
+@pytest.fixture
+def fake_package(tmp_path, monkeypatch):
+    """Put a package of that name on Python's path whose solver does what the given line says."""
+    (tmp_path / "index-b.fits").touch()
+    (tmp_path / "index-a.fits").touch()
+
+    def put(lines):
+        (tmp_path / "astrometry.py").write_text(PACKAGE.format(asked=str(tmp_path / "asked.json"), lines=lines))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("time.sleep(60)", "astrometry did not end within 3 s"),
+        ("while True: pass", r"astrometry did not end within (its limit of processor time|3 s)"),
+        ("raise ValueError('cannot do it')", "astrometry failed with status 1: ValueError: cannot do it"),
+        ("return Made(has_match=lambda: False)", "astrometry found no solution; it said: no quad of stars"),
+        (SOLVED.format(cards={"CTYPE1": ("", "")}), "astrometry left a solution that cannot be used"),
+    ],
+)
+def test_every_failure_of_the_package_is_a_rejection_with_its_reason(fake_package, tmp_path, lines, message):
+    fake_package(lines)
+    with pytest.raises(Rejected, match=message):
+        run_package(X, Y, FLUX, SHAPE, Search(2.0, indexes=str(tmp_path)))
+
+
+def test_the_package_gets_the_stars_counted_from_1_and_the_limits(fake_package, tmp_path):
+    cards = {key: (value, "") for key, value in WCS_CARDS.items()} | {"CTYPE1": ("RA---TAN-SIP", "")}
+    fake_package(SOLVED.format(cards=cards))
+    search = Search(12.0, (0.5, 2.0), (-10.0, -80.0, 3.0), str(tmp_path))
+    found = WCS(run_package(X, Y, FLUX, SHAPE, search))
+    assert found.wcs.crval == pytest.approx([10.0, -80.0])
+    assert list(found.wcs.ctype) == ["RA---TAN", "DEC--TAN"]
+    asked = json.loads((tmp_path / "asked.json").read_text())
+    assert asked[0] == ["index-a.fits", "index-b.fits"]
+    assert asked[1:] == [[[21.25, 41.0], [11.0, 31.0]], [0.5, 2.0], [350.0, -80.0, 3.0], [[0, 2]]]
+
+
+def test_what_the_package_lacks_is_named(tmp_path, monkeypatch):
+    with pytest.raises(Rejected, match="needs a folder of index files"):
+        run_package(X, Y, FLUX, SHAPE, SEARCH)
+    with pytest.raises(Rejected, match="'/nowhere' does not exist"):
+        run_package(X, Y, FLUX, SHAPE, Search(30.0, indexes="/nowhere"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for other in ("raise ModuleNotFoundError(name='astrometry')", "util = None"):
+        (tmp_path / "astrometry.py").write_text(other)
+        with pytest.raises(Rejected, match="the Python package 'astrometry' is not installed"):
+            run_package(X, Y, FLUX, SHAPE, Search(30.0, indexes=str(tmp_path)))
+
+
+INDEXES = Path("/usr/share/astrometry")
+FRAMES = Path(__file__).parents[2] / "shared/data/agpeg/images"
+
+
+SOLVERS = [
+    pytest.param(
+        run_package,
+        marks=pytest.mark.skipif(
+            not importlib.util.find_spec("astrometry"),
+            reason="the Python package astrometry is not installed",
+        ),
+    ),
+    pytest.param(
+        run_solve_field,
+        marks=pytest.mark.skipif(not shutil.which("solve-field"), reason="the program solve-field is not installed"),
+    ),
+]
+
+
+@pytest.mark.parametrize("solve", SOLVERS)
+@pytest.mark.skipif(not list(INDEXES.glob("index-tycho2*")), reason="no index files of astrometry-data-tycho2")
+@pytest.mark.skipif(not FRAMES.is_dir(), reason="the real campaign ../shared/data/agpeg is not here")
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
+def test_a_real_frame_is_found_mirrored_or_not(solve):
+    for mirrored in (False, True):
+        hdu = fits.open(FRAMES / "t_e_20150608_385_1_1_1.fits")[0]
+        data, true = hdu.data.astype(np.float32), WCS(hdu.header)
+        x, y, flux = locate.brightest(data[:, ::-1] if mirrored else data, np.zeros(data.shape, np.uint16))
+        found = WCS(solve(x, y, flux, data.shape, Search(60.0, indexes=str(INDEXES))))
+        at = np.array([[512.0, 300.0, 700.0], [512.0, 700.0, 300.0]])
+        places = found.wcs_pix2world(1023 - at[0] if mirrored else at[0], at[1], 0)
+        off = np.abs(project(*places, *true.all_pix2world(*at, 0))) * 3600 / 31.5
+        assert off.max() < 10
 
 
 def test_the_brightest_stars_are_found_saturated_or_not():

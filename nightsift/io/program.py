@@ -27,8 +27,19 @@ def find(*names: str) -> str:
     raise CampaignError(f"the program {names[0]!r} is not on the PATH: install it or choose another method")
 
 
-def run(command: list[str], folder: Path, seconds: float) -> str:
+def run(command: list[str], folder: Path, seconds: float, name: str = "", env: dict[str, str] | None = None) -> str:
     """Run a program in a folder; return the last line that it printed.
+
+    Parameters
+    ----------
+    command : list of str
+    folder : Path
+    seconds : float
+        Wall time that it may take.
+    name : str
+        What messages call it; by default as its file.
+    env : dict, optional
+        Its environment; by default that of this process.
 
     Raises
     ------
@@ -37,12 +48,12 @@ def run(command: list[str], folder: Path, seconds: float) -> str:
     CampaignError
         If it cannot be run.
     """
-    output, name = folder / "output.txt", Path(command[0]).name
+    output, name = folder / "output.txt", name or Path(command[0]).name
     try:
         with output.open("wb") as stream:
             # It may start others: a session of its own, so that all of them can be ended.
             process = subprocess.Popen(
-                command, cwd=folder, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                command, cwd=folder, env=env, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
             )
     except OSError as error:
         raise CampaignError(f"{command[0]!r} cannot be run: {error.strerror}") from error
@@ -54,6 +65,8 @@ def run(command: list[str], folder: Path, seconds: float) -> str:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    if status == -signal.SIGXCPU:
+        raise Rejected(f"{name} did not end within its limit of processor time")
     lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
     lines = [line for line in lines if line and line != "SUCCESS"] or ["without a word"]
     if status:

@@ -1,10 +1,17 @@
-"""Where an image of unknown place lies, by solve-field of Astrometry.net (Lang et al. 2010, AJ 139, 1782)."""
+"""Where an image of unknown place lies, by Astrometry.net (Lang et al. 2010, AJ 139, 1782).
+
+Either by its program solve-field, or by the Python package astrometry that is made of its engine.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import sys
 import tempfile
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +21,7 @@ from astropy.table import Table
 from nightsift.errors import Rejected
 from nightsift.io import program
 from nightsift.io.campaign import CampaignError
+from nightsift.io.quads import PACKAGE
 from nightsift.solution import repair_wcs
 
 PROGRAM = "solve-field"
@@ -58,20 +66,40 @@ def run_solve_field(x, y, flux, shape: tuple[int, int], search: Search) -> fits.
     path = shutil.which(PROGRAM)
     if path is None:
         raise Rejected(f"the program {PROGRAM!r} is not on the PATH")
+    with _stars(PROGRAM, x, y, flux, search) as name:
+        folder = Path(name)
+        message = _run(PROGRAM, [path, *_options(shape, search, folder)], folder, search.seconds)
+        return _read(PROGRAM, folder / "stars.wcs", shape, message)
+
+
+def run_package(x, y, flux, shape: tuple[int, int], search: Search) -> fits.Header:
+    """Do what `run_solve_field` does, by the Python package astrometry; `search` has to name the indexes."""
+    if not search.indexes:
+        raise Rejected(f"the Python package {PACKAGE!r} needs a folder of index files: inspect.indexes")
+    with _stars(PACKAGE, x, y, flux, search) as name:
+        folder = Path(name)
+        asked = asdict(search) | {"indexes": str(Path(search.indexes).resolve())}
+        (folder / "search.json").write_text(json.dumps(asked))
+        command = [sys.executable, "-P", "-m", "nightsift.io.quads", "stars.xyls", "search.json", "stars.wcs"]
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        message = _run(PACKAGE, command, folder, search.seconds, env=os.environ | {"PYTHONPATH": path})
+        return _read(PACKAGE, folder / "stars.wcs", shape, message)
+
+
+SOLVERS = {PROGRAM: run_solve_field, PACKAGE: run_package}
+
+
+@contextmanager
+def _stars(solver: str, x, y, flux, search: Search):
+    """Yield the name of a folder with the stars in a table, and nothing else."""
     if search.indexes and not Path(search.indexes).is_dir():
         raise Rejected(f"the folder of index files {search.indexes!r} does not exist")
     if not len(x):
-        raise Rejected(f"{PROGRAM} has no star to go by")
+        raise Rejected(f"{solver} has no star to go by")
     with tempfile.TemporaryDirectory(prefix="nightsift-") as name:
-        folder = Path(name)
-        Table({"X": np.asarray(x) + 1.0, "Y": np.asarray(y) + 1.0, "FLUX": np.asarray(flux, float)}).write(
-            folder / "stars.xyls", format="fits"
-        )
-        try:
-            message = program.run([path, *_options(shape, search, folder)], folder, WALL * search.seconds)
-        except CampaignError as error:
-            raise Rejected(str(error)) from error
-        return _read(folder / "stars.wcs", shape, message)
+        table = Table({"X": np.asarray(x) + 1.0, "Y": np.asarray(y) + 1.0, "FLUX": np.asarray(flux, float)})
+        table.write(Path(name) / "stars.xyls", format="fits")
+        yield name
 
 
 def _options(shape, search: Search, folder: Path) -> list[str]:
@@ -88,19 +116,30 @@ def _options(shape, search: Search, folder: Path) -> list[str]:
         for key, value in zip(("ra", "dec", "radius"), search.cone, strict=True):
             options += [f"--{key}", f"{value:.6f}"]
     if search.indexes:
-        options += ["--index-dir", str(Path(search.indexes).resolve())]
+        # --index-dir came after version 0.93, which Debian has
+        config = f"cpulimit {max(search.seconds, 1):.0f}\nadd_path {Path(search.indexes).resolve()}\nautoindex\n"
+        (folder / "indexes.cfg").write_text(config)
+        options += ["--config", "indexes.cfg"]
     return options
 
 
-def _read(path: Path, shape, message: str) -> fits.Header:
+def _run(solver: str, command: list[str], folder: Path, seconds: float, env=None) -> str:
+    """Run a solver in the folder; return the last line that it printed."""
+    try:
+        return program.run(command, folder, WALL * seconds, solver, env)
+    except CampaignError as error:
+        raise Rejected(str(error)) from error
+
+
+def _read(solver: str, path: Path, shape, message: str) -> fits.Header:
     # Without a solution it reports success, too.
     if not path.exists():
-        raise Rejected(f"{PROGRAM} found no solution; it said: {message}")
+        raise Rejected(f"{solver} found no solution; it said: {message}")
     try:
         header = fits.getheader(path)
     except OSError as error:
-        raise Rejected(f"{PROGRAM} left no readable solution ({error}); it said: {message}") from error
+        raise Rejected(f"{solver} left no readable solution ({error}); it said: {message}") from error
     cards, problems = repair_wcs(header, shape)
     if cards is None:
-        raise Rejected(f"{PROGRAM} left a solution that cannot be used: {'; '.join(problems)}")
+        raise Rejected(f"{solver} left a solution that cannot be used: {'; '.join(problems)}")
     return cards
