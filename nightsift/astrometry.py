@@ -114,7 +114,7 @@ def astrometry(
     first, second, crval = _find(image, start, hint, params)
     plate, first, second = plates.tighten(image, first, second, crval, params)
     sigma = plates.errors(image, plate, first, second)
-    fitted = plates.trusted(image, first, plate, params)
+    fitted = plates.trusted(image, first, params)
     if fitted.sum() < params.min_matches:
         raise Rejected(f"only {fitted.sum()} objects match the catalogue, {params.min_matches} needed")
     name, header = plates.choose(image, first[fitted], second[fitted], sigma[fitted], plate.crval, start, params)
@@ -231,7 +231,7 @@ def _result(image, name, header, start, hint, params) -> Astrometry:
         celestial.jacobian(wcs, image.shape) / scale,
         np.stack([(points[first] - reference[second]).real, (points[first] - reference[second]).imag]),
     )
-    used = plates.trusted(image, first, None, params) & (distance[close] <= max(3.5 * scatter, 0.5))
+    used = plates.trusted(image, first, params) & (distance[close] <= max(3.5 * scatter, 0.5))
     if used.sum() < params.min_matches:
         raise Rejected(f"only {used.sum()} objects match the catalogue, {params.min_matches} needed")
     odds = _verified(image, points, reference[near], (first, nearest[close]), name, params)

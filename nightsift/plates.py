@@ -175,7 +175,7 @@ def errors(image, plate, first, second):
     return np.hypot(jitter(offset, image.photon[first]), image.photon[first])
 
 
-def trusted(image, first, plate, params):
+def trusted(image, first, params):
     """Return which matches to fit: clean ones, or all where these are few."""
     clean = image.good[first]
     return clean if clean.sum() >= max(3 * params.min_matches, 20) else np.ones(len(first), bool)
