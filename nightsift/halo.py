@@ -184,7 +184,8 @@ def _mean_profile(relative, error, fwhm):
             good = kept
         if good.sum() >= FEWEST:
             scatter[r] = spread
-            profile[r] = mean if abs(mean) > SIGNIFICANT * total else 0.0
+            # By degrees: a hard limit would let a hundredth of the noise decide.
+            profile[r] = mean * np.clip(2 * (abs(mean) / (SIGNIFICANT * total) - 1), 0, 1)
     fade = np.clip((reach - np.arange(reach + 1)) / max(0.2 * reach, 1), 0, 1)
     return profile * fade, scatter * fade
 

@@ -4,6 +4,8 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs.utils import proj_plane_pixel_scales
 
+from nightsift.catalog import column
+from nightsift.colorterms import catalog_color
 from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.photometry import Seeing, calibrate, photometry
@@ -42,10 +44,6 @@ def work(job):
 
 def calibrators(objects, stars, result):
     rows, found = result.match_object, result.match_catalog
-    color = np.full(len(found), np.nan)
-    if result.color:
-        blue, red = result.color.split("-")
-        color = np.asarray(stars[f"{blue}mag"] - stars[f"{red}mag"], float)[found]
     flux = np.asarray(objects["flux"], float)[rows]
     with np.errstate(invalid="ignore", divide="ignore"):
         instrumental = -2.5 * np.log10(flux)
@@ -53,10 +51,10 @@ def calibrators(objects, stars, result):
         {
             "x": objects["x"][rows],
             "y": objects["y"][rows],
-            "mag_cat": np.asarray(stars[f"{result.band}mag"], float)[found],
+            "mag_cat": column(stars, f"{result.band}mag")[found],
             "mag_instr": instrumental,
             "error": 1.0857 * np.asarray(objects["fluxerr"], float)[rows] / flux,
-            "color": color,
+            "color": catalog_color(stars, result.color)[found],
             "residual": result.residual,
             "contamination": result.contamination,
             "used": result.used,
