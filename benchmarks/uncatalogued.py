@@ -65,12 +65,15 @@ class Image:
         return uncatalogued(self.objects, stars, frame, params)
 
     def tally(self, kinds) -> Counter:
-        """Count the transients without a host, of S/N 10 or more and with no star within 2 FWHM, and what is false."""
+        """Count the transients without a host, of S/N 10 or more and not blended, and what is false.
+
+        Blended is what has something of the catalogue, or a star, within 2 FWHM.
+        """
         truth, fwhm = self.truth, self.frame.seeing.fwhm
         result = self.searched(kinds)
         found = result.table[np.asarray(result.table["is_candidate"], bool)]
         wanted = truth[(truth["kind"] == "transient") & ~truth["on_host"] & truth["usable"] & (truth["snr"] >= 10)]
-        wanted = wanted[~within(wanted, truth[np.isin(truth["kind"], STARS)], BLEND * fwhm)]
+        wanted = wanted[~within(wanted, truth[np.isin(truth["kind"], kinds or STARS)], BLEND * fwhm)]
         seen, deep = within(wanted, found, fwhm), ~(np.asarray(wanted["mag_instr"]) > result.depth)
         wrong = found[~within(found, truth[np.isin(truth["kind"], REAL)], fwhm)]
         galaxies = within(wrong, truth[truth["kind"] == "galaxy"], fwhm / 2)
