@@ -217,6 +217,7 @@ def _zeropoint(material: Material) -> Figure | None:
     if facts.get("scatter") is not None:
         title += f", scatter {1000 * facts['scatter']:.0f} mmag, {used.sum()} of {len(used)} stars"
     figure, axes = new_figure(material, title, 2, 2)
+    axes[0, 0].get_gridspec().set_width_ratios((2, 1))  # the maps are square
     figure.subplots_adjust(0.09, 0.12, 0.9, 0.91, wspace=0.25, hspace=0.42)
     limits = limits_of(residual[used], 1, 99, 0.02)
     for ax, value, label in (
@@ -240,6 +241,8 @@ def _zeropoint(material: Material) -> Figure | None:
 
 def _model(figure, ax, material):
     height, width = material.shape
+    field_axes(ax, material.shape)
+    ax.grid(False)
     if material.zero_point is not None:
         gy, gx = np.mgrid[0 : height - 1 : 40j, 0 : width - 1 : 40j]
         surface = np.reshape(material.zero_point(gx.ravel(), gy.ravel()), gx.shape)
@@ -248,8 +251,6 @@ def _model(figure, ax, material):
         limits = {"vmin": surface.mean() - 0.01, "vmax": surface.mean() + 0.01} if flat else {}
         drawn = ax.imshow(surface, origin="lower", extent=extent, cmap="viridis", **limits)
         colorbar(figure, drawn, ax, f"model, order {material.photometry.get('order')} [mag]")
-    field_axes(ax, material.shape)
-    ax.grid(False)
 
 
 def _astrometry(material: Material) -> Figure | None:
