@@ -15,7 +15,7 @@ from nightsift.errors import Rejected
 from nightsift.mosaic import Piece
 from nightsift.planes import Flag, Mask
 from nightsift.register import carry
-from nightsift.template import MESH, PAD
+from nightsift.template import MESH, PAD, Source
 
 STEPS = 32  # of the grid on which overlap is counted
 WORTH = 0.01  # share of the image that an image must add
@@ -130,24 +130,15 @@ def _bright(objects: Table) -> Table:
     return objects[(np.asarray(objects["snr"]) > BRIGHT) & ((np.asarray(objects["flags"]) & spoilt) == 0)]
 
 
-def piece(data: np.ndarray, mask: np.ndarray, wcs: WCS, gain: float | None, factor: float) -> Piece:
-    """Return an image as a piece of a mosaic: without background, on another flux scale, with its noise.
+def piece(source: Source, factor: float) -> Piece:
+    """Return an image as a piece of a mosaic: without background, multiplied by a factor, with its noise.
 
-    Parameters
-    ----------
-    data : 2-D float32 array
-        ADU.
-    mask : 2-D integer array
-        `nightsift.planes.Mask` bits.
-    wcs : WCS
-    gain : float or None
-        e-/ADU; None leaves the photons of stars out of the noise.
-    factor : float
-        What to multiply it by.
+    Without a gain the photons of stars are left out of the noise.
     """
-    absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
-    sky = background(data, mask != 0, MESH)
-    clean = np.where(absent, 0, data - sky.level).astype(np.float32)
-    noise = np.sqrt(sky.noise**2 + (np.maximum(clean, 0) / gain if gain else 0)).astype(np.float32)
-    planes = mask.astype(np.uint8) | np.where(absent, np.uint8(Mask.NONFINITE), np.uint8(0))
-    return Piece(clean * np.float32(factor), noise * np.float32(factor), planes, wcs)
+    absent = (source.mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
+    sky = background(source.data, source.mask != 0, MESH)
+    clean = np.where(absent, 0, source.data - sky.level).astype(np.float32)
+    photons = np.maximum(clean, 0) / source.gain if source.gain else 0
+    noise = np.sqrt(sky.noise**2 + photons).astype(np.float32)
+    planes = source.mask.astype(np.uint8) | np.where(absent, np.uint8(Mask.NONFINITE), np.uint8(0))
+    return Piece(clean * np.float32(factor), noise * np.float32(factor), planes, source.wcs)

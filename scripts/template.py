@@ -77,7 +77,7 @@ def from_folder(job, wcs, shape):
             continue
         first = first or (ratio, patchwork.flat(part.wcs))
         factors[path.name] = first[0] / ratio
-        pieces.append(job.call(patchwork.piece, part.data, part.mask, part.wcs, part.gain, factors[path.name]))
+        pieces.append(job.call(patchwork.piece, part, factors[path.name]))
     if not pieces:
         raise Rejected("the images of the template's folder share too few stars with the image to be joined")
     job.facts["factors"] = factors

@@ -15,7 +15,7 @@ from nightsift.mosaic import mosaic
 from nightsift.patchwork import Outline, around, choose, flat, flux_ratio, piece
 from nightsift.planes import Mask
 from nightsift.tables import empty
-from nightsift.template import PAD
+from nightsift.template import PAD, Source
 
 SHAPE = (200, 300)
 
@@ -97,7 +97,9 @@ def test_a_defect_of_one_is_replaced_by_the_other():
     data[0][80:90, 100:110], masks[0][80:90, 100:110] = 1e6, int(Mask.COSMIC)
     data[0][:, :20], masks[0][:, :20] = np.nan, int(Mask.NONFINITE)
     masks[1][:, :10] = int(Mask.OUTSIDE)
-    parts = [piece(d, m, solution(), 2.0, factor) for d, m, factor in zip(data, masks, (1.0, 0.5), strict=True)]
+    parts = [
+        piece(Source(d, m, solution(), gain=2.0), factor) for d, m, factor in zip(data, masks, (1.0, 0.5), strict=True)
+    ]
     joined = mosaic(parts, solution(), SHAPE)
     assert np.abs(joined.data).max() < 40
     assert np.array_equal(joined.mask != 0, masks[1] != 0)
