@@ -28,7 +28,7 @@ from nightsift.figures import (
     thinned,
     values_of,
 )
-from nightsift.planes import Flag, Mask
+from nightsift.planes import Mask
 
 PLANE_COLOR = {
     Mask.NO_TEMPLATE: (110, 120, 160),
@@ -42,7 +42,6 @@ PLANE_COLOR = {
     Mask.SATURATED: (215, 60, 50),
 }
 _MAX_SIDE = 760
-_BAD = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.APERTURE_MASKED | Flag.COSMIC
 
 
 def draw(material: Material) -> dict[str, Figure]:
@@ -178,7 +177,7 @@ def _fwhm(material: Material) -> Figure | None:
     calibrated = np.isfinite(mag).any()
     with np.errstate(invalid="ignore", divide="ignore"):
         mag = mag if calibrated else -2.5 * np.log10(np.where(flux > 0, flux, np.nan))
-    clean = (np.asarray(table["flags"]) & int(_BAD)) == 0
+    clean = (np.asarray(table["flags"]) & int(shapeplots.SPOILT)) == 0
     shown = np.isfinite(mag) & np.isfinite(fwhm)
     if not shown.any():
         return None

@@ -25,7 +25,7 @@ from nightsift.planes import Flag
 
 MESH, STEP = 64, 16  # pixels of the background's mesh, and of its picture
 UNUSUAL = 0.6  # score from which on a shape is an outlier
-_SPOILT = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.APERTURE_MASKED | Flag.COSMIC
+SPOILT = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.APERTURE_MASKED | Flag.COSMIC
 
 
 def background(material: Material) -> Figure | None:
@@ -65,7 +65,7 @@ def shape(material: Material) -> Figure | None:
     shown = np.isfinite(fwhm) & np.isfinite(concentration) & np.isfinite(ratio) & (concentration > 0)
     if not shown.any():
         return None
-    spoilt, unusual = (np.asarray(table["flags"]) & int(_SPOILT)) != 0, score > UNUSUAL
+    spoilt, unusual = (np.asarray(table["flags"]) & int(SPOILT)) != 0, score > UNUSUAL
     groups = (
         (shown & spoilt & ~unusual, GREY, f"{(spoilt & ~unusual).sum()} flagged"),
         (shown & ~spoilt & ~unusual, BLUE, f"{(~spoilt & ~unusual).sum()} clean"),
