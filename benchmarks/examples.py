@@ -17,7 +17,7 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from nightsift.fakes import FAKES
-from nightsift.realbogus import Examples, _fitted, features, quality
+from nightsift.realbogus import Examples, _fitted, features, quality, shipped, train
 from nightsift.score import REAL
 
 NEAR = 2.0  # pixels
@@ -67,6 +67,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "nightsift" / "data" / "examples.npz")
     parser.add_argument("--most", type=int, default=4000, help="examples of a kind that are kept, at random (4000)")
     parser.add_argument("--check", action="store_true", help="print the figures only")
+    parser.add_argument("--shipped", action="store_true", help="the same, of the model that comes with the package")
     options = parser.parse_args()
     parts, group = [], 0
     for workdir in options.workdirs:
@@ -82,7 +83,9 @@ def main():
     for kind in (real, ~real):
         kept[rng.permutation(np.flatnonzero(kind))[: options.most]] = True
     everything, held_out = Examples(values, real, groups), np.full(len(real), np.nan)
-    for fold in range(5):
+    if options.shipped:
+        held_out = shifted(train().score(values), odds(real) / odds(shipped().real))
+    for fold in () if options.shipped else range(5):
         out = groups % 5 == fold
         if out.any():
             of_others = everything[kept & ~out]
@@ -96,7 +99,7 @@ def main():
         for edge, number, mean, share in bins:
             error = np.sqrt(max(share * (1 - share), 0.5 / number) / number)
             print(f"  score from {edge}: {number}, share of real less mean score {share - mean:+.3f} +- {error:.3f}")
-    if not options.check:
+    if not (options.check or options.shipped):
         np.savez_compressed(
             options.out, values=values[kept].astype(np.float16), real=real[kept], group=groups[kept].astype(np.int16)
         )
