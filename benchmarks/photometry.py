@@ -82,7 +82,7 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
         table = calibrate(objects, result, case.catalog)
         ticks.append(time.perf_counter())
         # once more, for the time: it is a part of the detection
-        rings, sky = Aperture(*(found.seeing.fwhm * r for r in (1, 5, 7))), background(data, case.mask != 0, 64)
+        rings, sky = Aperture(*(found.seeing.fwhm * r for r in (1, 5, 7, 1))), background(data, case.mask != 0, 64)
         measure(data - sky.level, sky.noise, case.mask, found.objects["x"], found.objects["y"], gain, rings)
         ticks.append(time.perf_counter())
         clock.append(np.diff(ticks))

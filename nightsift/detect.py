@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.errors import Rejected
+from nightsift.pixelphase import phase_light
 from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.seeing import Seeing, centroids, seeing, star_width, widths
 from nightsift.stamps import crowded, pair_ratios
@@ -34,11 +35,12 @@ STREAK, SLIM = 5.0, 5.0  # semi-major axis in FWHM, and ratio of the axes, of wh
 
 @dataclass(frozen=True)
 class Aperture:
-    """Radii of the photometric aperture and its background annulus, pixels."""
+    """Radii of the photometric aperture and its background annulus, and the stars' FWHM where it is known; pixels."""
 
     radius: float
     inner: float
     outer: float
+    fwhm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     shape = seeing(found["x"], found["y"], width, bright, data.shape)
     if not np.isfinite(shape.fwhm):
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
-    aperture = Aperture(*(r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer)))
+    radii = (r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer))
+    aperture = Aperture(*radii, shape.fwhm)
     measured = measure(image, noise, mask, found["x"], found["y"], gain, aperture, lit)
     objects = _table(found, width, measured, touched)
     kept = objects["snr"] >= params.min_snr
@@ -324,7 +327,8 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dic
     -------
     dict
         ``flux, fluxerr, bgerr, background, flags``; the variance of the flux is that of the sky in the aperture, of the
-        local background times the area, and of the object's own photons (flux / gain).
+        local background times the area, and of the object's own photons (flux / gain). Where the FWHM is known, the
+        flux is corrected by `nightsift.pixelphase.phase_light`.
     """
     hidden = (mask & int(HIDDEN)) != 0
     saturated = (mask & int(Mask.SATURATED)) != 0
@@ -339,6 +343,8 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dic
     few = count < MIN_ANNULUS_PIXELS
     level, level_error = np.where(few, 0.0, level), np.where(few, 0.0, level_error)
     flux = total - level * area
+    if aperture.fwhm and len(flux):
+        flux = flux / phase_light(x, y, aperture.radius, aperture.fwhm)
     bgerr = np.hypot(sky_error, level_error * area)
     fluxerr = np.sqrt(bgerr**2 + (np.maximum(flux, 0) / gain if gain else 0.0))
     masked, overflow = (_circle(plane, x, y, aperture.radius)[0] for plane in (mask != 0, saturated))
