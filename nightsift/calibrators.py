@@ -194,7 +194,7 @@ def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Fit,
 
 def _hints(stars: Stars, result: Fit) -> list[str]:
     """Tell which terms that were not asked for the stars would support beyond doubt, and change something."""
-    longer = extend(stars, result, _DOUBT)
+    longer = extend(stars, result.likeliest or result, _DOUBT)
     notes = []
     for name, value in zip(longer.extras, longer.coefficients[longer.surface :], strict=False):
         column = stars.extra[:, stars.names.index(name)]

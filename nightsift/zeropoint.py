@@ -15,9 +15,12 @@ _INFLATION = 1.0526
 STARS_PER_PARAMETER = 6
 # What the surface may be expected to change over an image [mag]: the widths of the prior of its terms.
 CHANGES = (0.003, 0.01, 0.03, 0.1, 0.3)
+# How large a colour term may be: of a filter like the catalogue's, or of another.
+TINTS = (0.05, 0.3)
 # Largest scatter [mag] of a fit whose errors are scaled instead: so strays what follows the noise, as neighbours do.
 SCALED = 0.002
-_MARGIN, _SURFACE_MARGIN, _EXTRA_MARGIN = 2.0, 0.5, 4.0  # of the Bayesian information criterion
+_EXTRA_MARGIN = 4.0  # of the Bayesian information criterion
+_UNLIKELY = 0.01  # relative to the likeliest model
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Stars:
 class Fit:
     """A fitted zero point; `coefficients` are those of `terms`, of `extras` and, if `color`, the colour term.
 
-    `bic` is that of `choose`; `change` and `max_intrinsic` are as `fit` got them.
+    `bic` is -2 ln of the evidence, but for a constant; `change`, `tint` and `max_intrinsic` are as `fit` got them.
     """
 
     order: int
@@ -69,7 +72,9 @@ class Fit:
     bic: float
     extras: tuple[str, ...] = ()
     change: float = np.inf
+    tint: float = np.inf
     max_intrinsic: float = np.inf
+    likeliest: Fit | None = None
 
     @property
     def surface(self) -> int:
@@ -182,7 +187,13 @@ def _start(design, stars: Stars, color: bool) -> tuple[np.ndarray, float]:
 
 
 def fit(
-    stars: Stars, order: int, color: bool, max_intrinsic: float, extras: tuple[str, ...] = (), change: float = np.inf
+    stars: Stars,
+    order: int,
+    color: bool,
+    max_intrinsic: float,
+    extras: tuple[str, ...] = (),
+    change: float = np.inf,
+    tint: float = np.inf,
 ) -> Fit:
     """Fit one model by iteratively reweighted least squares with Tukey's biweight.
 
@@ -197,8 +208,9 @@ def fit(
         Largest scatter [mag] added to the errors; what goes beyond it scales the covariance.
     extras : tuple of str
         Which of the stars' extra terms to fit.
-    change : float
-        Standard deviation of the surface's terms but the constant about 0 [mag], as a Gaussian prior.
+    change, tint : float
+        Standard deviations of the surface's terms but the constant [mag], and of the colour term, about 0, as Gaussian
+        priors.
 
     Returns
     -------
@@ -209,6 +221,8 @@ def fit(
     design = stars.design(order, color, extras)
     prior = np.zeros(design.shape[1])
     prior[1 : len(powers(order))] = change**-2.0
+    if color:
+        prior[-1] = tint**-2.0
     coefficients, intrinsic, factor, effective = _reweighted(design, stars, color, max_intrinsic, prior)
     residual, variance = stars.value - design @ coefficients, _variance(stars, color, coefficients[-1])
     sigma = factor * np.sqrt(variance + intrinsic**2)
@@ -221,6 +235,8 @@ def fit(
     teaching = max(1 / max(np.sum(share**2), 1e-30) - effective, 1)
     learnt = 1.0 if factor > 1 else float(np.sum(share * intrinsic**2 / (variance + intrinsic**2)))
     covariance = np.linalg.pinv(normal + np.diag(prior)) * _INFLATION * (1 + learnt * 2 / max(teaching - 2, 1))
+    wide = (change / CHANGES[0] if order else 1.0) * (tint / TINTS[0] if color else 1.0)
+    rare = 2 * np.log(wide) if np.isfinite(wide) else 0.0
     loss = _TUKEY**2 / 3 * (1 - np.clip(1 - (pull / _TUKEY) ** 2, 0, None) ** 3)
     return Fit(
         order=order,
@@ -232,9 +248,10 @@ def fit(
         sigma=sigma,
         used=used,
         chi2=float(np.sum((factor * pull[used]) ** 2) / max(used.sum() - effective, 1)),
-        bic=float(np.sum(loss + 2 * np.log(sigma)) + _price(normal, prior, coefficients, len(design))),
+        bic=float(np.sum(loss + 2 * np.log(sigma)) + _price(normal, prior, coefficients, len(design)) + rare),
         extras=extras,
         change=change,
+        tint=tint,
         max_intrinsic=max_intrinsic,
     )
 
@@ -273,9 +290,8 @@ def _price(normal, prior, coefficients, count: int) -> float:
     """Return what a model's parameters add to -2 ln of its likelihood, to make it that of its evidence.
 
     For those without a prior it is Schwarz's (1978); for those with one, Laplace's integral (MacKay 1992, Neural
-    Computation 4, 415, eq. 2.6), and the width of the prior, of which small ones are likelier, by its logarithm. Both
-    have the factor for small samples of Hurvich & Tsai (1989): few stars, whose scatter is itself estimated from the
-    residuals, let the likelihood rise by chance.
+    Computation 4, 415, eq. 2.6). Both have the factor for small samples of Hurvich & Tsai (1989): few stars, whose
+    scatter is itself estimated from the residuals, let the likelihood rise by chance.
     """
     held = prior > 0
     price = np.count_nonzero(~held) * np.log(count)
@@ -284,38 +300,70 @@ def _price(normal, prior, coefficients, count: int) -> float:
         without = across @ np.linalg.lstsq(normal[np.ix_(~held, ~held)], across.T, rcond=None)[0]
         known = (normal[np.ix_(held, held)] - without) / prior[held]
         price += np.linalg.slogdet(np.eye(held.sum()) + known)[1] + np.sum(prior * coefficients**2)
-        price -= np.log(prior[held][0] * CHANGES[0] ** 2)
     return price * count / max(count - _effective(normal, prior) - 1, 1)
 
 
 def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = True) -> Fit:
-    """Return the model that the stars support, by the Bayesian information criterion of `Fit`.
+    """Return the mean of all models that may be, each weighted by its evidence.
 
-    Every term needs six stars for each parameter, a surface twelve. First the level, with or without a colour term;
-    scatter beyond the errors is either alike for all stars, or grows with the errors. Then surfaces, up to `max_order`,
-    with a Gaussian prior whose width is one of `CHANGES`: what few stars tell of a surface is taken for as much as they
-    know, not for all or nothing. A colour term must be better by 2, each extra term, if `extended` allows any, by 4.
+    With twelve stars or more these are levels and surfaces up to `max_order`, and a colour term where there are
+    colours; their Gaussian priors have the widths `CHANGES` and `TINTS`, of which small ones are likelier. Scatter
+    beyond the errors is either alike for all stars, or grows with the errors, whichever the levels ask for. An extra
+    term, if `extended` allows any, must be better by 4, and have six stars for each parameter.
+
+    Notes
+    -----
+    To choose one model would keep silent of what the others say: the covariance holds how far these are from the mean
+    (Hoeting et al. 1999, Statistical Science 14, 382, eqs. 1 to 3).
     """
     enough = len(stars.u) >= 2 * STARS_PER_PARAMETER
-    colors = (False, True) if stars.color is not None and enough else (False,)
+    color = stars.color is not None and enough
+    tints = TINTS if color else (np.inf,)
     limits = sorted({min(SCALED, max_intrinsic), max_intrinsic}, reverse=True)
-    chosen = _simplest([fit(stars, 0, color, limit) for color in colors for limit in limits])
+    levels = [fit(stars, 0, color, limit, tint=tints[-1]) for limit in limits]
+    limit = min(levels, key=lambda one: one.bic).max_intrinsic
     surfaces = [(order, change) for order in range(1, max_order + 1) for change in CHANGES] if enough else []
-    own = chosen.color, chosen.max_intrinsic
-    tried = [chosen, *(fit(stars, order, *own, change=change) for order, change in surfaces)]
-    best = min(tried, key=lambda one: one.bic + _SURFACE_MARGIN * (one.order > 0))
-    if best.order:
-        again = [(color, limit) for color in colors for limit in limits if (color, limit) != own]
-        best = _simplest([best, *(fit(stars, best.order, *other, change=best.change) for other in again)])
-    return extend(stars, best, _EXTRA_MARGIN) if extended else best
+
+    def models(extras=()):
+        tried = [(0, np.inf), *surfaces]
+        return [fit(stars, order, color, limit, extras, change, tint) for tint in tints for order, change in tried]
+
+    chosen = models()
+    if extended:
+        extras = extend(stars, min(chosen, key=lambda one: one.bic), _EXTRA_MARGIN).extras
+        chosen = models(extras) if extras else chosen
+    return mean(stars, chosen)
 
 
-def _simplest(fits: list[Fit]) -> Fit:
-    """Return the likeliest of the fits with the fewest parameters within 2 of the best."""
-    best = min(one.bic for one in fits)
-    near = [one for one in fits if one.bic <= best + _MARGIN]
-    fewest = min(len(one.coefficients) for one in near)
-    return min((one for one in near if len(one.coefficients) == fewest), key=lambda one: one.bic)
+def mean(stars: Stars, fits: list[Fit]) -> Fit:
+    """Return the mean of fits to the same stars, weighted by their evidence; `likeliest` is the best of them.
+
+    The covariance is the mean of theirs and that of their coefficients. What is less than a hundredth as likely as the
+    best does not count. A term that a fit lacks counts as 0.
+    """
+    likeliest = min(fits, key=lambda one: one.bic)
+    weights = np.exp(-0.5 * np.array([one.bic - likeliest.bic for one in fits]))
+    fits = [one for one, weight in zip(fits, weights, strict=True) if weight > _UNLIKELY]
+    weights = weights[weights > _UNLIKELY] / weights[weights > _UNLIKELY].sum()
+    order, color = max(one.order for one in fits), any(one.color for one in fits)
+    labels = names(order, color, likeliest.extras)
+    rows = [[labels.index(name) for name in one.names] for one in fits]
+    each = np.zeros((len(fits), len(labels)))
+    for coefficients, row, one in zip(each, rows, fits, strict=True):
+        coefficients[row] = one.coefficients
+    middle = weights @ each
+    covariance = (each - middle).T @ ((each - middle) * weights[:, None])
+    for weight, row, one in zip(weights, rows, fits, strict=True):
+        covariance[np.ix_(row, row)] += weight * one.covariance
+    return replace(
+        likeliest,
+        order=order,
+        color=color,
+        coefficients=middle,
+        covariance=covariance,
+        residual=stars.value - stars.design(order, color, likeliest.extras) @ middle,
+        likeliest=likeliest,
+    )
 
 
 def extend(stars: Stars, chosen: Fit, margin: float) -> Fit:
@@ -325,7 +373,7 @@ def extend(stars: Stars, chosen: Fit, margin: float) -> Fit:
             break
         left = [name for name in stars.names if name not in chosen.extras]
         model = chosen.order, chosen.color, chosen.max_intrinsic
-        longer = [fit(stars, *model, (*chosen.extras, name), chosen.change) for name in left]
+        longer = [fit(stars, *model, (*chosen.extras, name), chosen.change, chosen.tint) for name in left]
         best = min(longer, key=lambda candidate: candidate.bic)
         if best.bic > chosen.bic - margin:
             break

@@ -460,6 +460,12 @@ def test_agpeg_frames():
         assert again.log_odds > 1000
 
 
+def half_solutions(objects, catalog, hint, shape, seed):
+    """Return the solutions of the two halves of the catalogue's stars."""
+    order = np.random.default_rng(seed).permutation(len(catalog))
+    return [astrometry(objects, catalog[rows], hint, shape, PARAMS).wcs for rows in np.array_split(order, 2)]
+
+
 @pytest.mark.skipif(not (SHARED / "data" / "sdss_field").exists(), reason="needs shared/data/sdss_field")
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
@@ -478,5 +484,9 @@ def test_sdss_field_is_not_worsened():
     # A mosaic of pieces put on its pixels by the nearest neighbour: that alone is 0.11 arcsec rms along each axis. The
     # catalogue has no proper motions for the years between; stars of S/N 500 stray as far as those of S/N 50.
     assert max(result.rms) < 0.25
+    halves = [half_solutions(objects, catalog, Hint(wcs=start), image.shape, seed) for seed in range(9)]
+    # of halves, the difference is twice the error of the whole
+    assert np.median([grid_error(*pair, image.shape) for pair in halves]) / 2 * 0.396 < 0.1
+    assert grid_error(start, result.wcs, image.shape) * 0.396 < 0.2
     again = astrometry(objects, catalog, Hint(wcs=spoil(start, 2.0)), image.shape, PARAMS)
     assert grid_error(again.wcs, result.wcs, image.shape) < 0.1
