@@ -178,19 +178,36 @@ class _Equations:
     shape: tuple[int, int]
 
 
-def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int, clip: float) -> KernelFit:
-    """Find the kernel that turns the stamps `source` into the stamps `target`.
+@dataclass(frozen=True)
+class Stamps:
+    """The same stars in both images.
+
+    Attributes
+    ----------
+    source : (n, side + 2 basis.half, side + 2 basis.half) array
+        Of the image to be convolved.
+    target, weight : (n, side, side) arrays
+        Of the other image, and inverse variances (0 for bad pixels).
+    x, y : 1-D arrays
+        Centres.
+    shape : tuple of int
+        Rows and columns of the image.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    shape: tuple[int, int]
+
+
+def fit_kernel(stamps: Stamps, basis: Basis, max_order: int, clip: float) -> KernelFit:
+    """Find the kernel that turns stamps of one image into those of the other.
 
     Parameters
     ----------
-    source : (n, side + 2 basis.half, side + 2 basis.half) array
-        Stamps of the image to be convolved.
-    target, weight : (n, side, side) arrays
-        Stamps of the other image and inverse variances (0 for bad pixels).
-    x, y : 1-D arrays
-        Centres of the stamps.
-    shape : tuple of int
-        Rows and columns of the image.
+    stamps : Stamps
     basis : Basis
     max_order : int
         Highest spatial order; the order is chosen by five-fold cross-validation over the stamps.
@@ -202,16 +219,16 @@ def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int
     Alard & Lupton (1998) eq. 3 with the spatial variation of Alard (2000) eq. 8. The background of each stamp is a free
     parameter that is eliminated first, so a background mismatch does not leak into the kernel.
     """
-    equations = _equations(source, target, weight, x, y, shape, basis)
+    equations = _equations(stamps, basis)
     middle = basis.strengths[len(basis.strengths) // 2]
-    used = _clipped(equations, np.ones(len(target), bool), 0, middle, clip)
+    used = _clipped(equations, np.ones(len(stamps.x), bool), 0, middle, clip)
     strength = min(basis.strengths, key=lambda one: _held_out(equations, used, 0, one)) if middle else middle
     order, scores = _best_order(equations, used, max_order, strength)
     first = _solve(equations, used, order, strength)
     used = _clipped(equations, used | (_chi2(equations, first, order) < 2), order, strength, clip)
     coefficients = _solve(equations, used, order, strength)
-    kernel = Kernel(basis, coefficients, order, tuple(shape))
-    terms = design(equations.x[used], equations.y[used], shape, order)
+    kernel = Kernel(basis, coefficients, order, equations.shape)
+    terms = design(equations.x[used], equations.y[used], equations.shape, order)
     return KernelFit(
         kernel=kernel,
         used=used,
@@ -223,24 +240,25 @@ def fit_kernel(source, target, weight, x, y, shape, basis: Basis, max_order: int
     )
 
 
-def _equations(source, target, weight, x, y, shape, basis) -> _Equations:
-    number, functions = len(target), len(basis.kernels)
+def _equations(stamps: Stamps, basis) -> _Equations:
+    number, functions = len(stamps.x), len(basis.kernels)
     gram, right, square = np.empty((number, functions, functions)), np.empty((number, functions)), np.empty(number)
     for start in range(0, number, BLOCK):
         block = slice(start, start + BLOCK)
-        convolved = basis.convolve(source[block])
+        convolved = basis.convolve(stamps.source[block])
         convolved = convolved.reshape(*convolved.shape[:2], -1).astype(np.float64)
-        inverse = np.asarray(weight[block], np.float64).reshape(len(convolved), 1, -1)
+        inverse = np.asarray(stamps.weight[block], np.float64).reshape(len(convolved), 1, -1)
         convolved -= _mean(convolved, inverse)
-        value = np.asarray(target[block], np.float64).reshape(inverse.shape)
+        value = np.asarray(stamps.target[block], np.float64).reshape(inverse.shape)
         value = value - _mean(value, inverse)
         gram[block] = np.matmul(convolved * inverse, np.swapaxes(convolved, 1, 2))
         right[block] = np.matmul(convolved, np.swapaxes(value * inverse, 1, 2))[..., 0]
         square[block] = np.sum(inverse * value**2, axis=(1, 2))
-    pixels = np.maximum((np.asarray(weight) > 0).sum(axis=(1, 2)) - 1, 1)
+    pixels = np.maximum((np.asarray(stamps.weight) > 0).sum(axis=(1, 2)) - 1, 1)
     typical = np.trace(gram.mean(axis=0))
     penalty = None if basis.penalty is None else basis.penalty * (typical / np.trace(basis.penalty))
-    return _Equations(gram, right, square, pixels, penalty, np.asarray(x, float), np.asarray(y, float), tuple(shape))
+    x, y = np.asarray(stamps.x, float), np.asarray(stamps.y, float)
+    return _Equations(gram, right, square, pixels, penalty, x, y, tuple(stamps.shape))
 
 
 def _mean(values, weight) -> np.ndarray:

@@ -10,7 +10,7 @@ from astropy.table import Table
 from nightsift import parameters
 from nightsift.convolve import Bank, convolve_varying
 from nightsift.errors import Rejected
-from nightsift.kernel import KernelFit, basis_for, fit_kernel
+from nightsift.kernel import KernelFit, Stamps, basis_for, fit_kernel
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.seeing import seeing
 from nightsift.stamps import spread, stamps
@@ -150,17 +150,10 @@ def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtra
     variance = variance + (RELATIVE_FLOOR * np.maximum(value, 0)) ** 2
     spoilt = stamps(target.bad, column[chosen], row[chosen], half, True)
     spoilt = spoilt | stamps(source.bad, column[chosen], row[chosen], half, True)
-    fit = fit_kernel(
-        wide,
-        value,
-        np.where(spoilt, 0, 1 / variance),
-        stars["x"][chosen],
-        stars["y"][chosen],
-        tuple(side - 2 * PAD for side in source.data.shape),
-        basis,
-        max_order,
-        params.clip,
-    )
+    shape = tuple(side - 2 * PAD for side in source.data.shape)
+    weight = np.where(spoilt, 0, 1 / variance)
+    pairs = Stamps(wide, value, weight, stars["x"][chosen], stars["y"][chosen], shape)
+    fit = fit_kernel(pairs, basis, max_order, params.clip)
     used = np.zeros(len(stars), bool)
     used[chosen[fit.used]] = True
     if used.sum() < MIN_STAMPS:

@@ -7,7 +7,7 @@ from scipy import signal
 
 from nightsift.convolve import Bank, convolve, convolve_varying
 from nightsift.delta import DeltaBasis
-from nightsift.kernel import Basis, Kernel, basis_for, fit_kernel
+from nightsift.kernel import Basis, Kernel, Stamps, basis_for, fit_kernel
 from nightsift.matchedfilter import Noise
 from nightsift.psf import WIDTHS, Psf, forced, functions
 from nightsift.simulate_pixels import Psf as Truth
@@ -53,7 +53,8 @@ def convolved(kernel, source, x, y):
 
 
 def fitted(source, target, x, y, basis, sigma=1.0, max_order=2, clip=3.0):
-    return fit_kernel(source, target, np.full(target.shape, sigma**-2), x, y, SHAPE, basis, max_order, clip)
+    weight = np.full(target.shape, sigma**-2)
+    return fit_kernel(Stamps(source, target, weight, x, y, SHAPE), basis, max_order, clip)
 
 
 @pytest.mark.parametrize("basis", [Basis((0.7, 1.2, 2.0, 3.0), 7), DeltaBasis(7)])
@@ -130,7 +131,7 @@ def test_the_kernel_sum_is_the_ratio_of_the_flux_scales():
         weight = np.full(target.shape, 5.0**-2)
         weight[:, 4, 7:12] = 0
         target[:, 4, 7:12] = 1e6
-        other = fit_kernel(source, target, weight, x, y, SHAPE, basis, 2, 3.0)
+        other = fit_kernel(Stamps(source, target, weight, x, y, SHAPE), basis, 2, 3.0)
         masked.append(other.kernel.sums(500.0, 500.0))
     np.testing.assert_allclose(sums, 0.6, rtol=0.012)  # 4 sigma
     assert np.mean(sums) == pytest.approx(0.6, rel=0.003)
