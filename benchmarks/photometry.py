@@ -44,7 +44,7 @@ class Case:
 
     @classmethod
     def of(cls, fwhm: float, count: int, seed: int):
-        few = {"n_galaxies": 20, "n_transients": 2, "n_variables": 2, "n_fast": 0, "n_cosmics": 0, "n_images": 1}
+        few = {"n_galaxies": 20, "n_transients": 2, "n_variables": 0, "n_fast": 0, "n_cosmics": 0, "n_images": 1}
         params = Campaign(seed=seed, fwhm=fwhm, n_stars=count, **few)
         field = simulate.sky(params)
         exposure = simulate.image(field, 0, params)
@@ -90,6 +90,7 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
     zero = camera.zero_point(*np.meshgrid(*(np.arange(0, side, 16) for side in case.mask.shape[::-1]))).mean()
     common = {name: np.asarray(table[name]) for name in ("x", "y")}
     common["color_term"] = np.nan if result.color is None else result.color_term
+    common["color_err"] = np.nan if result.color is None else result.color_term_err
     # the catalogue's colour 0 is not the stars': without a colour term the zero point is that of the usual star
     usual = 0.0 if result.color else camera.color * color_of(case)
     rows = {}
@@ -98,7 +99,8 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
         error = np.hypot(table[f"{name}_err"], result.zero_point_error(table["x"], table["y"]))
         rows[method] = common | {"mag_calib": np.asarray(table[name]), "mag_calib_err": np.asarray(error)}
         rows[method] |= {"seconds": detected + extra + calibrated, "measuring": measured + extra + calibrated}
-    rows["nightsift"]["total"] = result.zp + usual - zero
+    if result.correction_coefficients is not None:
+        rows["nightsift"] |= {"total": result.zp + usual - zero, "total_err": result.zp_err}
     rows["nightsift, true places"] = rows["nightsift"] | forced(case, objects, result, rings)
     return rows
 
@@ -180,7 +182,8 @@ def run(options) -> dict:
                         print(f"{method}: fwhm {fwhm}, {count} stars, seed {seed}: not calibrated")
                         continue
                     item = compared(case, result) | {name: result[name] for name in ("seconds", "measuring")}
-                    item["total"] = result.get("total", np.nan)
+                    for name in ("total", "total_err", "color_err"):
+                        item[name] = result.get(name, np.nan)
                     item["color"] = result["color_term"] + case.exposure.camera.color
                     gathered.setdefault((count, method), []).append(item)
     return gathered
@@ -194,7 +197,11 @@ def table(gathered: dict) -> str:
     ]
     lines.append("|" + "---|" * (lines[0].count("|") - 1))
     for (count, method), items in gathered.items():
-        zero = [np.nanmedian(item["error"][item["snr"] > 30]) for item in items if (item["snr"] > 30).any()]
+        zero = [
+            np.nanmedian(item["error"][item["snr"] > 30])
+            for item in items
+            if np.isfinite(item["error"][item["snr"] > 30]).any()
+        ]
         cells = [f"{count}", method]
         cells += [f"{np.median([item[name] for item in items]):.2f}" for name in ("seconds", "measuring")]
         cells.append(f"{1000 * np.nanmean(zero):+.1f}, {1000 * np.nanstd(zero):.1f}")
@@ -203,13 +210,21 @@ def table(gathered: dict) -> str:
             inside = (snr > low) & (snr <= high)
             middle, width = peers.robust(error[inside])
             cells.append(f"{1000 * middle:+.1f}, {1000 * width:.1f}, {peers.robust(pull[inside])[1]:.2f}")
-        color = np.array([item["color"] for item in items])
-        total = np.array([item["total"] for item in items])
-        fitted = np.isfinite(color)
-        cells.append(f"{1000 * np.sqrt(np.mean(color[fitted] ** 2)):.1f} ({fitted.sum()})" if fitted.any() else "-")
-        cells.append(f"{1000 * np.nanmean(total):+.1f}" if np.isfinite(total).any() else "-")
+        cells += [summary(items, "color", "color_err"), summary(items, "total", "total_err")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def summary(items, name: str, error: str) -> str:
+    """Return mean and rms of what is one an image, the rms of its pulls where there are errors, and of how many."""
+    value, error = (np.array([item[key] for item in items], float) for key in (name, error))
+    known = np.isfinite(value)
+    if not known.any():
+        return "-"
+    cell = f"{1000 * np.mean(value[known]):+.1f}, {1000 * np.sqrt(np.mean(value[known] ** 2)):.1f}"
+    if np.isfinite(error).any():
+        cell += f", {np.sqrt(np.nanmean((value / error) ** 2)):.2f}"
+    return f"{cell} ({known.sum()})"
 
 
 def heads():
