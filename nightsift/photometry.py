@@ -226,12 +226,17 @@ def _clean(objects, matched: calibrators.Matched, matches, blended, params) -> t
     with np.errstate(invalid="ignore"):
         measured = (matched.flux > 0) & (matched.noise > 0) & np.isfinite(matched.mag + matched.x + matched.y)
     mixed = ~(blended <= params.max_contamination)
+    good = measured & ~flagged & ~mixed
+    # An aperture holds less of a galaxy than of a star. Where nothing seems a point, it is the PSF that is wrong.
+    wide = good & extended(column(objects, "spread"), column(objects, "spread_err"))[matches[0]]
+    wide &= np.sum(good & ~wide) >= 2 * params.min_stars
     reasons = {
         "without magnitude or flux": int(np.sum(~measured)),
         "flagged": int(np.sum(measured & flagged)),
         "blended": int(np.sum(measured & ~flagged & mixed)),
+        "extended": int(np.sum(wide)),
     }
-    return measured & ~flagged & ~mixed, reasons
+    return good & ~wide, reasons
 
 
 def _bright_scatter(result: zeropoint.Fit, mag: np.ndarray) -> float:
