@@ -15,7 +15,7 @@ from nightsift import calibrators, colorterms, growth, limits, zeropoint
 from nightsift.blends import all_magnitudes, contamination
 from nightsift.catalog import column, match
 from nightsift.errors import Rejected
-from nightsift.imagepsf import extended
+from nightsift.imagepsf import WIDEST, extended
 from nightsift.planes import Flag
 
 _EXCLUDED = (
@@ -30,6 +30,7 @@ _EXCLUDED = (
 )
 _MAG = 2.5 / np.log(10)
 _DISAGREEMENT = 0.2
+_MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
 _POINT = 3.0  # standard deviations of `spread` beyond which an object is no point source
 
 
@@ -227,8 +228,8 @@ def _clean(objects, matched: calibrators.Matched, matches, blended, params) -> t
         measured = (matched.flux > 0) & (matched.noise > 0) & np.isfinite(matched.mag + matched.x + matched.y)
     mixed = ~(blended <= params.max_contamination)
     good = measured & ~flagged & ~mixed
-    # An aperture holds less of a galaxy than of a star. Where nothing seems a point, it is the PSF that is wrong.
-    wide = good & extended(column(objects, "spread"), column(objects, "spread_err"))[matches[0]]
+    wide = good & _wide(objects, matches[0], good)
+    # Where nothing seems a point, it is the PSF that is wrong.
     wide &= np.sum(good & ~wide) >= 2 * params.min_stars
     reasons = {
         "without magnitude or flux": int(np.sum(~measured)),
@@ -237,6 +238,18 @@ def _clean(objects, matched: calibrators.Matched, matches, blended, params) -> t
         "extended": int(np.sum(wide)),
     }
     return good & ~wide, reasons
+
+
+def _wide(objects, rows, good) -> np.ndarray:
+    """Tell which rows may be galaxies, of which an aperture holds less than of a star.
+
+    Where many are galaxies, those are meant too that are too faint to show it.
+    """
+    spread, doubt = column(objects, "spread")[rows], column(objects, "spread_err")[rows]
+    wide = extended(spread, doubt)
+    if np.sum(good & wide) > _MANY * np.sum(good):
+        wide |= spread + doubt > WIDEST
+    return wide
 
 
 def _bright_scatter(result: zeropoint.Fit, mag: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from nightsift.blends import all_magnitudes
 from nightsift.catalog import column, light_fraction, unit_vectors
 from nightsift.colorterms import catalog_bands, catalog_color
 from nightsift.counts import FEWEST, Counts, depth, seen_counts, star_counts
+from nightsift.imagepsf import WIDEST
 from nightsift.photometry import Photometry, Seeing
 from nightsift.planes import Flag, Mask
 from nightsift.stamps import stamps
@@ -30,7 +31,6 @@ ALIKE = 0.75  # mag by which the object that accounts for a star may differ from
 NEIGHBOURS, HOLE = 10, 2.5  # a hole of the catalogue: the tenth star is 2.5 times as far as usual
 PIECE, BAD_PIECE = 1.0, 6.0  # times the light of a neighbour's wings that a piece of it may have; if it is no star
 LEAST_SPREAD = 0.003  # what an error of the PSF may make of a star
-WIDEST = 0.006  # the same and its error together: up to there an object is hardly a galaxy
 SURELY, SURE_SNR = 5.0, 15.0  # standard deviations of `spread`, and S/N, of what certainly is one
 LACKING = 0.1  # share of these that the catalogue does not explain, if it has no galaxies
 WINGS = 0.3  # weight of neighbours' wings: half the light of an object explains it
