@@ -381,15 +381,13 @@ def _total(objects: Table, result: Photometry, params) -> Photometry:
     own = {"zp_aperture": result.zp, "zp_aperture_err": result.zp_err}
     if "growth" not in objects.colnames:
         return replace(result, **own)
-    names = ("x", "y", "flux", "growth", "growth_err")
-    fit = None
+    fit, surface = None, None
     # the stars that make the zero point first: where the PSF changes in steps, the others have other places
     point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
     loose = np.flatnonzero(point & ((_flags(objects) & int(_EXCLUDED)) == 0))
     for rows in (result.match_object[result.used], loose):
-        fit = fit or growth.aperture_correction(
-            *(column(objects, name)[rows] for name in names), result.shape, params.max_spatial_order
-        )
+        if fit is None:
+            fit, surface = _correction(objects[rows], result, params.max_spatial_order)
     if fit is None:
         note = "No star tells how much light the aperture misses: the zero point is that of its light."
         return replace(result, **own, warnings=(*result.warnings, note))
@@ -402,9 +400,31 @@ def _total(objects: Table, result: Photometry, params) -> Photometry:
         aperture_correction=value,
         aperture_correction_err=error,
         n_correction=int(fit.used.sum()),
-        correction_coefficients=-fit.coefficients[: fit.surface],
+        correction_coefficients=surface,
         correction_covariance=fit.covariance[: fit.surface, : fit.surface],
     )
+
+
+def _correction(stars: Table, result: Photometry, max_order: int):
+    """Return the fit of the stars' growth, or None, and the coefficients of the aperture correction over the image.
+
+    Where the PSF changes, the growth makes up for what the aperture's zero point does: then their sum is the smoother.
+    """
+    x, y, flux, value, error = (column(stars, name) for name in ("x", "y", "flux", "growth", "growth_err"))
+    own = result.coefficients[: len(zeropoint.powers(result.order))].copy()
+    own[0] = 0.0
+    change = zeropoint.terms(result.order, *zeropoint.scaled(x, y, result.shape)) @ own
+    fits = [
+        (growth.aperture_correction(x, y, flux, value + part, error, result.shape, max_order), taken)
+        for part, taken in ((0.0, 0 * own), (change, own))
+    ]
+    if fits[0][0] is None:
+        return None, None
+    fit, taken = min(fits, key=lambda one: one[0].bic)
+    surface = np.zeros(max(fit.surface, len(taken)))
+    surface[: fit.surface] -= fit.coefficients[: fit.surface]
+    surface[: len(taken)] += taken
+    return fit, surface
 
 
 def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) -> Table:
