@@ -57,6 +57,27 @@ def offset(result, color, at=0.7):
     return weight @ result.coefficients - ZP - color * at, np.sqrt(weight @ result.covariance @ weight)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.7])
+def test_galaxies_are_no_calibrators(share):
+    """An aperture holds 0.3 mag less of them; the faint ones do not look extended one by one."""
+    errors = []
+    for seed in range(10):
+        objects, stars = simulate(seed, 200, mags=(13.0, 18.5))
+        rng = np.random.default_rng(seed)
+        galaxy = rng.random(len(objects)) < share
+        objects["flux"] *= np.where(galaxy, 10 ** (-0.4 * rng.uniform(0.2, 0.4, len(objects))), 1)
+        objects["spread_err"] = 0.03 / objects["snr"]
+        objects["spread"] = 0.006 * galaxy + rng.normal(0, objects["spread_err"])
+        errors.append(offset(photometry(objects, stars, SEEING, "r", PARAMS), 0.0)[0])
+    assert abs(np.mean(errors)) < 0.004
+
+
+def test_where_no_star_looks_like_the_psf_all_are_calibrators():
+    objects, stars = simulate(3, 60)
+    objects["spread"], objects["spread_err"] = 0.01, 0.001
+    assert photometry(objects, stars, SEEING, "r", PARAMS).n_used > 50
+
+
 @pytest.mark.parametrize(
     ("n", "runs", "intrinsic"), [(8, 120, 0.0), (8, 120, 0.02), (27, 60, 0.0), (27, 60, 0.02), (300, 50, 0.02)]
 )
@@ -389,8 +410,11 @@ def test_the_sdss_field_has_the_zero_point_of_nanomaggies():
     assert result.zp == pytest.approx(22.494, abs=0.02)
     assert result.zp_err < 0.03
     assert result.zp_aperture < 22.35
-    assert result.n_used > 60
-    assert result.order == 0
+    assert result.n_used > 40
+    # Half of the matches are galaxies, and the PSF is wider where another run was mosaicked in.
+    assert result.scatter < 0.03
+    places = objects["x"], objects["y"]
+    assert np.ptp(result.total_zero_point(*places)) < 0.02 < 0.1 < np.ptp(result.zero_point(*places))
     assert abs(result.maglim_snr - result.maglim_noise) < 0.1
     terms = {row["band"]: row for row in result.color_terms}
     assert set(terms) == set("grizy")
