@@ -78,7 +78,8 @@ class Photometry:
     reference : float
         Instrumental magnitude at which the nonlinearity is 0.
     correction_coefficients, correction_covariance : ndarray or None
-        Of the aperture correction over the image, in terms like the zero point's.
+        Of the aperture correction over the image, in terms like the zero point's; the covariance is that of what the
+        growth adds to these.
     color_terms : tuple of dict
         `colorterms.ColorTerm` of every band of the catalogue.
     color_tried : str or None

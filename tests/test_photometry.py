@@ -59,17 +59,18 @@ def offset(result, color, at=0.7):
 
 @pytest.mark.parametrize("share", [0.1, 0.7])
 def test_galaxies_are_no_calibrators(share):
-    """An aperture holds 0.3 mag less of them; the faint ones do not look extended one by one."""
+    """An aperture holds less of them, as much as they are wider; the faint ones do not look extended one by one."""
     errors = []
     for seed in range(10):
-        objects, stars = simulate(seed, 200, mags=(13.0, 18.5))
+        objects, stars = simulate(seed, 200, mags=(15.5, 18.0))
         rng = np.random.default_rng(seed)
         galaxy = rng.random(len(objects)) < share
-        objects["flux"] *= np.where(galaxy, 10 ** (-0.4 * rng.uniform(0.2, 0.4, len(objects))), 1)
+        spread = rng.uniform(0.005, 0.02, len(objects)) * galaxy
+        objects["flux"] *= 10 ** (-0.4 * 30 * spread)
         objects["spread_err"] = 0.03 / objects["snr"]
-        objects["spread"] = 0.006 * galaxy + rng.normal(0, objects["spread_err"])
+        objects["spread"] = spread + rng.normal(0, objects["spread_err"])
         errors.append(offset(photometry(objects, stars, SEEING, "r", PARAMS), 0.0)[0])
-    assert abs(np.mean(errors)) < 0.004
+    assert abs(np.mean(errors)) < 0.02
 
 
 def test_where_no_star_looks_like_the_psf_all_are_calibrators():
