@@ -70,25 +70,33 @@ def digests(results, *folders):
     return {str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest() for path in products}
 
 
-@pytest.fixture(scope="session")
-def simulated(tmp_path_factory):
-    """The inputs of a campaign of three images, of which the sample sheet lists two."""
-    work = tmp_path_factory.mktemp("simulated")
-    options = ("--size", "360", "--images", "3", "--stars", "320", "--transients", "8")
+def simulate(work, *options):
+    """Write the inputs of a campaign of three images, of which the sample sheet lists two."""
+    options = ("--size", "360", "--images", "3", "--stars", "320", "--transients", "8", *options)
     subprocess.run([sys.executable, ROOT / "scripts" / "simulate.py", work, *options], check=True, capture_output=True)
     lines = (work / "images.tsv").read_text().splitlines(keepends=True)
     (work / "images.tsv").write_text("".join(lines[:3]))
     return work
 
 
-@pytest.fixture(scope="session")
-def finished(simulated, tmp_path_factory):
-    """A campaign that has run; not to be changed."""
-    work = tmp_path_factory.mktemp("finished") / "work"
+def finish(simulated, work):
+    """Run a copy of a campaign in a folder."""
     shutil.copytree(simulated, work)
     run = snakemake(work)
     assert run.code == 0, run.text
     return work
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory):
+    """The inputs of a campaign; not to be changed."""
+    return simulate(tmp_path_factory.mktemp("simulated"))
+
+
+@pytest.fixture(scope="session")
+def finished(simulated, tmp_path_factory):
+    """A campaign that has run; not to be changed."""
+    return finish(simulated, tmp_path_factory.mktemp("finished") / "work")
 
 
 @pytest.fixture

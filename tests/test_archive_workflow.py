@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from archived import configure, copies, facts, read
 from astropy.table import Table
-from conftest import digests, snakemake
+from conftest import digests, finish, simulate, snakemake
 from skies import as_survey
 from standin import StandIn, Vizier
 
@@ -29,6 +29,17 @@ def sky(work):
         table[f"{band}mag"] = local[f"{base}mag"] + shift
         table[f"e_{band}mag"] = local[f"e_{base}mag"]
     return table
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A field whose colour term stands beyond doubt, with the brightest stars and without."""
+    return simulate(tmp_path_factory.mktemp("simulated"), "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def finished(simulated, tmp_path_factory):
+    return finish(simulated, tmp_path_factory.mktemp("finished") / "work")
 
 
 @pytest.fixture(scope="module")
