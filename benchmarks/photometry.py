@@ -45,10 +45,10 @@ class Case:
     @classmethod
     def of(cls, fwhm: float, count: int, seed: int):
         few = {"n_galaxies": 20, "n_transients": 2, "n_variables": 0, "n_fast": 0, "n_cosmics": 0, "n_images": 1}
-        params = Campaign(seed=seed, fwhm=fwhm, n_stars=count, **few)
+        params = Campaign(seed=seed, fwhm=fwhm, n_stars=count, catalog_snr=10, **few)
         field = simulate.sky(params)
         exposure = simulate.image(field, 0, params)
-        listed = simulate.catalog(field, params)
+        listed = simulate.catalog(field, params, simulate.STARS)
         names = {"RAJ2000": "ra", "DEJ2000": "dec"}
         catalog = Table({names.get(name, name): np.asarray(listed[name]) for name in listed.colnames})
         mask = np.where(exposure.bad, int(Mask.SATURATED), 0).astype(np.uint16)

@@ -2,8 +2,9 @@
 
     python benchmarks/uncatalogued.py WORKDIR [WORKDIR ...]
 
-Takes objects, masks and solutions of each image from the results and repeats the stage with three catalogues: that of
-the campaign, of stars down to S/N 10 in the median image; one of all stars; one of all stars and galaxies.
+Takes objects, masks and solutions of each image from the results and repeats the stage with catalogues made from the
+truth: one like a survey's, of stars and galaxies down to S/N 3 of a star in the median image, as the simulation has it;
+one of all stars and galaxies; one of all stars; one of stars down to S/N 10.
 """
 
 import argparse
@@ -19,12 +20,18 @@ from nightsift import parameters
 from nightsift.io.products import read_images, read_json, read_table
 from nightsift.photometry import Photometry, Seeing
 from nightsift.score import REAL
+from nightsift.simulate import STARS, catalog_error
 from nightsift.uncatalogued import BLEND, Frame, uncatalogued
 
-STARS = ("star", "variable", "hpm")
-CATALOGS = {"campaign's": None, "all stars": STARS, "stars and galaxies": (*STARS, "galaxy")}
+BOTH = (*STARS, "galaxy")
+CATALOGS = {  # kinds, and the S/N at which they end
+    "a survey's: stars and galaxies of S/N 3": (BOTH, 3),
+    "all stars and galaxies": (BOTH, None),
+    "all stars": (STARS, None),
+    "stars of S/N 10": (STARS, 10),
+}
 PER_MATCH = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
-ERROR = 0.02  # mag, of the deeper catalogues
+ALIKE = 0.15  # in the logarithm of the S/N: stars that tell the magnitude of an S/N
 MISSED = "missed: "
 
 
@@ -49,31 +56,34 @@ class Image:
         seeing = Seeing(detected["fwhm"], facts["photometry"]["pixscale"], detected["aperture"], shape)
         rms = float(np.sqrt(np.mean(np.square(facts["astrometry"]["rms"]))))
         self.frame = Frame(seeing, solution, rms, read_images(folder / "mask.fits")[0]["PRIMARY"])
-        self.objects, self.catalog = read_table(folder / "objects.fits"), read_table(folder / "catalog.fits")
-        self.truth = Table.read(truth)
+        self.objects, self.truth = read_table(folder / "objects.fits"), Table.read(truth)
 
-    def searched(self, kinds):
-        """Return the result of the stage with a catalogue of these kinds of sources, or with the campaign's."""
-        params = parameters.Uncatalogued()
-        if kinds is None:
-            return uncatalogued(self.objects, self.catalog, self.frame, params)
-        rows = self.truth[np.isin(self.truth["kind"], kinds)]
-        noise = np.random.default_rng(len(rows)).normal(0, ERROR, len(rows))
-        band = self.frame.solution.band
-        stars = Table({"ra": rows["ra"], "dec": rows["dec"], f"{band}mag": rows["mag_instr"] + noise})
+    def magnitude(self, snr: float) -> float:
+        """Return the magnitude of stars of a low S/N, by those of about 10: their noise is that of the background."""
+        stars = self.truth[np.isin(self.truth["kind"], STARS)]
+        off = np.log10(stars["snr"] / 10)
+        return float(np.median((stars["mag_instr"] + 2.5 * off)[np.abs(off) < ALIKE]) + 2.5 * np.log10(10 / snr))
+
+    def searched(self, kinds, limit: float):
+        """Return the result of the stage with a catalogue of these kinds of sources down to a magnitude."""
+        rows = self.truth[np.isin(self.truth["kind"], kinds) & (self.truth["mag_instr"] < limit)]
+        error = catalog_error(rows["mag_instr"], limit, rows["kind"] == "galaxy")
+        mag = rows["mag_instr"] + np.random.default_rng(len(rows)).normal(0, error)
+        stars = Table({"ra": rows["ra"], "dec": rows["dec"], f"{self.frame.solution.band}mag": mag})
         frame = replace(self.frame, solution=replace(self.frame.solution, color=None))
-        return uncatalogued(self.objects, stars, frame, params)
+        return uncatalogued(self.objects, stars, frame, parameters.Uncatalogued())
 
-    def tally(self, kinds) -> Counter:
+    def tally(self, kinds, limit: float) -> Counter:
         """Count the transients without a host, of S/N 10 or more and not blended, and what is false.
 
-        Blended is what has something of the catalogue, or a star, within 2 FWHM.
+        Blended is what has something of the catalogue within 2 FWHM.
         """
         truth, fwhm = self.truth, self.frame.seeing.fwhm
-        result = self.searched(kinds)
+        result = self.searched(kinds, limit)
         found = result.table[np.asarray(result.table["is_candidate"], bool)]
         wanted = truth[(truth["kind"] == "transient") & ~truth["on_host"] & truth["usable"] & (truth["snr"] >= 10)]
-        wanted = wanted[~within(wanted, truth[np.isin(truth["kind"], kinds or STARS)], BLEND * fwhm)]
+        listed = truth[np.isin(truth["kind"], kinds) & (truth["mag_instr"] < limit)]
+        wanted = wanted[~within(wanted, listed, BLEND * fwhm)]
         seen, deep = within(wanted, found, fwhm), ~(np.asarray(wanted["mag_instr"]) > result.depth)
         wrong = found[~within(found, truth[np.isin(truth["kind"], REAL)], fwhm)]
         galaxies = within(wrong, truth[truth["kind"] == "galaxy"], fwhm / 2)
@@ -93,23 +103,27 @@ class Image:
         return MISSED + ("too low an S/N" if faint else "explained by stars")
 
 
+def campaign(work: Path) -> list[Image]:
+    """Return the images of a campaign that have results."""
+    paths = [(work / "results" / "images" / truth.stem, truth) for truth in sorted((work / "truth").glob("*.ecsv"))]
+    return [Image(folder, truth) for folder, truth in paths if (folder / "objects.fits").is_file()]
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", metavar="WORKDIR", nargs="+", type=Path)
     workdirs = parser.parse_args(arguments).workdirs
-    paths = [
-        (work / "results" / "images" / truth.stem, truth)
-        for work in workdirs
-        for truth in sorted((work / "truth").glob("*.ecsv"))
-        if (work / "results" / "images" / truth.stem / "objects.fits").is_file()
-    ]
-    images = [Image(*pair) for pair in paths]
+    campaigns = [campaign(work) for work in workdirs]
+    images = [image for one in campaigns for image in one]
     area = sum(image.frame.mask.size for image in images) / 1e6
     print(f"{len(images)} images, {area:.1f} megapixels\n")
     print("| catalogue | of all | of those above its depth | | false a megapixel | galaxies | missed above its depth |")
     print("|---|---|---|---|---|---|---|")
-    for name, kinds in CATALOGS.items():
-        n = sum((image.tally(kinds) for image in images), Counter())
+    for name, (kinds, snr) in CATALOGS.items():
+        n = Counter()
+        for one in campaigns:
+            limit = np.inf if snr is None else float(np.median([image.magnitude(snr) for image in one]))
+            n += sum((image.tally(kinds, limit) for image in one), Counter())
         shares = f"{n['found']}/{n['wanted']} | {n['deep found']}/{n['deep']} | {n['deep found'] / n['deep']:.1%}"
         causes = [f"{n[key]} {key[len(MISSED) :]}" for key in sorted(n, key=n.get, reverse=True) if MISSED in key]
         rates = f"{n['false'] / area:.2f} | {n['galaxies'] / area:.2f}"

@@ -9,6 +9,9 @@ from scipy.special import ndtr
 
 FEWEST = 20  # stars whose counts can tell
 MERGED = 0.7  # FWHM within which two stars look like one
+CHANCE = 0.05  # share of what the catalogue lacks that has another star of it, as bright, at its place
+DOUBT = 2.0  # by which the logarithm of the likelihood may be less than the best: 2 standard deviations
+_NEW = np.array([0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5])
 _BIN, _SPAN = 0.05, 2.5  # mag
 _WIDTHS = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
 _SLOPES = np.arange(0, 0.75, 0.05)
@@ -66,6 +69,33 @@ def star_counts(mag: np.ndarray, area: float) -> Counts | None:
                 best = likelihood[top]
                 result = Counts(float(scale[top] / _BIN / area), float(slope), float(middle[top, 0]), width)
     return result
+
+
+def seen_counts(counts: Counts, mag: np.ndarray, found: np.ndarray) -> Counts:
+    """Return the same counts, ending where the objects of an image say that the catalogue ends at the earliest.
+
+    The share of them that is catalogued falls as that of the stars does, from a constant: the rest are new.
+
+    Parameters
+    ----------
+    counts : Counts
+        Those of the catalogue, whose density and slope are kept.
+    mag : array, shape (n,)
+        Magnitudes of the image's objects.
+    found : bool array, shape (n,)
+        Is each in the catalogue?
+    """
+    edges = np.arange(mag.min(), mag.max() + 2 * _BIN, _BIN)
+    number, yes = np.histogram(mag, edges)[0], np.histogram(mag[found], edges)[0]
+    centre = (edges[1:] + edges[:-1]) / 2
+    likelihood = np.empty((len(edges), len(_WIDTHS)))
+    for i, width in enumerate(_WIDTHS):
+        share = (1 - CHANCE - _NEW[:, None, None]) * ndtr((edges[:, None] - centre) / width) + CHANCE
+        likelihood[:, i] = (np.log(share) @ yes + np.log(1 - share) @ (number - yes)).max(axis=0)
+    middle = int(np.argmax(likelihood.max(axis=1) >= likelihood.max() - DOUBT))
+    width = _WIDTHS[int(np.argmax(likelihood[middle]))]
+    density = counts.density * 10 ** (counts.slope * (edges[middle] - counts.middle))
+    return Counts(float(density), counts.slope, float(edges[middle]), width)
 
 
 def depth(counts: Counts, error, fwhm: float, false_alarms: float) -> float:

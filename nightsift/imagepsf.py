@@ -37,6 +37,7 @@ ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within 
 ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
 EXTENDED = 3.0  # standard deviations of `spread` beyond which a star is none
 LEAST_SPREAD = 0.0015  # that what is no star has in any case: of the brightest the PSF's errors are all that shows
+WIDEST = 0.006  # `spread` and its error together: up to there an object is hardly a galaxy
 LIT = 0.5  # light of other objects that a ring around a star leaves out, in the noise of a pixel
 # S/N of the stars that tie PSF to aperture fluxes, or else of those that may, how many it takes, and the largest error.
 TIE_SNR, MIN_TIE, TIE_ERROR = (50.0, 20.0), 5, 0.01

@@ -15,7 +15,7 @@ from nightsift import calibrators, colorterms, growth, limits, zeropoint
 from nightsift.blends import all_magnitudes, contamination
 from nightsift.catalog import column, match
 from nightsift.errors import Rejected
-from nightsift.imagepsf import extended
+from nightsift.imagepsf import WIDEST, extended
 from nightsift.planes import Flag
 
 _EXCLUDED = (
@@ -30,6 +30,7 @@ _EXCLUDED = (
 )
 _MAG = 2.5 / np.log(10)
 _DISAGREEMENT = 0.2
+_MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
 _POINT = 3.0  # standard deviations of `spread` beyond which an object is no point source
 
 
@@ -77,7 +78,8 @@ class Photometry:
     reference : float
         Instrumental magnitude at which the nonlinearity is 0.
     correction_coefficients, correction_covariance : ndarray or None
-        Of the aperture correction over the image, in terms like the zero point's.
+        Of the aperture correction over the image, in terms like the zero point's; the covariance is that of what the
+        growth adds to these.
     color_terms : tuple of dict
         `colorterms.ColorTerm` of every band of the catalogue.
     color_tried : str or None
@@ -226,12 +228,29 @@ def _clean(objects, matched: calibrators.Matched, matches, blended, params) -> t
     with np.errstate(invalid="ignore"):
         measured = (matched.flux > 0) & (matched.noise > 0) & np.isfinite(matched.mag + matched.x + matched.y)
     mixed = ~(blended <= params.max_contamination)
+    good = measured & ~flagged & ~mixed
+    wide = good & _wide(objects, matches[0], good)
+    # Where nothing seems a point, it is the PSF that is wrong.
+    wide &= np.sum(good & ~wide) >= 2 * params.min_stars
     reasons = {
         "without magnitude or flux": int(np.sum(~measured)),
         "flagged": int(np.sum(measured & flagged)),
         "blended": int(np.sum(measured & ~flagged & mixed)),
+        "extended": int(np.sum(wide)),
     }
-    return measured & ~flagged & ~mixed, reasons
+    return good & ~wide, reasons
+
+
+def _wide(objects, rows, good) -> np.ndarray:
+    """Tell which rows may be galaxies, of which an aperture holds less than of a star.
+
+    Where many are galaxies, those are meant too that are too faint to show it.
+    """
+    spread, doubt = column(objects, "spread")[rows], column(objects, "spread_err")[rows]
+    wide = extended(spread, doubt)
+    if np.sum(good & wide) > _MANY * np.sum(good):
+        wide |= spread + doubt > WIDEST
+    return wide
 
 
 def _bright_scatter(result: zeropoint.Fit, mag: np.ndarray) -> float:
@@ -312,6 +331,11 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     good, reasons = _clean(objects, matched, matches, blended, params)
     # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
     matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(blended)))
+    if reasons["extended"] > _MANY * len(row):
+        more.append(
+            f"{reasons['extended']} of {len(row)} matched objects look extended and do not calibrate: galaxies,"
+            " or stars where the PSF changes in steps, as in mosaics."
+        )
     result, rows, again = calibrators.solve(matched, good, reasons, params)
     used = np.zeros(len(row), bool)
     used[rows[result.used]] = True
@@ -363,15 +387,13 @@ def _total(objects: Table, result: Photometry, params) -> Photometry:
     own = {"zp_aperture": result.zp, "zp_aperture_err": result.zp_err}
     if "growth" not in objects.colnames:
         return replace(result, **own)
-    names = ("x", "y", "flux", "growth", "growth_err")
-    fit = None
+    fit, surface = None, None
     # the stars that make the zero point first: where the PSF changes in steps, the others have other places
     point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
     loose = np.flatnonzero(point & ((_flags(objects) & int(_EXCLUDED)) == 0))
     for rows in (result.match_object[result.used], loose):
-        fit = fit or growth.aperture_correction(
-            *(column(objects, name)[rows] for name in names), result.shape, params.max_spatial_order
-        )
+        if fit is None:
+            fit, surface = _correction(objects[rows], result, params.max_spatial_order)
     if fit is None:
         note = "No star tells how much light the aperture misses: the zero point is that of its light."
         return replace(result, **own, warnings=(*result.warnings, note))
@@ -384,9 +406,31 @@ def _total(objects: Table, result: Photometry, params) -> Photometry:
         aperture_correction=value,
         aperture_correction_err=error,
         n_correction=int(fit.used.sum()),
-        correction_coefficients=-fit.coefficients[: fit.surface],
+        correction_coefficients=surface,
         correction_covariance=fit.covariance[: fit.surface, : fit.surface],
     )
+
+
+def _correction(stars: Table, result: Photometry, max_order: int):
+    """Return the fit of the stars' growth, or None, and the coefficients of the aperture correction over the image.
+
+    Where the PSF changes, the growth makes up for what the aperture's zero point does: then their sum is the smoother.
+    """
+    x, y, flux, value, error = (column(stars, name) for name in ("x", "y", "flux", "growth", "growth_err"))
+    own = result.coefficients[: len(zeropoint.powers(result.order))].copy()
+    own[0] = 0.0
+    change = zeropoint.terms(result.order, *zeropoint.scaled(x, y, result.shape)) @ own
+    fits = [
+        (growth.aperture_correction(x, y, flux, value + part, error, result.shape, max_order), taken)
+        for part, taken in ((0.0, 0 * own), (change, own))
+    ]
+    if fits[0][0] is None:
+        return None, None
+    fit, taken = min(fits, key=lambda one: one[0].bic)
+    surface = np.zeros(max(fit.surface, len(taken)))
+    surface[: fit.surface] -= fit.coefficients[: fit.surface]
+    surface[: len(taken)] += taken
+    return fit, surface
 
 
 def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) -> Table:

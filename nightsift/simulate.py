@@ -30,6 +30,7 @@ from nightsift.simulate_pixels import (
 )
 
 BANDS = ("g", "r", "i")
+STARS = ("star", "variable", "hpm")
 EPOCH = 51544.5
 _TEMPLATE = -1
 _SPACING = 15.0
@@ -194,7 +195,7 @@ def sky(params: Campaign) -> Sky:
     sources["dec"] -= np.where(still, 0, years * sources["pmdec"]) / 3.6e6
     sources["ra"] %= 360
     sources.add_column(np.arange(len(sources)), name="id", index=0)
-    limit = float(np.median([_magnitude_of_snr(10.0, 0.0, one) for one in cameras]))
+    limit = float(np.median([_magnitude_of_snr(params.catalog_snr, 0.0, one) for one in cameras]))
     return Sky(sources=sources, start=params.mjd, catalog_limit=limit)
 
 
@@ -219,21 +220,28 @@ def at_epoch(field: Sky, mjd: float):
     )
 
 
-def catalog(field: Sky, params: Campaign) -> Table:
-    """Return the reference catalogue: the stars brighter than an S/N of 10 in the median image.
+def catalog_error(mag, limit: float, galaxy):
+    """Return the error [mag] that a catalogue which ends at `limit` has of magnitudes; that of a galaxy is larger."""
+    return np.hypot(0.005 + 0.03 * 10 ** (0.4 * (np.asarray(mag) - limit)), np.where(galaxy, 0.04, 0))
 
-    Positions are those of J2000 with errors of 30 mas an axis, magnitudes have the errors that are quoted.
+
+def catalog(field: Sky, params: Campaign, kinds: tuple[str, ...] = (*STARS, "galaxy")) -> Table:
+    """Return the reference catalogue, like that of a survey: stars and galaxies, and nothing tells them apart.
+
+    It ends at a magnitude in r. Positions are those of J2000 with errors of 30 mas an axis, of galaxies 60 mas;
+    magnitudes are of all light and have the errors that are quoted.
     """
     rng = np.random.default_rng([params.seed, 2])
-    chosen = np.isin(field.sources["kind"], ["star", "variable", "hpm"]) & (field.sources["rmag"] < field.catalog_limit)
-    stars = field.sources[chosen]
-    noise = rng.normal(0, 0.03 / 3600, (2, len(stars)))
-    out = Table({"RAJ2000": (stars["ra"] + noise[0] / np.cos(np.radians(stars["dec"]))) % 360})
-    out["DEJ2000"] = stars["dec"] + noise[1]
-    out["pmRA"], out["pmDE"] = stars["pmra"], stars["pmdec"]
+    chosen = np.isin(field.sources["kind"], kinds) & (field.sources["rmag"] < field.catalog_limit)
+    rows = field.sources[chosen]
+    galaxy = np.asarray(rows["kind"]) == "galaxy"
+    noise = rng.normal(0, 0.03 / 3600, (2, len(rows))) * np.where(galaxy, 2, 1)
+    out = Table({"RAJ2000": (rows["ra"] + noise[0] / np.cos(np.radians(rows["dec"]))) % 360})
+    out["DEJ2000"] = rows["dec"] + noise[1]
+    out["pmRA"], out["pmDE"] = rows["pmra"], rows["pmdec"]
     for band in BANDS:
-        error = 0.005 + 0.03 * 10 ** (0.4 * (stars[f"{band}mag"] - field.catalog_limit))
-        out[f"{band}mag"] = stars[f"{band}mag"] + rng.normal(0, 1, len(stars)) * error
+        error = catalog_error(rows[f"{band}mag"], field.catalog_limit, galaxy)
+        out[f"{band}mag"] = rows[f"{band}mag"] + rng.normal(0, 1, len(rows)) * error
         out[f"e_{band}mag"] = error
     for name, unit in (("RAJ2000", "deg"), ("DEJ2000", "deg"), ("pmRA", "mas/yr"), ("pmDE", "mas/yr")):
         out[name].unit = unit

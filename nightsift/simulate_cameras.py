@@ -20,7 +20,8 @@ class Campaign:
     """What is simulated; `n_stars` and `n_galaxies` count those in the area of one image.
 
     ``fwhm`` (pixels) is the middle of the images' seeing, which varies by a quarter; ``psf_change`` the largest
-    relative change of the PSF's width from the middle of an image to its sides.
+    relative change of the PSF's width from the middle of an image to its sides; ``catalog_snr`` the S/N in the median
+    image of a star at which the catalogue ends.
     """
 
     seed: int = 1
@@ -40,6 +41,7 @@ class Campaign:
     snr_max: float = 110.0
     fwhm: float = 3.5
     psf_change: float = 0.03
+    catalog_snr: float = 3.0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from nightsift import limits, parameters
 from nightsift.blends import all_magnitudes
 from nightsift.catalog import column, light_fraction, unit_vectors
 from nightsift.colorterms import catalog_bands, catalog_color
-from nightsift.counts import depth, star_counts
+from nightsift.counts import FEWEST, Counts, depth, seen_counts, star_counts
+from nightsift.imagepsf import WIDEST
 from nightsift.photometry import Photometry, Seeing
 from nightsift.planes import Flag, Mask
 from nightsift.stamps import stamps
@@ -30,7 +31,6 @@ ALIKE = 0.75  # mag by which the object that accounts for a star may differ from
 NEIGHBOURS, HOLE = 10, 2.5  # a hole of the catalogue: the tenth star is 2.5 times as far as usual
 PIECE, BAD_PIECE = 1.0, 6.0  # times the light of a neighbour's wings that a piece of it may have; if it is no star
 LEAST_SPREAD = 0.003  # what an error of the PSF may make of a star
-WIDEST = 0.006  # the same and its error together: up to there an object is hardly a galaxy
 SURELY, SURE_SNR = 5.0, 15.0  # standard deviations of `spread`, and S/N, of what certainly is one
 LACKING = 0.1  # share of these that the catalogue does not explain, if it has no galaxies
 WINGS = 0.3  # weight of neighbours' wings: half the light of an object explains it
@@ -110,12 +110,16 @@ def uncatalogued(
     """
     mag, error = _magnitudes(objects)
     stars = predicted(catalog, frame.solution)
-    faintest = _depth(catalog, stars, mag, error, frame, params.false_alarms)
     light = _neighbourhood(objects, catalog, mag, stars, frame)
     brightening = light.mag - mag
     with np.errstate(invalid="ignore", divide="ignore"):
         measured = np.isfinite(mag) & (_MAG / error >= params.min_snr)
     explained = brightening < params.min_brightening
+    same = light.matched & (np.abs(brightening) < ALIKE)
+    telling = np.isfinite(mag) & _clean(objects) & _starlike(objects) & ~light.hole & (same | ~explained)
+    counts = _ends(catalog, stars, frame.seeing, mag[telling], same[telling])
+    relative = _relative_error(mag, error, frame.solution)
+    faintest = max((depth(c, relative, frame.seeing.fwhm, params.false_alarms) for c in counts), default=np.nan)
     wanted = np.flatnonzero(measured & ~explained)
     facts = _facts(objects, light.matched, frame) | {
         "extended": _extended(objects, explained, error, params.max_spread),
@@ -162,23 +166,31 @@ def predicted(catalog: Table, solution: Photometry) -> np.ndarray:
     return mag - solution.color_term * np.where(np.isfinite(color), color, usual)
 
 
-def _depth(catalog, stars, mag, error, frame, false_alarms) -> float:
-    """Return `nightsift.counts.depth`, from the counts in the cone that the catalogue is."""
+def _ends(catalog, stars, seeing, mag, found) -> list[Counts]:
+    """Return where the catalogue ends by its own counts, and where by what it has of the image's points.
+
+    Both say how deep it is at least: where it has galaxies that end before its stars do, its counts say too little.
+    """
     sky = unit_vectors(column(catalog, "ra"), column(catalog, "dec"))
     middle = sky.mean(axis=0) / np.linalg.norm(sky.mean(axis=0))
-    radius = np.rad2deg(np.linalg.norm(sky - middle, axis=1).max()) * 3600 / frame.seeing.pixscale
+    radius = np.rad2deg(np.linalg.norm(sky - middle, axis=1).max()) * 3600 / seeing.pixscale
     counts = star_counts(stars, np.pi * radius**2)
     if counts is None:
-        return np.nan
+        return []
+    return [counts] if len(mag) < FEWEST else [counts, seen_counts(counts, mag, found)]
+
+
+def _relative_error(mag, error, solution):
+    """Return the relative standard deviation of the image's fluxes, as a function of the magnitude."""
     model = limits.snr_model(mag, _MAG / error)
     if model is None:
         model = np.array([0.0, 0.0, (np.nanmedian(error) / _MAG) ** 2])
-    model[2] += (np.nan_to_num(frame.solution.scatter) / _MAG) ** 2
+    model[2] += (np.nan_to_num(solution.scatter) / _MAG) ** 2
 
     def relative(at):
         return np.sqrt(model[0] * 10 ** (0.8 * at) + model[1] * 10 ** (0.4 * at) + model[2])
 
-    return depth(counts, relative, frame.seeing.fwhm, false_alarms)
+    return relative
 
 
 @dataclass(frozen=True)
@@ -242,7 +254,7 @@ def _extended(objects, explained, error, max_spread: float) -> np.ndarray:
     limit = max_spread * doubt
     with np.errstate(invalid="ignore", divide="ignore"):
         sure = (_MAG / error > SURE_SNR) & (spread > np.maximum(SURELY * doubt, 2 * LEAST_SPREAD))
-    sure &= (np.asarray(objects["flags"]).astype(int) & ~int(Flag.CROWDED)) == 0
+    sure &= _clean(objects)
     if np.sum(sure & ~explained) > LACKING * np.sum(sure):
         limit = np.minimum(limit, WIDEST - doubt)
     return spread > np.maximum(limit, LEAST_SPREAD)
@@ -293,6 +305,11 @@ def _pieces(objects, mag, seeing) -> np.ndarray:
     light = factor * wings(apart, seeing) * 10 ** (0.4 * (bright[i] - bright[j]))
     pieces[parts] = np.bincount(i, light, len(parts)) > 1
     return pieces & ~(_starlike(objects) & (_MAG / column(objects, "mag_psf_err") > POINT_SNR))
+
+
+def _clean(objects) -> np.ndarray:
+    """Tell which objects nothing is wrong with."""
+    return (np.asarray(objects["flags"]).astype(int) & ~int(Flag.CROWDED)) == 0
 
 
 def _starlike(objects) -> np.ndarray:

@@ -42,16 +42,15 @@ def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> 
     return Calibrated(calibrate(objects, solution), cut, Frame(seeing, solution, 0.05, mask), truth)
 
 
-def simulated(catalog_limit=None, **options) -> Calibrated:
-    """Take the first image of a simulated campaign; `catalog_limit` [mag in r] makes its catalogue deeper."""
+def simulated(kinds=(*simulate.STARS, "galaxy"), **options) -> Calibrated:
+    """Take the first image of a simulated campaign, with a catalogue of these kinds of sources."""
     params = simulate.Campaign(**({"n_images": 1, "size": 640} | options))
     sky = simulate.sky(params)
     exposure = simulate.image(sky, 0, params)
     camera = exposure.camera
     full = exposure.data >= 0.99 * camera.fullwell
     mask = np.where(exposure.bad, np.where(full, Mask.SATURATED, Mask.COSMIC), 0).astype(np.uint16)
-    deep = simulate.Sky(sky.sources, sky.start, catalog_limit or sky.catalog_limit)
-    stars = simulate.catalog(deep, params)
+    stars = simulate.catalog(sky, params, kinds)
     stars.rename_columns(["RAJ2000", "DEJ2000"], ["ra", "dec"])
     return calibrated(exposure.data, mask, camera.gain, camera.wcs, stars, exposure.truth, camera.mjd)
 

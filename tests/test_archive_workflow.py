@@ -69,8 +69,8 @@ def test_the_same_is_found_as_with_the_same_stars_in_a_file(fetched, finished):
     assert len(ours) == len(theirs)
     for name in ("ra", "dec"):
         np.testing.assert_allclose(ours[name], theirs[name], atol=0.02 / 3600)
-    # The archive has no r of the brightest stars.
-    np.testing.assert_allclose(ours["mag_calib"], theirs["mag_calib"], atol=0.01)
+    # The archive has no r of the brightest of some 25 stars, which changes the zero point by its error.
+    np.testing.assert_allclose(ours["mag_calib"], theirs["mag_calib"], atol=0.02)
     np.testing.assert_array_equal(ours["is_real"], theirs["is_real"])
     for name in ("image01", "image02"):
         objects = [Table.read(work / "results" / "images" / name / "objects.fits") for work in (fetched.work, finished)]

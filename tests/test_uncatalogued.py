@@ -8,17 +8,17 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
-from nightsift.counts import Counts, depth, star_counts
+from nightsift.counts import CHANCE, Counts, depth, seen_counts, star_counts
 from nightsift.parameters import Photometry as Options
 from nightsift.parameters import Uncatalogued
 from nightsift.photometry import Photometry, Seeing
 from nightsift.planes import Flag, Mask
+from nightsift.simulate import STARS
 from nightsift.simulate_pixels import Psf, render_points
 from nightsift.tables import empty
 from nightsift.uncatalogued import Frame, match_radius, predicted, uncatalogued, wings
 
 REAL = ("transient", "variable", "mover", "hpm")
-STARS = ("star", "variable", "hpm")
 
 
 def points(table):
@@ -57,6 +57,7 @@ def split(image, result):
 @pytest.fixture(scope="module")
 def telescopes():
     numbers = {"n_stars": 600, "n_galaxies": 0, "n_transients": 80, "n_variables": 4, "n_fast": 3, "n_cosmics": 10}
+    numbers["catalog_snr"] = 10
     return [simulated(seed=7, fwhm=fwhm, **numbers) for fwhm in (2.0, 3.2, 5.0)]
 
 
@@ -84,7 +85,7 @@ def test_faint_ones_are_kept_with_the_reason(telescopes):
 @pytest.fixture(scope="module")
 def survey():
     """An image whose catalogue goes deeper than it does, with galaxies that it lacks."""
-    return simulated(21.0, seed=8, fwhm=3.2, n_stars=300, n_galaxies=60, n_transients=120, n_cosmics=10)
+    return simulated(STARS, seed=8, fwhm=3.2, n_stars=300, n_galaxies=60, n_transients=120, n_cosmics=10)
 
 
 def test_a_deep_catalogue_leaves_transients_alone(survey):
@@ -101,6 +102,26 @@ def test_galaxies_are_set_aside_as_extended(survey):
     hit = distance < 2
     assert hit.sum() >= 5
     assert np.mean(["extended" in text for text in result.table["reasons"][row[hit]]]) > 0.9
+
+
+SPARSE = {"n_stars": 50, "n_galaxies": 70, "n_transients": 20, "n_cosmics": 5}
+
+
+@pytest.mark.parametrize(("seed", "fwhm"), [(2, 2.2), (4, 2.2), (5, 3.2)])
+def test_galaxies_that_end_before_the_stars_make_no_catalogue_shallow(seed, fwhm):
+    """The catalogue has all that the image sees, but its counts fall where its galaxies end: at 19.8 mag, not 20.5."""
+    image = simulated(seed=seed, fwhm=fwhm, **SPARSE)
+    stars = image.truth[np.isin(image.truth["kind"], STARS)]
+    near = np.abs(np.log(stars["snr"] / 10)) < 0.3
+    limit = np.median(stars["mag_instr"][near] + 2.5 * np.log10(stars["snr"][near] / 10))
+    assert image.search().depth > limit - 0.15
+
+
+@pytest.mark.parametrize("snr", [10, 30])
+def test_a_catalogue_is_no_deeper_than_it_is(snr):
+    image = simulated(seed=2, fwhm=3.2, catalog_snr=snr, **SPARSE)
+    end = np.nanmax(image.catalog["rmag"])
+    assert end - 1 < image.search().depth < end - 0.05
 
 
 # ----------------------------------------------------------------------------------------------- trails and saturation
@@ -356,6 +377,25 @@ def test_counts_tell_where_a_catalogue_ends(slope, width):
     beyond = np.array([18.5, 19.0])
     true = 20000 * slope * np.log(10) * 10 ** (slope * (beyond - 21.0)) * ndtr((beyond - 18.0) / width) / 1e6
     assert counts.missing(beyond) == pytest.approx(true, rel=0.4)
+
+
+@pytest.mark.parametrize(("width", "new"), [(0.02, 0.0), (0.15, 0.15)])
+def test_an_image_tells_where_a_catalogue_ends(width, new):
+    """Counts that are wrong are put right, whatever share of the objects is new; the doubt makes it less deep."""
+    rng = np.random.default_rng(8)
+    mag = 20.0 + np.log10(1 - rng.random(1500)) / 0.3
+    found = rng.random(1500) < CHANCE + (1 - CHANCE - new) * ndtr((18.5 - mag) / width)
+    counts = seen_counts(Counts(1e-4, 0.3, 17.0, 0.5), mag, found)
+    assert 18.3 < counts.middle < 18.5 + 0.05
+    assert counts.width < width + 0.15
+    assert counts.missing(22.0) == pytest.approx(1e-4 * 10 ** (0.3 * 5), rel=1e-3)
+
+
+def test_an_image_that_sees_no_end_of_a_catalogue_ends_itself():
+    rng = np.random.default_rng(9)
+    mag = 20.0 + np.log10(1 - rng.random(200)) / 0.3
+    counts = seen_counts(Counts(1e-4, 0.3, 17.0, 0.5), mag, rng.random(200) > 0.1)
+    assert mag.max() - 0.25 < counts.middle <= mag.max() + 0.1
 
 
 def test_depth_lets_as_many_pass_as_asked_for():
