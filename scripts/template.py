@@ -35,11 +35,11 @@ STAGE = Stage(
 AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
 
 
-def from_file(job, path):
-    """Return the template of a FITS file."""
+def from_file(job, path, wcs, shape):
+    """Return the part of a FITS file that an image needs."""
     image = read_image(path)
     user_mask = read_mask(job.inputs["usermask"], image.data.shape) if job.inputs["usermask"] else None
-    return inspected(job, image.data, image.header, user_mask)
+    return inspected(job, image.data, image.header, user_mask, wcs, shape)
 
 
 def outlines(job, paths):
@@ -67,10 +67,14 @@ def from_folder(job, wcs, shape):
     chosen = job.call(patchwork.choose, known, wcs, shape, band, job.params.max_pieces)
     job.facts["files"] = {paths[k].name: digest(paths[k]) for k in chosen}
     if len(chosen) == 1:
-        return from_file(job, paths[chosen[0]])
+        return from_file(job, paths[chosen[0]], wcs, shape)
     pieces, factors, objects, first = [], {}, job.read_table("detections"), None
     for path in (paths[k] for k in chosen):
-        part = from_file(job, path)
+        try:
+            part = from_file(job, path, wcs, shape)
+        except Rejected as reason:
+            job.warnings.append(f"template: {path.name}: {reason}: not used")
+            continue
         ratio = flux_ratio(part, objects, wcs)
         if ratio is None:
             job.warnings.append(f"template: too few stars tell the flux scale of {path.name}: not used")
@@ -94,25 +98,28 @@ def flux_ratio(part, objects, wcs):
     return patchwork.flux_ratio(found, part.wcs, objects, wcs)
 
 
-def from_mosaic(job):
-    """Return the template that fetch_template has made."""
+def from_mosaic(job, wcs, shape):
+    """Return the template that fetch_template has made, or the part of it that an image needs."""
     planes, header = job.read_images("mosaic")
     data, mask = planes["TEMPLATE"], planes["MASK"].astype(np.uint16)
     if "NOISE" in planes:
         return Source(data, mask, WCS(header), planes["NOISE"])
     absent = (mask & int(Mask.NONFINITE)) != 0
-    return inspected(job, np.where(absent, np.float32(np.nan), data), header, (mask != 0) & ~absent)
+    return inspected(job, np.where(absent, np.float32(np.nan), data), header, (mask != 0) & ~absent, wcs, shape)
 
 
-def inspected(job, data, header, user_mask):
-    """Return a template of which nothing is known but its header and pixels."""
+def inspected(job, data, header, user_mask, image_wcs, shape):
+    """Return the part that an image needs of a template of which nothing is known but its header and pixels."""
+    cards = described(header, data.shape, Overrides(), [])["wcs_header"]
+    if cards is None:
+        raise Rejected("the template has no usable WCS")
+    part = job.call(crop, WCS(cards), image_wcs, shape, data.shape)
+    data, user_mask = data[part], None if user_mask is None else user_mask[part]
     known = Overrides(gain=job.params.gain, saturation=job.params.saturation)
     about = job.call(inspect, data, header, AS_TEMPLATE, known, user_mask)
-    if about.wcs_header is None:
-        raise Rejected("the template has no usable WCS")
     # Of a stack, a gain guessed from the sky means nothing.
     gain = about.gain if job.params.gain or read_gain(header, read_exptime(header)[0])[0] else None
-    return Source(data, about.mask, WCS(about.wcs_header), None, gain, about.saturation)
+    return Source(data, about.mask, WCS(cards)[part], None, gain, about.saturation)
 
 
 def work(job):
@@ -121,11 +128,11 @@ def work(job):
     wcs = read_wcs(job.inputs["wcs"])
     shape = tuple(job.facts_of("inspect")["shape"])
     if job.inputs["mosaic"]:
-        source = from_mosaic(job)
+        source = from_mosaic(job, wcs, shape)
     elif job.inputs["source"].is_dir():
         source = from_folder(job, wcs, shape)
     else:
-        source = from_file(job, job.inputs["source"])
+        source = from_file(job, job.inputs["source"], wcs, shape)
     part = job.call(crop, source.wcs, wcs, shape, source.data.shape)
     result = job.call(template, source.cut(part), wcs, shape, job.params, job.read_table("detections"))
     frame = wcs.to_header(relax=True)

@@ -1,8 +1,11 @@
 """Resampled templates against truth: flux, position, noise, holes and the mapping itself."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from astropy.wcs import WCS, Sip
+from conftest import script
 from scipy import ndimage
 
 from nightsift import parameters
@@ -317,3 +320,30 @@ def test_mapping_pads_on_all_sides():
     for one, other in zip(plain, padded, strict=True):
         assert other.shape == (320, 220)
         np.testing.assert_allclose(other[10:-10, 10:-10], one, atol=1e-3)
+
+
+def test_no_more_of_a_large_template_is_looked_at_than_an_image_needs(monkeypatch):
+    stage, seen = script("template"), []
+    large, image_wcs = (1500, 1700), solution(scale=1.2, rotation=10)
+    wcs = solution(center=(1100.0, 420.0), sip=1.0)
+    rng = np.random.default_rng(3)
+    data = rng.normal(100, 5, large).astype(np.float32)
+    bad = rng.random(large) < 0.001
+
+    def inspect(pixels, *arguments):
+        seen.append(pixels.shape)
+        return inspected(pixels, *arguments)
+
+    inspected = stage.inspect
+    monkeypatch.setattr(stage, "inspect", inspect)
+    job = SimpleNamespace(params=PARAMS, call=lambda function, *arguments: function(*arguments))
+    source = stage.inspected(job, data, wcs.to_header(relax=True), bad, image_wcs, SHAPE)
+    assert np.prod(seen[0]) < 0.3 * np.prod(large)
+    assert source.data.shape == source.mask.shape == seen[0]
+    whole = Source(data, np.where(bad, int(Mask.USER), 0), wcs)
+    ours, theirs = (template(one, image_wcs, SHAPE, PARAMS) for one in (source, whole))
+    assert ours.coverage == theirs.coverage == 1
+    np.testing.assert_array_equal(own(ours.mask), own(theirs.mask))
+    # the background has other meshes
+    np.testing.assert_allclose(own(ours.data), own(theirs.data), atol=2)
+    assert np.std(own(ours.data) - own(theirs.data)) < 0.5
