@@ -24,6 +24,7 @@ REASONS = {
     "residual of a star": "a small share of the template's light there",
     "beside a bright star": "a small share of the light of a star near it",
     "saturated": "a saturated core that has gained too little light",
+    "shift of the template": "a small shift of the template explains it as well as a source does",
     "unlike a point source": "improbable, nothing in particular stands out",
     "unlike the PSF": "large chi2 of the PSF fit",
     "too sharp": "more light in the core than the PSF: a hit or a hot pixel",

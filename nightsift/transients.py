@@ -25,6 +25,7 @@ WORST_CHI2 = 15.0  # of a PSF fit that allows for an error of 8 per cent of the 
 WINGS_CHI2 = 10.0  # of the wings of such a core, beyond which they are no star's
 ALIKE = 0.4  # of its light that a piece of a trail finds further along the line
 SIDED = 0.5  # strongest opposite extreme beside such a core that speaks for a bad subtraction
+SHIFTED = 0.7  # share of what the PSF explains that a shift of the template explains as well, if it is one
 UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has left something
 GUESSED = 0.3  # of a star's light, where all of its PSF is masked or beyond the border
 REMAINS = 0.1  # of the S/N of a trail: what may be left of it
@@ -238,6 +239,7 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
         "residual of a star": np.abs(flux) < (params.residual + GUESSED * np.asarray(table["masked"])) * np.abs(star),
         "beside a bright star": beside & (np.asarray(table["around"]) > UNQUIET) & ~burnt,
         "saturated": burnt & (doubtful | (np.asarray(table["dipole"]) > SIDED)),
+        "shift of the template": np.asarray(table["shifted"]) > SHIFTED,
     }
     return _joined(tests, len(table))
 
