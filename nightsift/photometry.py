@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
+from scipy.spatial import cKDTree
 
 from nightsift import calibrators, colorterms, growth, limits, zeropoint
 from nightsift.blends import all_magnitudes, contamination
@@ -30,6 +31,7 @@ _EXCLUDED = (
 )
 _MAG = 2.5 / np.log(10)
 _DISAGREEMENT = 0.2
+_CLEARLY = 3.5  # standard deviations
 _MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
 _POINT = 3.0  # standard deviations of `spread` beyond which an object is no point source
 
@@ -222,8 +224,8 @@ def _flags(objects: Table) -> np.ndarray:
     return np.asarray(objects["flags"]).astype(int) if "flags" in objects.colnames else np.zeros(len(objects), int)
 
 
-def _clean(objects, matched: calibrators.Matched, matches, blended, params) -> tuple[np.ndarray, dict[str, int]]:
-    """Return which matches may be fitted, S/N aside, and how many are out for which reason."""
+def _clean(objects, matched: calibrators.Matched, matches, blended, params):
+    """Return which matches may be fitted, S/N aside, how many are out for which reason, and what is strange in that."""
     flagged = (_flags(objects)[matches[0]] & int(_EXCLUDED)) != 0
     with np.errstate(invalid="ignore"):
         measured = (matched.flux > 0) & (matched.noise > 0) & np.isfinite(matched.mag + matched.x + matched.y)
@@ -238,7 +240,23 @@ def _clean(objects, matched: calibrators.Matched, matches, blended, params) -> t
         "blended": int(np.sum(measured & ~flagged & mixed)),
         "extended": int(np.sum(wide)),
     }
-    return good & ~wide, reasons
+    notes = []
+    if wide.any() and _apart(matched.x[good], matched.y[good], wide[good]) > _CLEARLY:
+        notes.append(
+            f"{reasons['extended']} of {len(good)} matches look extended, where others of them are: does the PSF change"
+            " in steps, as in mosaics? They do not calibrate, and their magnitudes are wrong."
+        )
+    return good & ~wide, reasons, notes
+
+
+def _apart(x, y, kind) -> float:
+    """Return by how many standard deviations more the nearest neighbours are of one kind than by chance."""
+    _, nearest = cKDTree(np.column_stack([x, y])).query(np.column_stack([x, y]), 2)
+    share = np.mean(kind)
+    chance = share**2 + (1 - share) ** 2
+    # neighbours are mostly each other's, and count twice
+    error = np.sqrt(2 * chance * (1 - chance) / len(kind))
+    return (np.mean(kind == kind[nearest[:, -1]]) - chance) / max(error, 1e-9)
 
 
 def _wide(objects, rows, good) -> np.ndarray:
@@ -328,14 +346,9 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     matched = _gather(objects, catalog, matches, band, color, seeing.shape)
     mags = all_magnitudes(catalog, band, colorterms.catalog_bands(catalog))
     blended = contamination(objects, catalog, matches, mags, seeing)
-    good, reasons = _clean(objects, matched, matches, blended, params)
+    good, reasons, strange = _clean(objects, matched, matches, blended, params)
     # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
     matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(blended)))
-    if reasons["extended"] > _MANY * len(row):
-        more.append(
-            f"{reasons['extended']} of {len(row)} matched objects look extended and do not calibrate: galaxies,"
-            " or stars where the PSF changes in steps, as in mosaics."
-        )
     result, rows, again = calibrators.solve(matched, good, reasons, params)
     used = np.zeros(len(row), bool)
     used[rows[result.used]] = True
@@ -365,7 +378,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
         used=used,
         residual=matched.residual(result),
         contamination=blended,
-        warnings=tuple(notes + more + again),
+        warnings=tuple(notes + more + strange + again),
     )
     return _limit(objects, _total(objects, solution, params), params)
 
