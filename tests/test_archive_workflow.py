@@ -69,7 +69,7 @@ def test_the_same_is_found_as_with_the_same_stars_in_a_file(fetched, finished):
     assert len(ours) == len(theirs)
     for name in ("ra", "dec"):
         np.testing.assert_allclose(ours[name], theirs[name], atol=0.02 / 3600)
-    # The archive has no r of the brightest of some 25 stars, which changes the zero point by its error.
+    # The archive has no r of the brightest of some 25 stars, without which the zero point is another within its error.
     np.testing.assert_allclose(ours["mag_calib"], theirs["mag_calib"], atol=0.02)
     np.testing.assert_array_equal(ours["is_real"], theirs["is_real"])
     for name in ("image01", "image02"):
@@ -78,7 +78,7 @@ def test_the_same_is_found_as_with_the_same_stars_in_a_file(fetched, finished):
         np.testing.assert_allclose(objects[0]["x"], objects[1]["x"])
         np.testing.assert_allclose(objects[0]["ra"], objects[1]["ra"], atol=0.02 / 3600)
         zero = [facts(work, name, "photometry") for work in (fetched.work, finished)]
-        assert abs(zero[0]["zp"] - zero[1]["zp"]) < np.hypot(zero[0]["zp_err"], zero[1]["zp_err"])
+        assert abs(zero[0]["zp"] - zero[1]["zp"]) < 2 * np.hypot(zero[0]["zp_err"], zero[1]["zp_err"])
 
 
 def test_a_star_without_a_magnitude_has_no_color(fetched):
