@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
-from scipy.optimize import brentq
 from scipy.special import gamma, kv
 
 
@@ -102,6 +101,8 @@ def render_points(image, x, y, flux, psf: Psf, faintest: float):
 
 def spergel_scale(nu: float) -> float:
     """Return the half-light radius of a Spergel profile in units of its scale (Spergel 2010, ApJS 191, 58, eq. 7)."""
+    # Here, for the stage detect needs nothing of galaxies.
+    from scipy.optimize import brentq
 
     def excess(u):
         return 2 * (1 + nu) * (u / 2) ** (nu + 1) * kv(nu + 1, u) / gamma(nu + 2) - 0.5

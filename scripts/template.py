@@ -86,7 +86,7 @@ def from_folder(job, wcs, shape):
         raise Rejected("the images of the template's folder share too few stars with the image to be joined")
     job.facts["factors"] = factors
     joined = job.call(mosaic, pieces, *grid(first[1], *patchwork.around(wcs, shape)))
-    return Source(joined.data, joined.mask.astype(np.uint16), joined.wcs, joined.noise)
+    return needed(job, Source(joined.data, joined.mask.astype(np.uint16), joined.wcs, joined.noise), wcs, shape)
 
 
 def flux_ratio(part, objects, wcs):
@@ -99,13 +99,18 @@ def flux_ratio(part, objects, wcs):
 
 
 def from_mosaic(job, wcs, shape):
-    """Return the template that fetch_template has made, or the part of it that an image needs."""
+    """Return the part that an image needs of the template that fetch_template has made."""
     planes, header = job.read_images("mosaic")
     data, mask = planes["TEMPLATE"], planes["MASK"].astype(np.uint16)
     if "NOISE" in planes:
-        return Source(data, mask, WCS(header), planes["NOISE"])
+        return needed(job, Source(data, mask, WCS(header), planes["NOISE"]), wcs, shape)
     absent = (mask & int(Mask.NONFINITE)) != 0
     return inspected(job, np.where(absent, np.float32(np.nan), data), header, (mask != 0) & ~absent, wcs, shape)
+
+
+def needed(job, source, image_wcs, shape):
+    """Return the part of a template that an image needs."""
+    return source.cut(job.call(crop, source.wcs, image_wcs, shape, source.data.shape))
 
 
 def inspected(job, data, header, user_mask, image_wcs, shape):
@@ -133,8 +138,7 @@ def work(job):
         source = from_folder(job, wcs, shape)
     else:
         source = from_file(job, job.inputs["source"], wcs, shape)
-    part = job.call(crop, source.wcs, wcs, shape, source.data.shape)
-    result = job.call(template, source.cut(part), wcs, shape, job.params, job.read_table("detections"))
+    result = job.call(template, source, wcs, shape, job.params, job.read_table("detections"))
     frame = wcs.to_header(relax=True)
     frame["CRPIX1"] += PAD
     frame["CRPIX2"] += PAD
