@@ -10,13 +10,12 @@ import sep
 from astropy.io import fits
 from scipy import ndimage
 
-from nightsift import cosmics, headers, parameters
-from nightsift.cards import get, number
+from nightsift import cosmics, parameters
 from nightsift.described import Overrides, data_section, described
 from nightsift.errors import Rejected
+from nightsift.gain import Given, checked_gain, pixel_noise
 from nightsift.planes import Mask
-
-_BIN = 0.02
+from nightsift.saturation import saturated_pixels, saturation
 
 
 @dataclass(frozen=True)
@@ -110,13 +109,16 @@ def inspect(
     sky = _sky(data, mask)
     # Hot lines first: hundreds of pixels of one value look like a pile-up at saturation.
     mask[bad_lines(data - sky[0], data, mask != 0, sky[2])] |= int(Mask.BADLINE)
-    saturation = _saturation(data, header, params, overrides, sky, mask, warnings)
-    if saturation is not None:
-        mask[saturated_pixels(data, saturation, sky[1])] |= int(Mask.SATURATED)
+    full = overrides.saturation if overrides.saturation is not None else params.saturation
+    if full is None:
+        full = saturation(data, header, mask != 0, sky[1], sky[2], warnings)
+    if full is not None:
+        mask[saturated_pixels(data, full, sky[1])] |= int(Mask.SATURATED)
     if mask.any():
         sky = _sky(data, mask)
-    gain = _gain(data, header, params, overrides, sky, mask, warnings)
     bad = mask != 0
+    given = Given(overrides.gain if overrides.gain is not None else params.gain, overrides.exptime)
+    gain = checked_gain(header, sky[1], sky[2], pixel_noise(data, bad), given, warnings)
     if params.cosmics:
         rms = sky[3]
         mask[cosmics.find_cosmics(data, sky[0], rms, gain, bad, params.cosmic_sigma)] |= int(Mask.COSMIC)
@@ -128,7 +130,7 @@ def inspect(
     return Inspection(
         mask=mask,
         gain=gain,
-        saturation=saturation,
+        saturation=None if full is None else float(full),
         background=sky[1],
         noise=sky[2],
         fwhm=rough_fwhm(data - sky[0], sky[2], bad | ((mask & int(Mask.COSMIC)) != 0)),
@@ -210,163 +212,6 @@ def _sky(data, mask) -> tuple:
     return back, float(mesh.globalback), noise, np.maximum(rms, np.float32(0.1 * noise))
 
 
-def pixel_noise(data, bad) -> float:
-    """Return the sigma of single pixels from the differences of neighbours, over the darker half of the image.
-
-    Unlike the scatter about the background it holds hardly any of the light of unresolved stars.
-    """
-    good = ~(bad[:, :-2] | bad[:, 1:-1] | bad[:, 2:])
-    step = (data[:, :-2] - 2.0 * data[:, 1:-1] + data[:, 2:])[good]
-    level = (data[:, :-2] + data[:, 2:])[good]
-    dark = step[level <= np.median(level)] if level.size else step
-    return float(1.4826 * np.median(np.abs(dark)) / math.sqrt(6.0)) if dark.size else math.nan
-
-
-def pile_up(data, bad, background: float, noise: float) -> float | None:
-    """Find the level at which pixel values pile up at the top of their distribution.
-
-    The number of pixels per logarithmic step of signal falls or stays level up to the peaks of the brightest stars;
-    where wells are full it rises to a bump again. Its lower flank is the level.
-
-    Parameters
-    ----------
-    data : ndarray
-        Image, ADU.
-    bad : ndarray
-        Boolean mask.
-    background, noise : float
-        Sky and its sigma, ADU.
-
-    Returns
-    -------
-    float or None
-        ADU; None when nothing piles up.
-    """
-    floor = 50.0 * noise
-    bright = ~bad & (data - background > floor)
-    values = np.log((data[bright] - background).astype(float))
-    if values.size < 30:
-        return None
-    start = math.log(floor)
-    counts = np.bincount(((values - start) / _BIN).astype(int)).astype(float)
-    smooth = np.convolve(counts, [0.5, 1.0, 0.5], mode="same")
-    total = np.concatenate([[0.0], np.cumsum(counts)])
-    for top in np.argsort(-smooth * (np.arange(smooth.size) > 0.3 * smooth.size))[:5]:
-        lower = max(0, top - int(0.9 / _BIN))
-        if top - lower < 10:
-            continue
-        valley = lower + int(np.argmin(np.convolve(smooth, np.ones(5) / 5.0, mode="same")[lower : top + 1]))
-        base = float(np.mean(smooth[max(0, valley - 5) : valley + 6]))
-        above = counts.size - 1 - min(counts.size - 1, top + int(0.15 / _BIN))
-        beyond = total[-1] - total[counts.size - above] if above > 0 else 0.0
-        bump = total[-1] - total[valley] - (counts.size - valley) * base / 2.0
-        if bump < 20.0 or smooth[top] < 5.0 * max(base, 1.0) or beyond > 0.1 * bump:
-            continue
-        flank = top
-        while flank > valley and smooth[flank] > max(0.15 * smooth[top], 2.0 * base):
-            flank -= 1
-        flank = _onset(counts, lower, flank)
-        level = background + math.exp(start + (flank + 1) * _BIN)
-        if _flat_topped(data, bad, level):
-            return float(level)
-    return None
-
-
-def _onset(counts, lower: int, flank: int) -> int:
-    """Return the bin where counts begin to exceed those below, when that is before the flank of the pile-up.
-
-    The full well differs over a detector, most of all after the flat field: fainter saturated stars then end below
-    the pile-up that the brightest make. It is the change point of largest likelihood for Poisson counts.
-    """
-    stretch = counts[lower : flank + 1]
-    if stretch.size < 15:
-        return flank
-    total, bins = np.cumsum(stretch), np.arange(1, stretch.size + 1)
-    before, after = total[:-1] / bins[:-1], (total[-1] - total[:-1]) / (bins[-1] - bins[:-1])
-    mean = total[-1] / bins[-1]
-
-    def term(rate, width):
-        return width * rate * np.log(np.maximum(rate, 1e-9) / max(mean, 1e-9))
-
-    gain = term(before, bins[:-1]) + term(after, bins[-1] - bins[:-1])
-    gain[(after < 1.4 * before) | (bins[:-1] < 8) | (bins[:-1] < stretch.size - 0.4 / _BIN)] = 0.0
-    best = int(np.argmax(gain))
-    return lower + best if gain[best] > 4.0 else flank
-
-
-def _flat_topped(data, bad, level: float) -> bool:
-    """Return whether the pixels above a level are many stars' plateaus, one value many times, or a bleeding trail."""
-    over = ~bad & (data >= level)
-    labels, count = ndimage.label(over, np.ones((3, 3)))
-    values, repeats = np.unique(data[over], return_counts=True)
-    if count >= 3 or (values.size and repeats.max() >= max(10, 0.3 * over.sum())):
-        return True
-    # One or two defocused stars have round tops of their own level; what bleeds is long.
-    sides = [[part.stop - part.start for part in box] for box in ndimage.find_objects(labels)]
-    return any(max(box) >= 3 * min(box) and max(box) >= 10 for box in sides)
-
-
-def _saturation(data, header, params, overrides, sky, mask, warnings: list[str]) -> float | None:
-    _, background, noise, _ = sky
-    given = overrides.saturation if overrides.saturation is not None else params.saturation
-    if given is not None:
-        return float(given)
-    bad = mask != 0
-    highest = float(data[~bad].max())
-    found = pile_up(data, bad, background, noise)
-    key, value, notes = headers.read_saturation(header)
-    warnings += notes
-    if value is not None and value <= background + 3.0 * noise:
-        warnings.append(f"{key} = {value:g} lies below the sky ({background:.6g}): ignored")
-        value = None
-    if value is not None and found is not None and value > found * 1.05 and value > highest:
-        warnings.append(f"{key} = {value:g}, but pixels pile up from {found:.6g} on: that is taken for saturation")
-        value = found
-    if value is not None:
-        return value
-    if found is not None:
-        warnings.append(f"no saturation level in the header: {found:.6g}, where pixel values pile up, is taken")
-        return found
-    bits = number(get(header, "BITPIX"))
-    if bits in (8, 16):
-        scale, zero = (number(get(header, name)) for name in ("BSCALE", "BZERO"))
-        limit = ((255 if bits == 8 else 32767) * (1.0 if scale is None else scale)) + (zero or 0.0)
-        # Scaled integers end at the highest value of the image, whatever that was.
-        return limit if scale in (None, 1.0) else None
-    return None
-
-
-def saturated_pixels(data, level: float, background: float) -> np.ndarray:
-    """Return the pixels that are saturated, next to such, or in their bleeding trails.
-
-    Trails go on at below the level, along columns or rows: pixels at more than half of it that touch a saturated one,
-    and whose line is much brighter than the lines three pixels to its sides.
-    """
-    core = data >= level
-    if not core.any():
-        return core
-    near = data >= background + 0.85 * (level - background)
-    labels, count = ndimage.label(near, np.ones((3, 3)))
-    hit = np.zeros(count + 1, bool)
-    hit[labels[core]] = True
-    hit[0] = False
-    region = hit[labels]
-    half = np.where(np.isfinite(data), data, background) - background
-    for axis in (0, 1):
-        beside = np.maximum(
-            ndimage.shift(half, _along(1 - axis, 4), order=0, mode="nearest"),
-            ndimage.shift(half, _along(1 - axis, -4), order=0, mode="nearest"),
-        )
-        line = (half > 0.2 * (level - background)) & (half > 4.0 * beside)
-        trail = ndimage.binary_opening(line | region, np.ones((9, 1) if axis == 0 else (1, 9)))
-        region = ndimage.binary_propagation(region, mask=region | trail)
-    return ndimage.binary_dilation(region, np.ones((3, 3)))
-
-
-def _along(axis: int, step: int) -> tuple[int, int]:
-    return (step, 0) if axis == 0 else (0, step)
-
-
 def bad_lines(residual, data, bad, noise: float) -> np.ndarray:
     """Return the columns and rows off their neighbours, or constant over most of their length, as a mask."""
     result = np.zeros(data.shape, bool)
@@ -409,48 +254,6 @@ def _mostly_one_value(ordered, noise: float) -> np.ndarray:
         same |= (ordered[start] == ordered[start + half]) & np.isfinite(ordered[start])
     # Counted sky of little noise repeats its values everywhere.
     return same if noise > 2.0 and same.mean() < 0.2 else np.zeros_like(same)
-
-
-def _gain(data, header, params, overrides, sky, mask, warnings: list[str]) -> float | None:
-    _, background, noise, _ = sky
-    bad = mask != 0
-    single = min(pixel_noise(data, bad), noise)
-    subtracted = background < 3.0 * noise
-    if subtracted:
-        warnings.append(f"the sky is {background:.4g} with a noise of {noise:.4g} ADU: background-subtracted data?")
-    given = overrides.gain if overrides.gain is not None else params.gain
-    if given is not None:
-        value = float(given)
-    else:
-        exptime = overrides.exptime if overrides.exptime is not None else headers.read_exptime(header)[0]
-        value, notes = headers.read_gain(header, exptime)
-        warnings += notes
-    guess = background / single**2 if not subtracted and single > 0 else None
-    key, frames = headers.read_frames(header)
-    if given is None and value is not None and guess is not None and frames > 1:
-        # The mean of N frames has N times the electrons in an ADU; some writers say so in GAIN, some do not.
-        if abs(math.log(guess / (value * frames))) < min(0.3, abs(math.log(guess / value))):
-            warnings.append(f"the noise is that of the mean of {frames} frames ({key}): gain {value:g} times {frames}")
-            value *= frames
-    if value is not None and guess is not None:
-        poisson = math.sqrt(background / value)
-        other = math.sqrt(max(single**2 - poisson**2, 0.0)) * value
-        if poisson > 1.5 * single:
-            warnings.append(
-                f"gain {value:g} e-/ADU predicts a sky noise of {poisson:.4g}, measured {single:.4g} ADU:"
-                " stacked, rescaled or resampled data?"
-            )
-        elif given is None and value >= 20.0 and other > max(300.0, 5.0 * math.sqrt(background * value)):
-            warnings.append(f"gain {value:g} e-/ADU makes a noise of {other:.0f} e- besides the sky's: ignored")
-            value = None
-    if value is None and guess is not None and 0.001 < guess < 1000.0:
-        warnings.append(
-            f"gain guessed from the sky ({background:.5g}) and its noise ({single:.4g}): {guess:.3g} e-/ADU"
-        )
-        value = guess
-    elif value is None:
-        warnings.append("the gain is not known")
-    return value
 
 
 def rough_fwhm(signal, noise: float, bad) -> float | None:

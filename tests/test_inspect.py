@@ -10,9 +10,10 @@ from scipy import ndimage
 
 from nightsift import cosmics, parameters
 from nightsift.errors import Rejected
-from nightsift.inspect import Overrides, inspect, pile_up, rough_fwhm
+from nightsift.inspect import Overrides, inspect, rough_fwhm
 from nightsift.io.fits import read_image, read_mask
 from nightsift.planes import Mask
+from nightsift.saturation import pile_up
 from nightsift.simulate_pixels import Psf, render_points
 
 AGPEG = Path(__file__).parents[2] / "shared" / "data" / "agpeg" / "images"
