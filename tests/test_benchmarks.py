@@ -1,9 +1,11 @@
 """What the benchmarks conclude from counts."""
 
 import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from conftest import ROOT
 
 
@@ -11,6 +13,12 @@ from conftest import ROOT
 def detection(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     return importlib.import_module("detection")
+
+
+@pytest.fixture
+def real(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("real")
 
 
 @pytest.mark.parametrize("plateau", [1.0, 0.9])
@@ -43,3 +51,67 @@ def test_robust_width_ignores_outliers_and_gaps(detection):
     assert middle == pytest.approx(2, abs=0.1)
     assert width == pytest.approx(3, rel=0.05)
     assert np.isnan(detection.robust([np.nan])).all()
+
+
+def frame(real, name, objects=None, layers=None, fwhm=3.0):
+    facts = {"detect": {"fwhm": fwhm}, "inspect": {"pixscale": 1.0}}
+    return real.Frame(name, Path(), {}, facts, None, objects, layers)
+
+
+@pytest.mark.parametrize("lie", [1.0, 2.0])
+def test_pulls_of_repeated_stars_are_those_of_their_errors(real, lie):
+    rng, frames = np.random.default_rng(3), []
+    n = 3000
+    truth, err = rng.uniform(14, 20, n), rng.uniform(0.01, 0.1, n)
+    for k in range(3):
+        stars = {"ra": 10 + np.arange(n) % 60 / 60, "dec": np.arange(n) // 60 / 60.0, "flags": np.zeros(n, int)}
+        stars |= {"mag_calib": truth + 0.3 * k + rng.normal(0, lie * err), "mag_calib_err": err, "snr": 1 / err}
+        frames.append(frame(real, f"f{k}", Table(stars)))
+    figures = real.repeats(frames)
+    assert set(figures) == {"f0", "f1", "f2"}
+    for kinds in figures.values():
+        assert set(kinds) == {"aperture"}
+        assert [part["stars"] > 100 for part in kinds["aperture"]] == [True, True, False]
+        for part in kinds["aperture"][:2]:
+            assert part["pull"] == pytest.approx(lie, rel=0.1)
+
+
+def test_noise_on_light_is_told_from_that_of_the_sky(real):
+    rng, shape = np.random.default_rng(4), (300, 300)
+    y, x = np.indices(shape)
+    light = 8.0 * ((x > 100) & (x < 200)) + 50.0 * (x >= 200)
+    snr = rng.normal(0, np.where(x <= 100, 1.0, np.where(x < 200, 0.5, 3.0)))
+    snr[(np.hypot(x - 50, y - 50) < 8)] = 40.0
+    layers = {"SIGMA": np.full(shape, 2.0), "SNR": snr, "MASK": np.zeros(shape, int), "MODEL": 2 * light}
+    objects = Table({"x": rng.uniform(0, 299, 20), "y": rng.uniform(0, 299, 20)})
+    found = real.widths_of(snr, real.regions(frame(real, "one", objects, layers), [("nova", 50.0, 50.0)]))
+    assert found["sky"] == pytest.approx(1.0, rel=0.05)
+    assert found["3-10"] == pytest.approx(0.5, rel=0.05)
+    assert found[">30"] == pytest.approx(3.0, rel=0.05)
+
+
+def test_candidates_on_a_line_are_counted(real):
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(0, 1000, (2, 12))
+    assert real.on_a_line(x, y) <= 3
+    y[:5] = 200 + rng.uniform(-0.5, 0.5, 5)
+    assert real.on_a_line(x, y) >= 5
+    assert real.on_a_line([], []) == 0
+
+
+def test_sets_are_found_with_what_belongs_to_them(real, tmp_path):
+    for path in (
+        "a/one.fits",
+        "a/two.fit",
+        "a/template.fits",
+        "a/catalog.csv",
+        "b/images/three.fits.fz",
+        "c/notes.txt",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "a" / "set.yaml").write_text("hints: {ra: 1.5}\ntruth: [{name: nova, x: 3, y: 4}]\n")
+    a, b = real.find_sets(tmp_path)
+    assert (a.name, sorted(a.frames), a.template.name, a.hints) == ("a", ["one", "two"], "template.fits", {"ra": 1.5})
+    assert a.truth[0]["name"] == "nova"
+    assert (b.name, list(b.frames), b.catalog, b.template) == ("b", ["three"], None, None)
