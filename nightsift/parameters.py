@@ -248,6 +248,11 @@ class Transients:
     residual: float = option(
         0.03, "change of a template star, relative to it, that passes for a subtraction error", minimum=0
     )
+    max_hole: float = option(
+        0.5,
+        "share of a change that a hole in the other image may explain: in the template, of what has brightened",
+        exclusiveMinimum=0,
+    )
     cutout: int = option(41, "side of the cutouts, in pixels", minimum=11)
 
 

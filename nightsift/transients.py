@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
+from nightsift.holes import pits
 from nightsift.measure import Search, measure, without_fit_bias
 from nightsift.planes import Flag, Mask
 from nightsift.realbogus import Model, features
@@ -225,6 +226,8 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
     beside = np.abs(flux) < BESIDE * np.asarray(table["beside"])
     # A star that only the template has saturated is known by its light.
     beside |= np.abs(flux) < BESIDE_ANY * np.asarray(table["neighbour"])
+    # What is new, the image itself must show.
+    pit = _pits(table, search) > params.max_hole
     # No example is as wide as that, and what a model has not seen, it calls what it likes.
     flat = np.asarray(table["sharpness"] + 2 * table["sharpness_err"]) < 0.75
     wide = np.asarray(table["fwhm"]) > (EXTENDED + 3 / np.maximum(significance, 1.0)) * search.psf.fwhm
@@ -236,12 +239,25 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
         "on a trail": crossed,
         "extended": flat & wide & ~burnt,
         "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
+        "hole in the template": (flux > 0) & (pit | (star < -params.max_hole * flux)),
+        "hole in the image": (flux < 0) & pit,
         "residual of a star": np.abs(flux) < (params.residual + GUESSED * np.asarray(table["masked"])) * np.abs(star),
         "beside a bright star": beside & (np.asarray(table["around"]) > UNQUIET) & ~burnt,
         "saturated": burnt & (doubtful | (np.asarray(table["dipole"]) > SIDED)),
         "shift of the template": np.asarray(table["shifted"]) > SHIFTED,
     }
     return _joined(tests, len(table))
+
+
+def _pits(table: Table, search: Search) -> np.ndarray:
+    """Share of each change that a hole in the other image explains."""
+    x, y, flux = (np.asarray(table[name], float) for name in ("x", "y", "flux"))
+    result, faded = np.zeros(len(table)), flux < 0
+    result[~faded] = pits(search.model, x[~faded], y[~faded], flux[~faded], search.psf)
+    if faded.any():
+        image = search.model + search.difference
+        result[faded] = pits(image, x[faded], y[faded], flux[faded], search.psf)
+    return result
 
 
 def _joined(tests: dict[str, np.ndarray], number: int) -> np.ndarray:
