@@ -6,12 +6,17 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import betaincinv, erf, erfinv
 
-STARTS = (0.003, 0.03, 0.1, 0.3)  # widths of the fall that the fit begins with, relative to the range of the fakes
-PRECISE = {"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000}
+GRID = (40, 24, 12)  # middles, widths and plateaus that are tried at once
+OTHERS = (1, 2), (0, 2), (0, 1)  # axes beside each
+ZOOMS = 3  # times that these are set more closely about what the fakes allow
+UNLIKELY = 9.0  # fall of the logarithm of a probability below its highest from where on it does not count
+SHARPEST = 0.003  # least width of the rise, in the middle half of the fakes
 FEWEST = 12  # fakes that a curve needs
+PLATEAU = 0.3  # standard deviation of the prior that keeps the plateau at 1 where no bright fake says otherwise
+CHANCE = 1e-6  # least probability of anything
+SIGMAS = 0.1587, 0.5, 0.8413  # of a distribution: its middle, and one standard deviation to each side
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class Curve:
     top, middle, width : float
         Plateau, place and width of the rise.
     half, half_err, ninety, ninety_err : float
-        Where the efficiency is 50 and 90 per cent, with standard deviations; NaN where it never is.
+        Where the efficiency is 50 and 90 per cent, with standard deviations; NaN where it never is, or where the fakes
+        do not bound the place on both sides.
     number, found : int
         Fakes, and how many of them were found.
     bins : tuple
@@ -47,7 +53,7 @@ class Curve:
 
 
 def completeness(value, found, edges) -> Curve | None:
-    """Fit the efficiency curve by maximum likelihood.
+    """Fit the efficiency curve.
 
     Parameters
     ----------
@@ -61,38 +67,35 @@ def completeness(value, found, edges) -> Curve | None:
     -------
     Curve or None
         None with fewer than `FEWEST` fakes, or if none or all were found.
+
+    Notes
+    -----
+    All curves are weighed by their likelihood. `top`, `middle` and `width` are those of the mean over them, `half`
+    and `ninety` the medians of where they reach these levels, with half the width of the central 68.3 per cent as
+    error. So the error stays true where the likelihood has no single peak: where all fakes above some gap were found
+    and none below, it is the gap's. The prior is flat, but for a weak one for a full plateau.
     """
     value, found = np.asarray(value, float), np.asarray(found, bool)
     good = np.isfinite(value)
     value, found = value[good], found[good]
     if len(value) < FEWEST or found.all() or not found.any():
         return None
-    best = None
-    # Far brighter fakes that were missed make a second minimum, with a fall as wide as all of them.
-    for share in STARTS:
-        start = _start(value, found, share)
-        scale = np.array([1.0, np.exp(start[2]), 1.0])
-        result = minimize(_cost, start / scale, (value, found, scale), method="Nelder-Mead", options=PRECISE)
-        if best is None or result.fun < best[0].fun:
-            best = result, scale
-    result, scale = best
-    covariance = _covariance(lambda at: _cost(at, value, found, scale), result.x) * np.outer(scale, scale)
-    raw = result.x * scale
-    half, half_err = _limit(raw, covariance, 0.5)
-    ninety, ninety_err = _limit(raw, covariance, 0.9)
-    top, middle, width = _natural(raw)
+    axes = _axes(value)
+    weight = _posterior(value, found, axes)
+    for _ in range(ZOOMS):
+        axes = _axes(value, [axis.likely(weight.max(axis=rest)) for axis, rest in zip(axes, OTHERS, strict=True)])
+        weight = _posterior(value, found, axes)
+    middle, width, top = np.meshgrid(*(axis.place for axis in axes), indexing="ij")
     bins = []
     for low, high in pairwise(edges):
         inside = (value >= low) & (value < high)
         bins.append((float(low), float(high), int(inside.sum()), int(found[inside].sum())))
     return Curve(
-        float(top),
-        float(middle),
-        float(width),
-        half,
-        half_err,
-        ninety,
-        ninety_err,
+        float(np.sum(weight * top)),
+        float(np.sum(weight * middle)),
+        float(np.exp(np.sum(weight * np.log(width)))),
+        *_limit(weight, middle, width, top, 0.5, value),
+        *_limit(weight, middle, width, top, 0.9, value),
         len(value),
         int(found.sum()),
         tuple(bins),
@@ -110,52 +113,70 @@ def interval(found, number) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(low, observed), np.maximum(high, observed)
 
 
-def _cost(parameters, value, found, scale) -> float:
-    natural = _natural(parameters * scale)
-    share = np.clip(efficiency(value, *natural), 1e-6, 1 - 1e-6)
-    # A weak prior for a full plateau keeps it there where no bright fake says otherwise.
-    prior = np.square((natural[0] - 1) / 0.3) / 2
-    return prior - np.sum(np.log(np.where(found, share, 1 - share)))
-
-
-def _start(value, found, share):
-    """Begin where as many are missed above as are found below, with a width of a share of the range."""
-    order = np.argsort(value)
-    missed = np.cumsum((~found[order])[::-1])[::-1]
-    gained = np.cumsum(found[order])
-    middle = value[order][np.argmin(np.abs(missed - gained))]
-    return np.array([3.0, middle, np.log(max(share * np.ptp(value), 1e-3))])
-
-
-def _natural(raw):
-    return 1 / (1 + np.exp(-raw[0])), raw[1], np.exp(np.clip(raw[2], -6, 6))
-
-
 def efficiency(value, top, middle, width):
     """Return the share of sources found at `value`: the function of `Curve`."""
     return top * (1 + erf((value - middle) / (width * np.sqrt(2)))) / 2
 
 
-def _limit(raw, covariance, level):
-    def place(parameters):
-        top, middle, width = _natural(parameters)
-        return middle + width * np.sqrt(2) * erfinv(2 * level / top - 1) if top > level else np.nan
+@dataclass(frozen=True)
+class _Axis:
+    """Values of a parameter that are tried, in order of their coordinates, and the prior of each."""
 
-    value = place(raw)
-    step = np.array([1e-3, 1e-3, 1e-3])
-    gradient = np.array([(place(raw + d) - place(raw - d)) / (2e-3) for d in np.diag(step)])
-    error = np.sqrt(max(gradient @ covariance @ gradient, 0)) if np.isfinite(gradient).all() else np.nan
-    return float(value), float(error)
+    at: np.ndarray
+    place: np.ndarray
+    prior: np.ndarray
+
+    @classmethod
+    def of(cls, number: int, low: float, high: float, place, prior) -> _Axis:
+        """Space `number` values evenly between two coordinates, which `place` turns into values."""
+        at = low + (np.arange(number) + 0.5) / number * (high - low)
+        return cls(at, place(at), prior(at))
+
+    def likely(self, weight) -> tuple[float, float]:
+        """Return the coordinates that bound what is not unlikely, one step wider."""
+        shown = np.flatnonzero(weight > np.exp(-UNLIKELY) * weight.max())
+        step = (self.at[-1] - self.at[0]) / (len(self.at) - 1)
+        return self.at[shown[0]] - step, self.at[shown[-1]] + step
 
 
-def _covariance(cost, best):
-    """Inverse of the Hessian of the negative logarithm of the likelihood, by differences."""
-    size, step = len(best), 1e-2
-    hessian = np.zeros((size, size))
-    unit = np.eye(size) * step
-    for i in range(size):
-        for j in range(i, size):
-            total = cost(best + unit[i] + unit[j]) - cost(best + unit[i] - unit[j])
-            total += cost(best - unit[i] - unit[j]) - cost(best - unit[i] + unit[j])
-            hessian[i, j] = hessian[j, i] = total / (4 * step**2)
-    return np.linalg.pinv(hessian + 1e-9 * np.eye(size))
+def _axes(value, bounds=None) -> tuple[_Axis, _Axis, _Axis]:
+    """Return middles, widths and plateaus to try, within bounds of their coordinates.
+
+    A middle is as likely in any quarter of the fakes, or as far again beyond them, a width in any decade: these are
+    their coordinates. Those of the plateaus make these closest to each other near 1.
+    """
+    low, *inner, high = np.percentile(value, [0, 25, 50, 75, 100])
+    quarters = [2 * low - inner[0], low, *inner, high, 2 * high - inner[-1]]
+    core = max(inner[-1] - inner[0], 1e-9 * np.abs(value).max(), 1e-300)
+    whole = (0.0, len(quarters) - 1.0), np.log([SHARPEST * core, max(np.ptp(value), core)]), (0.0, 1.0)
+    bounds = [np.clip(mine, *all_) for mine, all_ in zip(bounds or whole, whole, strict=True)]
+    return (
+        _Axis.of(GRID[0], *bounds[0], lambda at: np.interp(at, range(len(quarters)), quarters), np.ones_like),
+        _Axis.of(GRID[1], *bounds[1], np.exp, np.ones_like),
+        _Axis.of(GRID[2], *bounds[2], lambda at: 1 - at**2, lambda at: at * np.exp(-0.5 * (at**2 / PLATEAU) ** 2)),
+    )
+
+
+def _posterior(value, found, axes: list[_Axis]) -> np.ndarray:
+    """Return the probability of each combination of middle, width and plateau; their sum is 1."""
+    middle, width, top = (axis.place for axis in axes)
+    share = efficiency(value, 1.0, middle[:, None, None], width[None, :, None])
+    log = np.log(np.maximum(share[..., found], CHANCE)).sum(axis=-1)[..., None] + found.sum() * np.log(top)
+    missed = share[..., ~found]
+    for number, plateau in enumerate(top):
+        log[..., number] += np.log1p(-np.minimum(plateau * missed, 1 - CHANCE)).sum(axis=-1)
+    weight = np.exp(log - log.max()) * np.einsum("m,w,t->mwt", *(axis.prior for axis in axes))
+    return weight / weight.sum()
+
+
+def _limit(weight, middle, width, top, level: float, value) -> tuple[float, float]:
+    """Return where the efficiency reaches a level, and the standard deviation of that; NaN where it is not bounded."""
+    reached = top > level
+    with np.errstate(invalid="ignore", divide="ignore"):
+        place = np.where(reached, middle + width * np.sqrt(2) * erfinv(2 * level / top - 1), np.inf).ravel()
+    order = np.argsort(place)
+    total = np.cumsum(weight.ravel()[order])
+    low, center, high = (place[order][min(np.searchsorted(total, share), len(total) - 1)] for share in SIGMAS)
+    if not value.min() < low <= high < value.max():
+        return np.nan, np.nan
+    return float(center), float((high - low) / 2)

@@ -177,12 +177,13 @@ def _image_rows(campaign):
         zp_title = f"± {row['zp_err']:.4f} mag" if np.isfinite(row["zp_err"]) else ""
         if np.isfinite(row["color_term"]):
             zp_title += f", colour term {row['color_term']:.3f}"
+        m50_title = f"± {row['m50_err']:.2f} mag" if np.isfinite(row["m50_err"]) else ""
         cells = [
             (row["mjd"], ".6f", when[:16], f"MJD {row['mjd']:.5f}" if when else ""),
             (row["fwhm"], ".6f", _format(row["fwhm"], ".2f", " px"), ""),
             (row["zp"], ".6f", _format(row["zp"], ".3f"), zp_title),
             (row["maglim"], ".6f", _format(row["maglim"], ".2f"), "limit of the objects"),
-            (row["m50"], ".6f", _format(row["m50"], ".2f"), _format(row["m50_err"], ".2f", " mag").join(("± ", ""))),
+            (row["m50"], ".6f", _format(row["m50"], ".2f"), m50_title),
             (row["m90"], ".6f", _format(row["m90"], ".2f"), ""),
             (row["astrom_rms"], ".6f", _format(1000 * row["astrom_rms"], ".0f", " mas"), ""),
             (row["n_objects"], "d", str(row["n_objects"]), ""),

@@ -123,5 +123,48 @@ def test_one_bright_miss_does_not_widen_the_fall():
     found[np.argmin(np.abs(value - 25))] = False
     curve = completeness(value, found, EDGES)
     assert curve.top == pytest.approx(0.93, abs=0.05)
-    assert curve.half == pytest.approx(6, abs=0.7)
+    assert curve.half == pytest.approx(6.5, abs=0.7)
     assert curve.width < 2
+
+
+@pytest.mark.parametrize("number", [30, 60])
+@pytest.mark.parametrize("magnitudes", [False, True])
+def test_errors_are_true_where_all_above_a_gap_are_found_and_none_below(number, magnitudes):
+    """A fall narrower than the distance of the fakes has no curvature that an error could be read from."""
+    pulls = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        value = np.exp(np.concatenate([rng.uniform(1.1, 2.2, number * 6 // 10), rng.uniform(2.2, 6, number * 4 // 10)]))
+        found, edge = value > 5.2, 5.2
+        if magnitudes:
+            value, edge = 2.5 * np.log10(value), 2.5 * np.log10(edge)
+        curve = completeness(value, found, EDGES)
+        below, above = value[~found].max(), value[found].min()
+        assert 0 < curve.half_err < 0.6 * (above - below) + 0.15 * np.ptp(value[value < np.median(value)])
+        pulls.append((curve.half - edge) / curve.half_err)
+    assert abs(np.mean(pulls)) < 0.4
+    assert 0.5 < np.std(pulls) < 1.2
+
+
+def test_a_limit_that_the_fakes_do_not_bound_is_none():
+    """Beyond the faintest that were put in, or the brightest, nothing is known of the search."""
+    value = np.linspace(3, 12, 40)
+    for found in (np.arange(40) > 0, np.arange(40) == 39):
+        curve = completeness(value, found, EDGES)
+        assert np.isnan([curve.half, curve.half_err]).all()
+        assert np.isfinite([curve.top, curve.middle, curve.width]).all()
+
+
+def test_few_bright_fakes_do_not_tell_where_nine_in_ten_are_found():
+    value = np.linspace(3, 7, 16)
+    curve = completeness(value, value > 5.8, EDGES)
+    assert curve.half == pytest.approx(5.8, abs=0.4)
+    assert np.isnan([curve.ninety, curve.ninety_err]).all()
+
+
+def test_errors_never_exceed_the_range_of_the_fakes():
+    for seed in range(60):
+        value, found = drawn(seed, number=20, width=(0.01, 0.3, 3.0)[seed % 3])
+        curve = completeness(value, found, EDGES)
+        for limit, error in ((curve.half, curve.half_err), (curve.ninety, curve.ninety_err)):
+            assert np.isnan([limit, error]).all() or (value.min() < limit < value.max() and error < np.ptp(value) / 2)
