@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import astroscrappy
 import numpy as np
 from scipy import ndimage
@@ -9,14 +12,43 @@ from scipy.special import erf
 
 from nightsift.stamps import pair_ratios, stamps
 
-# Pair means of a Gaussian of FWHM 1.5 px centred on a pixel: the sharpest star taken for one when none can be measured.
-_SHARPEST = (0.36, 0.13)
+_USUAL = 1.5  # FWHM, pixels, of the sharpest star where an image has too few to tell
+_FEW, _ENOUGH = 8, 30  # stars
+# Of the peak, the light of a pair of neighbours along a row and along a column that tells a star from most hits: a
+# star centred on a pixel has it from a FWHM of 0.62 pixels on.
+_LIT = 0.03
+_STRICT = 0.1  # of the lit maxima, below which those with light in all eight neighbours are not the stars
+_SHARP_SHARE = 10  # per cent of undersampled stars that may be sharper than all others
 _PAIR_SIGMA = 2.0
 _CONTRAST = 0.6  # of the sharpest star's ratio, below which no star comes
 _CURVATURE = 2.5  # times the fall of a star from its top to the neighbours
-_ENOUGH = 30
 _REACH = 12
 _CHUNK = 2000
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Pixels hit by cosmic rays, a boolean image, and what is to be said of them."""
+
+    mask: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sharpest:
+    """The sharpest star of an image: one centred on a pixel.
+
+    Attributes
+    ----------
+    fwhm : float
+        Of a Gaussian that the pixels integrate, pixels.
+    side, diagonal : float
+        The least mean of two opposite neighbours along a row or column, and along a diagonal, relative to the peak.
+    """
+
+    fwhm: float
+    side: float
+    diagonal: float
 
 
 def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +69,7 @@ def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.n
     y, x = np.nonzero(inner > threshold * noise)
     y, x = y + 2, x + 2
     peak = signal[y, x]
-    keep = np.ones(y.size, bool)
+    keep = ~bad[y, x]
     lowest = np.full(y.size, np.inf, signal.dtype)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
@@ -45,48 +77,71 @@ def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.n
                 beside = signal[y + dy, x + dx]
                 keep &= (peak > beside) & ~bad[y + dy, x + dx]
                 lowest = np.minimum(lowest, beside)
-    # A hit leaves at least one neighbour dark, a star none.
-    keep &= ~bad[y, x] & (lowest > 3.0 * noise) & (lowest > 0.01 * peak)
-    order = np.argsort(-peak[keep])[:2000]
-    return y[keep][order], x[keep][order]
+    y, x, peak, lowest = y[keep], x[keep], peak[keep], lowest[keep]
+    # A hit leaves at least one neighbour dark, a star none; unless it is so narrow that its light ends in the pixels
+    # beside it.
+    stars = (lowest > 3.0 * noise) & (lowest > 0.01 * peak)
+    lit = pair_ratios(signal, y, x)[:2].min(axis=0) > np.maximum(3.0 * np.sqrt(0.5) * noise / peak, _LIT)
+    chosen = stars if stars.sum() >= _STRICT * lit.sum() else lit
+    order = np.argsort(-peak[chosen])[:2000]
+    return y[chosen][order], x[chosen][order]
 
 
-def sharpest_star(signal, noise: float, bad) -> tuple[float, float]:
-    """Return the pair ratios (side, diagonal) of a star centred on a pixel, from the image's own stars."""
+def sharpest_star(signal, noise: float, bad) -> Sharpest:
+    """Return what an image's own stars say of the sharpest one; parameters as in `find_stars`."""
     y, x = find_stars(signal, noise, bad)
-    if y.size < 8:
-        return _SHARPEST
     # Where the bright ones are enough: noise makes the others' tops look sharper than they are.
     enough = max(_ENOUGH, int(np.sum(signal[y, x] > 200.0 * noise)))
     ratios = pair_ratios(signal, y[:enough], x[:enough])
-    # Hits on the light of stars pass for stars too, and are sharper: the middle of all is safe from them.
-    typical = np.median(0.5 * (ratios[0] + ratios[1])), np.median(0.5 * (ratios[2] + ratios[3]))
-    side, diagonal = (float(np.interp(value, *table)) for value, table in zip(typical, _centred(), strict=True))
-    return max(side, 0.5 * _SHARPEST[0]), max(diagonal, 0.5 * _SHARPEST[1])
+    least = ratios[:2].min(axis=0), ratios[2:].min(axis=0)
+    widths, *tables = _centred()
+    usual = Sharpest(_USUAL, *(float(np.interp(_USUAL, widths, centred)) for _, centred in tables))
+    if y.size < 3:
+        return usual
+    typical = [np.median(part) for part in least]
+    fwhm = float(np.interp(typical[0], tables[0][0], widths))
+    bounds = [float(np.interp(value, *table)) for value, table in zip(typical, tables, strict=True)]
+    if fwhm < _USUAL:
+        # Neighbours and the stars' own variety blur the middle most where they are sharpest.
+        bounds = [min(value, np.percentile(part, _SHARP_SHARE)) for value, part in zip(bounds, least, strict=True)]
+    side, diagonal = (float(value) for value in bounds)
+    if y.size < _FEW:
+        return Sharpest(_USUAL, min(side, usual.side), min(diagonal, usual.diagonal))
+    return Sharpest(fwhm, side, diagonal)
 
 
+@lru_cache
 def _centred():
-    """Return for side and diagonal pairs the median ratio of stars at random places and that of one centred on a pixel.
+    """Return widths, and for side and diagonal pairs what a star of each has.
 
-    Both for Gaussians integrated over pixels, FWHM from 1 to 12 pixels.
+    That is the median, over places in a pixel, of the lesser ratio of the two, and the ratio of a star centred on a
+    pixel, for Gaussians integrated over pixels.
     """
-    fwhm, phase = np.geomspace(1.0, 12.0, 30)[:, None], np.linspace(-0.5, 0.5, 21)
+    fwhm, phase = np.geomspace(0.5, 12.0, 40)[:, None], np.linspace(-0.5, 0.5, 21)
     edges = np.array([-1.5, -0.5, 0.5, 1.5])[:, None, None] - phase
     light = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / fwhm), axis=0)
     line = 0.5 * (light[0] + light[2]) / light[1]
-    pairs = 0.5 * (line[:, :, None] + line[:, None, :]), line[:, :, None] * line[:, None, :]
+    side = np.minimum(line[:, :, None], line[:, None, :])
+    low, high = light[0] / light[1], light[2] / light[1]
+
+    def product(one, other):
+        return one[:, :, None] * other[:, None, :]
+
+    diagonal = 0.5 * np.minimum(product(low, low) + product(high, high), product(low, high) + product(high, low))
     middle = line[:, 10]
-    return [(np.median(pair, axis=(1, 2)), centred) for pair, centred in zip(pairs, (middle, middle**2), strict=True)]
+    tables = [(np.median(pair, axis=(1, 2)), centred) for pair, centred in ((side, middle), (diagonal, middle**2))]
+    return fwhm[:, 0], *tables
 
 
-def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float = 5.0):
+def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float = 5.0, sharpest: float = 0.9) -> Hits:
     """Find the pixels hit by cosmic rays.
 
     L.A.Cosmic (van Dokkum 2001, PASP 113, 1420) on the noise model of Karpov (2024, arXiv:2411.16470), with the
     positive part of a smoothed image as the source of Poisson noise. A group of its pixels stays only when one of them
     stands out against a pair of opposite neighbours more than the image's sharpest star would (as in the SDSS
     pipeline, Lupton et al. 2001, ASP 238, 269). Such pixels are rare and quickly found: L.A.Cosmic, which sees no
-    further than ten pixels, is run around them only.
+    further than ten pixels, is run around them only. Where the stars themselves are hardly wider than a hit nothing
+    tells the two apart, and no pixel is masked.
 
     Parameters
     ----------
@@ -102,19 +157,24 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
         Boolean mask of pixels to ignore, saturated ones included.
     sigma : float
         S/N of the Laplacian above which a pixel is a hit.
+    sharpest : float
+        FWHM of the stars, pixels, below which none is.
 
     Returns
     -------
-    ndarray
-        Boolean, True = hit.
+    Hits
     """
     signal = np.where(bad, 0.0, data - background).astype(np.float32)
     level = float(np.median(noise))
     smooth = np.maximum(ndimage.uniform_filter(signal, 3, mode="nearest"), 0.0)
     sources = (0.05 * smooth) ** 2 if gain is None else smooth / gain
     variance = (np.asarray(noise, np.float32) ** 2 + sources).astype(np.float32)
-    y, x = _sharp(signal, np.sqrt(variance), bad, sharpest_star(signal, level, bad))
-    found = np.zeros(signal.shape, bool)
+    found, star = np.zeros(signal.shape, bool), sharpest_star(signal, level, bad)
+    if star.fwhm < sharpest:
+        return Hits(
+            found, (f"the stars are {star.fwhm:.1f} px wide, as sharp as cosmic rays: none of these can be masked",)
+        )
+    y, x = _sharp(signal, np.sqrt(variance), bad, (star.side, star.diagonal))
     for first in range(0, y.size, _CHUNK):
         row, column = y[first : first + _CHUNK], x[first : first + _CHUNK]
         around = [
@@ -126,7 +186,7 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
         # A hit's fainter pixels pass with the sharp one that they touch.
         number, dy, dx = np.nonzero(hit & hit[:, 1:2, 1:2])
         found[row[number] + dy - 1, column[number] + dx - 1] = True
-    return found
+    return Hits(found)
 
 
 def _laplacian(signal, bad, variance, level: float, sigma: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.background import background
+from nightsift.cosmics import sharpest_star
 from nightsift.errors import Rejected
 from nightsift.pixelphase import phase_light
 from nightsift.planes import HIDDEN, Flag, Mask
@@ -27,7 +28,9 @@ CROWDING, FILTER = (0.01, 0.025), (0.55, 0.3)
 PROMISING = 0.75  # of the aperture S/N asked for, for the S/N of the peak behind a matched filter
 MOST_BRIGHT = 2000  # objects that the stars' width is sought among
 LEVELS, CONTRAST = 32, 0.001  # of the deblending: thresholds, and least share of the light that makes an object
-LONELY = 0.1  # mean of two opposite neighbours, relative to the peak; 0.16 for a star of FWHM 1 pixel
+# Mean of two opposite neighbours, relative to the peak (0.16 for a star of FWHM 1 pixel), or to that of the image's
+# sharpest star where this is less.
+LONELY, SHARPER = 0.1, 0.6
 LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
 TWINS = 0.3  # FWHM below which two objects have found the same place
 STREAK, SLIM = 5.0, 5.0  # semi-major axis in FWHM, and ratio of the axes, of what may be a piece of a trail
@@ -106,7 +109,7 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     alone = ~_twins(found, TWINS * guess)
     found, touched, parent = found[alone], touched[alone], parent[alone]
     width = widths(image, found["x"], found["y"], guess, hidden)
-    bright = _bright(image, found, mask, float(np.median(noise)))
+    bright = _bright(image, found, mask, float(np.median(noise)), seen.lonely)
     shape = seeing(found["x"], found["y"], width, bright, data.shape)
     if not np.isfinite(shape.fwhm):
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
@@ -131,7 +134,8 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
 class _Seen:
     """An image without background and trails, its noise, and what `extract` returns for it.
 
-    ``guess`` is the stars' rough FWHM in pixels, ``ratio`` the filter's in units of it.
+    ``guess`` is the stars' rough FWHM in pixels, ``ratio`` the filter's in units of it, ``lonely`` the limit for
+    `_lonely`.
     """
 
     image: np.ndarray
@@ -142,6 +146,7 @@ class _Seen:
     segments: np.ndarray
     guess: float
     ratio: float
+    lonely: float
 
 
 def _seen(data, mask, find, params) -> _Seen:
@@ -153,7 +158,9 @@ def _seen(data, mask, find, params) -> _Seen:
 
     sky = background(data, bad, params.background_size)
     image, noise, trails = flat(data, sky), sky.noise, ()
-    guess, crowding = _first_look(image, noise, hidden | ((mask & int(Mask.SATURATED)) != 0), params.min_area)
+    unusable = hidden | ((mask & int(Mask.SATURATED)) != 0)
+    lonely = min(LONELY, SHARPER * sharpest_star(image, float(np.median(noise)), unusable).side)
+    guess, crowding = _first_look(image, noise, unusable, params.min_area, lonely)
     ratio = float(np.interp(crowding, CROWDING, FILTER))
     found, segments = find(image, noise, ratio * guess, params)
     if np.any((found["a"] > STREAK * guess) & (found["a"] > SLIM * found["b"])):
@@ -163,7 +170,7 @@ def _seen(data, mask, find, params) -> _Seen:
         sky = background(data, bad, params.background_size)
         image, noise = flat(data, sky), np.hypot(sky.noise, grain)
         found, segments = find(image, noise, ratio * guess, params)
-    return _Seen(image, noise, float(np.median(sky.level)), trails, found, segments, guess, ratio)
+    return _Seen(image, noise, float(np.median(sky.level)), trails, found, segments, guess, ratio, lonely)
 
 
 def extract(image, noise, fwhm: float, params: parameters.Detect):
@@ -232,12 +239,12 @@ def _with_room(image, threshold, **options):
     raise Rejected("too much of the image lies above the threshold")
 
 
-def _first_look(image, noise, bad, min_area) -> tuple[float, float]:
+def _first_look(image, noise, bad, min_area, lonely) -> tuple[float, float]:
     """Return the FWHM of the brighter stars, and the number of objects in a square of it."""
     found = _with_room(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
     number = len(found) / max(1, np.count_nonzero(~bad))
     touched, _ = _circle(bad, found["x"], found["y"], 3.0)
-    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0) & ~_lonely(image, found)]
+    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0) & ~_lonely(image, found, lonely)]
     fwhm = 3.0
     # By the peak: by the flux, galaxies would come first.
     brightest = found[np.argsort(-found["peak"], kind="stable")[:200]]
@@ -291,16 +298,16 @@ def _parents(segments, found) -> np.ndarray:
     return joined[found["ypeak"], found["xpeak"]]
 
 
-def _lonely(image, found) -> np.ndarray:
+def _lonely(image, found, limit: float) -> np.ndarray:
     """Tell hot pixels and hits: the peak's neighbours along a row or column are darker than beside any star."""
-    return pair_ratios(image, found["ypeak"], found["xpeak"])[:2].min(axis=0) < LONELY
+    return pair_ratios(image, found["ypeak"], found["xpeak"])[:2].min(axis=0) < limit
 
 
-def _bright(image, found, mask, noise: float) -> np.ndarray:
+def _bright(image, found, mask, noise: float, lonely: float) -> np.ndarray:
     """Tell which detections have the highest peaks, no masked pixel or border near the core, and light on all sides."""
     touched, _ = _circle(mask != 0, found["x"], found["y"], 3.0)
     good = (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
-    good &= (found["flux"] > 20 * found["npix"] ** 0.5 * noise) & ~_lonely(image, found)
+    good &= (found["flux"] > 20 * found["npix"] ** 0.5 * noise) & ~_lonely(image, found, lonely)
     if good.sum() > MOST_BRIGHT:
         good &= found["peak"] >= np.partition(found["peak"][good], -MOST_BRIGHT)[-MOST_BRIGHT]
     return good

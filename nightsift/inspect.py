@@ -120,8 +120,9 @@ def inspect(
     given = Given(overrides.gain if overrides.gain is not None else params.gain, overrides.exptime)
     gain = checked_gain(header, sky[1], sky[2], pixel_noise(data, bad), given, warnings)
     if params.cosmics:
-        rms = sky[3]
-        mask[cosmics.find_cosmics(data, sky[0], rms, gain, bad, params.cosmic_sigma)] |= int(Mask.COSMIC)
+        hits = cosmics.find_cosmics(data, sky[0], sky[3], gain, bad, params.cosmic_sigma, params.cosmic_fwhm)
+        mask[hits.mask] |= int(Mask.COSMIC)
+        warnings += hits.warnings
     fractions = {plane.name: float(np.mean((mask & int(plane)) != 0)) for plane in list(Mask)[:6]}
     fraction = float(np.mean(mask != 0))
     if fraction > params.max_masked:

@@ -31,6 +31,9 @@ class Inspect:
     saturation: float | None = option(None, "ADU above which pixels are saturated, over the header")
     cosmics: bool = option(True, "mask cosmic rays")
     cosmic_sigma: float = option(5.0, "S/N of the Laplacian above which a pixel is a cosmic ray", exclusiveMinimum=0)
+    cosmic_fwhm: float = option(
+        0.9, "FWHM of the stars, in pixels, below which they look like cosmic rays and none is masked", minimum=0
+    )
     max_masked: float = option(0.95, "masked fraction above which an image is rejected", exclusiveMinimum=0, maximum=1)
     solve_time: float = option(
         30.0,

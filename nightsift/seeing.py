@@ -12,6 +12,8 @@ from nightsift.stamps import stamps
 PEAK = 0.1  # half width, in log width, of the window that objects of one width fall into; half as much for MANY
 MANY = 100
 NARROWING = (0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03)  # widths, relative, of the window around the stars, step by step
+SAMPLED = np.float32(1.0)  # variance, square pixels, of the narrowest Gaussian weight that pixels sample well
+PIXEL = np.float32(1 / 12)  # variance, square pixels, of a pixel itself: no star has less
 CHUNK = 500_000  # pixels of stamps measured at once
 
 
@@ -92,7 +94,8 @@ def widths(image: np.ndarray, x, y, guess: float, bad: np.ndarray | None = None)
 
     The weight is the Gaussian that the object itself would have: with weight and object of the same width the weighted
     second moment is half the true one (Bernstein & Jarvis 2002, section 3.1), which is iterated. Wings and neighbours
-    hardly count.
+    hardly count. A weight of less than two pixels would be sampled too coarsely: it becomes no narrower than
+    `SAMPLED`, and its share in the moment is known. Pixels are part of the width.
 
     Parameters
     ----------
@@ -108,7 +111,8 @@ def widths(image: np.ndarray, x, y, guess: float, bad: np.ndarray | None = None)
     Returns
     -------
     1-D array
-        FWHM, pixels; NaN where the moments do not converge.
+        FWHM, pixels; NaN where the moments do not converge, and for what is narrower than a pixel. What is wider than
+        the stamps (1.7 times their half side of 1.5 `guess` and a pixel) has that width.
     """
     half = int(np.ceil(1.5 * guess)) + 1
     parts = [_widths(cut, half, guess) for cut in _cuts(image, x, y, half, bad)]
@@ -121,19 +125,25 @@ def _widths(cut: _Cut, half: int, guess: float):
     variance = np.full(len(value), (guess / 2.3548) ** 2, np.float32)
     with np.errstate(all="ignore"):
         for _ in range(15):
-            weighted = np.exp(square / (-2 * variance[:, None]))
+            weight = np.maximum(variance, SAMPLED)
+            weighted = np.exp(square / (-2 * weight[:, None]))
             weighted *= value
-            moment = np.einsum("np,np->n", weighted, square) / weighted.sum(axis=1)
-            variance = np.clip(np.where(moment > 0, moment, np.float32(np.nan)), 0.05, half**2 / 2)
+            moment = np.einsum("np,np->n", weighted, square) / weighted.sum(axis=1) / 2
+            narrow = moment * SAMPLED / (SAMPLED - moment)
+            variance = np.where(moment < SAMPLED / 2, narrow, 2 * moment)
+            variance = np.clip(np.where(variance > 0, variance, np.float32(np.nan)), 0, half**2 / 2)
+    variance[variance < PIXEL] = np.nan
     return 2.3548 * np.sqrt(variance.astype(float))
 
 
 def centroids(image: np.ndarray, x, y, fwhm: float, bad: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return Gaussian-windowed centroids, nearly as good as a PSF fit; NaN where they run off.
 
-    Parameters as in `widths`; the window has the stars' FWHM. Each step goes twice as far as the windowed mean, as in
-    SExtractor's XWIN_IMAGE (Bertin, SExtractor manual, "Windowed positional parameters").
+    Parameters as in `widths`; the window has the stars' FWHM, but a variance of at least `SAMPLED`. Each step goes
+    twice as far as the windowed mean, as in SExtractor's XWIN_IMAGE (Bertin, SExtractor manual, "Windowed positional
+    parameters").
     """
+    fwhm = max(fwhm, 2.3548 * float(np.sqrt(SAMPLED)))
     half = int(np.ceil(1.6 * fwhm)) + 1
     parts = [_centroids(cut, half, fwhm / 2.3548) for cut in _cuts(image, x, y, half, bad)]
     shift = np.concatenate([np.empty((2, 0)), *parts], axis=1)

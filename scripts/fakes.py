@@ -80,7 +80,8 @@ def searched(planned, mask, reference, about, extra):
     mask |= np.where(burnt, int(Mask.SATURATED), 0).astype(mask.dtype)
     if sections["inspect"].cosmics:
         sky, bad = background(data, mask != 0, MESH), mask != 0
-        hit = find_cosmics(data, sky.level, sky.noise, gain, bad, sections["inspect"].cosmic_sigma)
+        limits = sections["inspect"].cosmic_sigma, sections["inspect"].cosmic_fwhm
+        hit = find_cosmics(data, sky.level, sky.noise, gain, bad, *limits).mask
         mask |= np.where(hit, int(Mask.COSMIC), 0).astype(mask.dtype)
     exposure = Exposure(data, mask, gain, about["fwhm"], about["aperture"])
     result = subtract(exposure, reference, planned.objects, sections["subtract"], run_hotpants)

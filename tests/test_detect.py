@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from starfields import GAIN, SIDE, SIGMA, SKY, flux_of, gaussians, in_aperture, lattice, nearest, observe, run, the_one
 
 from nightsift.detect import gaussian_kernel
@@ -230,3 +231,28 @@ def test_a_long_galaxy_is_no_trail():
     result = run(observe(galaxy + gaussians(shape, x, y, flux_of(80, 3.0), 3.0), 75))
     assert result.trails == ()
     assert nearest(result.objects, 250, 250)[1] < 3
+
+
+@pytest.mark.parametrize("fwhm", [1.0, 1.2, 1.5, 2.0])
+def test_undersampled_stars_are_found_and_measured(fwhm):
+    shape, rng = (300, 300), np.random.default_rng(62)
+    x, y = lattice(rng, shape, 15)
+    snr = 10 ** rng.uniform(1.0, 2.3, len(x))
+    light = gaussians(shape, x, y, flux_of(snr, fwhm), fwhm)
+    data = observe(light, 63)
+    # What has the width of a pixel is no star, however often it comes.
+    hot = rng.integers(10, 290, (2, 60))
+    free = ndimage.maximum_filter(light, 9)[tuple(hot)] < 0.1 * SIGMA
+    data[tuple(hot[:, free])] += rng.uniform(500, 5000, free.sum()).astype(np.float32)
+    result = run(data)
+    assert result.seeing.fwhm == pytest.approx(np.hypot(fwhm, 2.3548 / np.sqrt(12)), rel=0.06)
+    index, distance = nearest(result.objects, x, y)
+    good = (snr > 15) & (distance < 0.5)
+    assert good.sum() >= 0.99 * np.sum(snr > 15)
+    objects = result.objects[index[good]]
+    assert np.mean(objects["flags"] == 0) > 0.95
+    ratio = objects["flux"] / flux_of(snr[good], fwhm)
+    middle = np.median(ratio[snr[good] > 50])
+    assert 0.8 < middle < 1
+    pulls = (ratio - middle) * flux_of(snr[good], fwhm) / objects["fluxerr"]
+    assert 0.8 < 1.4826 * np.median(np.abs(pulls)) < 1.25

@@ -17,6 +17,7 @@ from nightsift.saturation import pile_up
 from nightsift.simulate_pixels import Psf, render_points
 
 AGPEG = Path(__file__).parents[2] / "shared" / "data" / "agpeg" / "images"
+REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
 SKY, GAIN, READNOISE = 500.0, 1.0, 8.0
 
 
@@ -317,7 +318,7 @@ def hits(shape, count=90, seed=4):
     return charge
 
 
-@pytest.mark.parametrize("fwhm", [1.5, 2.0, 3.0, 4.0, 6.0])
+@pytest.mark.parametrize("fwhm", [1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0])
 def test_hits_are_masked_and_star_cores_are_not(fwhm):
     found, struck, lost, stars = 0, 0, 0, 0
     shape, psf = (600, 600), Psf(fwhm, 3.0, 0.05, 0.02, (0.03, 0.02, 0.03), (0.02, 0.0))
@@ -330,7 +331,7 @@ def test_hits_are_masked_and_star_cores_are_not(fwhm):
         charge = hits(shape, seed=seed)
         image = (observe(light, seed=seed) + charge).astype(np.float32)
         noise = np.hypot(np.sqrt(SKY), READNOISE)
-        mask = cosmics.find_cosmics(image, np.float32(SKY), noise, GAIN, np.zeros(shape, bool))
+        mask = cosmics.find_cosmics(image, np.float32(SKY), noise, GAIN, np.zeros(shape, bool)).mask
         hit = charge > 10 * np.sqrt(noise**2 + light)
         found, struck = found + mask[hit].sum(), struck + hit.sum()
         row, column = np.rint(y).astype(int), np.rint(x).astype(int)
@@ -341,6 +342,27 @@ def test_hits_are_masked_and_star_cores_are_not(fwhm):
     assert lost <= 0.001 * stars
 
 
+@pytest.mark.parametrize("count", [800, 2000, 8000])
+@pytest.mark.parametrize("fwhm", [0.8, 1.0, 1.3])
+def test_no_undersampled_star_is_taken_for_a_hit(fwhm, count):
+    # As in mosaics of surveys in the plane of the Galaxy; the noise is that about a background full of stars.
+    light, (y, x) = star_field(fwhm, count=count, brightest=4.8)
+    found = look(observe(light, gain=4.0, sky=150.0), {"GAIN": 4.0})
+    bright = light[y, x] > 20 * found.noise
+    core = ndimage.maximum_filter((found.mask & Mask.COSMIC) != 0, 3)[y, x]
+    assert bright.sum() > 200
+    assert core[bright].mean() < 0.002
+    assert any("sharp as cosmic rays" in note for note in found.warnings) == (found.masked["COSMIC"] == 0 and fwhm < 1)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real frames are not here")
+def test_no_star_of_a_survey_is_taken_for_a_hit():
+    image = read_image(REAL / "surveys" / "undersampled_crowded_j.fits")
+    found = inspect(image.data, image.header, parameters.Inspect())
+    assert found.masked["COSMIC"] == 0
+    assert found.fwhm == pytest.approx(1.2, abs=0.3)
+
+
 def test_hits_at_the_border_are_masked():
     noise = np.hypot(np.sqrt(SKY), READNOISE)
     image = np.random.default_rng(9).normal(SKY, noise, (200, 220)).astype(np.float32)
@@ -348,7 +370,7 @@ def test_hits_at_the_border_are_masked():
     for where in (0, 1, 2, -1, -2):
         struck[where, 20 + 10 * where], struck[100 + 10 * where, where] = True, True
     image[struck] += 60 * noise
-    mask = cosmics.find_cosmics(image, np.float32(SKY), noise, GAIN, np.zeros(image.shape, bool))
+    mask = cosmics.find_cosmics(image, np.float32(SKY), noise, GAIN, np.zeros(image.shape, bool)).mask
     assert mask[struck].mean() >= 0.8
     assert (mask & ~ndimage.binary_dilation(struck, np.ones((3, 3)))).sum() == 0
 

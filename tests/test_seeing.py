@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from starfields import SIDE, flux_of, gaussians, lattice, observe, run
 
-from nightsift.seeing import seeing, star_width, widths
+from nightsift.seeing import centroids, seeing, star_width, widths
 
 
 @pytest.mark.parametrize("fwhm", [2.0, 2.5, 3.0, 4.0, 6.0, 8.0])
@@ -17,6 +17,26 @@ def test_widths_of_gaussians(fwhm, guess):
     assert measured == pytest.approx(np.hypot(fwhm, 2.3548 / np.sqrt(12)), rel=0.03)
     if fwhm >= 3:
         assert np.median(measured) == pytest.approx(fwhm, rel=0.03)
+
+
+@pytest.mark.parametrize("fwhm", [1.0, 1.2, 1.5, 1.8])
+@pytest.mark.parametrize("guess", [1.2, 3.0])
+def test_widths_of_undersampled_stars(fwhm, guess):
+    shape = (300, 300)
+    x, y = lattice(np.random.default_rng(44), shape, 15)
+    light = gaussians(shape, x, y, 1e4, fwhm)
+    found = np.array(centroids(light, np.rint(x), np.rint(y), guess))
+    assert np.std(found - (x, y)) < 0.04
+    measured = widths(light, *found, guess)
+    truth = np.hypot(fwhm, 2.3548 / np.sqrt(12))
+    assert np.median(measured) == pytest.approx(truth, rel=0.03)
+    assert np.percentile(measured, [5, 95]) == pytest.approx(truth, rel=0.15)
+
+
+def test_a_single_pixel_has_no_width():
+    image = np.random.default_rng(45).normal(0, 1, (60, 60)).astype(np.float32)
+    image[30, 25], image[20, 40] = 1e5, 1e3
+    assert np.isnan(widths(image, np.array([25.0, 40.0]), np.array([30.0, 20.0]), 3.0)).all()
 
 
 def test_widths_of_noise_are_no_numbers_or_small():
