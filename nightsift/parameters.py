@@ -251,6 +251,12 @@ class Transients:
     residual: float = option(
         0.03, "change of a template star, relative to it, that passes for a subtraction error", minimum=0
     )
+    max_line: float = option(
+        0.6,
+        "share of a line on one side of a candidate that may be as bright or dark as parts of it",
+        exclusiveMinimum=0,
+        maximum=1,
+    )
     max_hole: float = option(
         0.5,
         "share of a change that a hole in the other image may explain: in the template, of what has brightened",

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.holes import pits
+from nightsift.lines import lit, strung
 from nightsift.measure import Search, measure, without_fit_bias
 from nightsift.planes import Flag, Mask
 from nightsift.realbogus import Model, features
@@ -237,6 +238,7 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
         "masked centre": (centre != 0) & (centre != int(Mask.SATURATED)),
         "masked": (np.asarray(table["masked"]) > params.max_masked) & ~burnt,
         "on a trail": crossed,
+        "on a line": _on_lines(table, search, significance, threshold, params),
         "extended": flat & wide & ~burnt,
         "nothing there to fade": (flux < 0) & ~(star > -0.5 * flux),
         "hole in the template": (flux > 0) & (pit | (star < -params.max_hole * flux)),
@@ -247,6 +249,15 @@ def _facts(table: Table, search: Search, threshold: float, params: parameters.Tr
         "shift of the template": np.asarray(table["shifted"]) > SHIFTED,
     }
     return _joined(tests, len(table))
+
+
+def _on_lines(table: Table, search: Search, significance, threshold: float, params: parameters.Transients):
+    x, y = np.asarray(table["x"]), np.asarray(table["y"])
+    result = lit(search.snr, x, y, np.nan_to_num(significance), search.psf.fwhm) > params.max_line
+    # What is no more than noise is a bead of no string.
+    plain = significance >= threshold
+    result[plain] |= strung(x[plain], y[plain], significance[plain], search.psf.fwhm)
+    return result
 
 
 def _pits(table: Table, search: Search) -> np.ndarray:

@@ -121,6 +121,13 @@ def test_few_others_are_found(results, frame):
     assert len(candidates(results, frame)) - (frame in OUTBURST) <= 15
 
 
+def test_none_are_strung_on_a_column(results):
+    """Charge trails off saturated stars, and they bleed: in the difference, bright and dark knots alternate."""
+    table = candidates(results, "20150701_279")
+    assert not ((np.abs(table["x"] - 881) < 2) & (table["y"] > 440) & (table["y"] < 560)).any()
+    assert not ((np.abs(table["x"] - 854) < 2) & (table["y"] > 190) & (table["y"] < 280)).any()
+
+
 @pytest.mark.parametrize("frame", QUIET)
 def test_it_is_no_candidate_before_the_outburst(results, frame):
     table = candidates(results, frame)
