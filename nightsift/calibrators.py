@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nightsift import gainsteps
 from nightsift.errors import Rejected
-from nightsift.zeropoint import STARS_PER_PARAMETER, Fit, Stars, choose, extend, fit, scaled, terms
+from nightsift.zeropoint import STARS_PER_PARAMETER, TINTS, Fit, Stars, choose, extend, fit, scaled
 
 _DOUBT, _HINT = 15.0, 0.02  # BIC and magnitudes from which on a term that was not asked for is told of
 _HINTS = {
@@ -53,7 +54,7 @@ class Matched:
         """Return catalogue minus model [mag]; NaN where flux, magnitude or a needed colour are missing."""
         flux = np.where(self.flux > 0, self.flux, np.nan)
         instrumental = -2.5 * np.log10(flux)
-        model = terms(result.order, *scaled(self.x, self.y, self.shape)) @ result.coefficients[: result.surface]
+        model = result.at(*scaled(self.x, self.y, self.shape))
         for name, value in zip(result.names, result.coefficients, strict=True):
             if name == "color":
                 model = model + value * self.color
@@ -155,14 +156,14 @@ def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Fit,
         snr = matched.expected_snr(offset)
         bright, notes_snr = _enough(good & ~cut & (has_color | (not color)), good, snr, reasons, params)
         stars, rows = matched.stars(snr, offset, color), np.flatnonzero(bright)
+        level = bool(color) and len(rows) >= 2 * STARS_PER_PARAMETER
+        result = fit(stars.take(rows), 0, level, params.max_intrinsic, tint=TINTS[-1] if attempt else np.inf)
         # the first round only betters a rough offset
-        if attempt == 0:
-            result = fit(
-                stars.take(rows), 0, bool(color) and len(rows) >= 2 * STARS_PER_PARAMETER, params.max_intrinsic
-            )
-        else:
+        if attempt:
+            edges = gainsteps.find(stars.take(rows), result) if params.amplifiers else stars.edges
+            stars = replace(stars, edges=edges)
             result = choose(stars.take(rows), params.max_spatial_order, params.max_intrinsic, params.flux_terms)
-        offset = terms(result.order, stars.u, stars.v) @ result.coefficients[: result.surface]
+        offset = result.at(stars.u, stars.v)
         if result.color:
             # a star without a colour is taken for one of the usual colour
             offset += result.coefficients[-1] * np.where(has_color, matched.color, np.median(matched.color[rows]))

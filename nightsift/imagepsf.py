@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.errors import Rejected
-from nightsift.growth import candidates, growth
+from nightsift.growth import RADII, candidates, growth
 from nightsift.outliers import outlier_score
 from nightsift.planes import HIDDEN, Flag
 from nightsift.psf import fit_psf_stars
@@ -56,6 +56,7 @@ class PsfPhotometry:
     facts : dict
         ``n_stars, n_rejected, chi2, order``; ``fwhm, ellipticity`` at the centre and ``fwhm_range, ellipticity_range``
         over the image; ``aperture_light`` (share of the PSF's light within 2 FWHM that is in the aperture),
+        ``growth`` (by how much that within 4 FWHM exceeds that in the aperture, mag),
         ``aperture_ratio`` (aperture over PSF flux of the stars, divided out) and ``aperture_scatter`` of it;
         ``residual`` (rms of the stars' mean residual, relative to the peak).
     warnings : tuple of str
@@ -271,10 +272,20 @@ def _shape(psf: Psf) -> dict:
     ellipticity = 1 - np.sqrt(((xx + yy) / 2 - root) / ((xx + yy) / 2 + root))
     half = int(np.ceil(2 * psf.fwhm))
     middle, light = len(x) // 2, psf.stamp(columns / 2, rows / 2, half).sum()
+    whole = float(_within(psf, RADII[-1] * psf.fwhm) / psf.correction)
     return {
         "fwhm": float(fwhm[middle]),
         "fwhm_range": (float(fwhm.min()), float(fwhm.max())),
         "ellipticity": float(ellipticity[middle]),
         "ellipticity_range": (float(ellipticity.min()), float(ellipticity.max())),
         "aperture_light": float(psf.correction / light),
+        "growth": 2.5 * float(np.log10(whole)) if whole > 0 else np.nan,
     }
+
+
+def _within(psf: Psf, radius: float) -> float:
+    """Light of the PSF within a radius at the centre of the image."""
+    half = int(np.ceil(radius))
+    line = np.arange(-half, half + 1)
+    stamp = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, half)
+    return stamp[np.hypot(line, line[:, None]) <= radius].sum()

@@ -129,6 +129,7 @@ class Photometry:
         None, "colour of the colour term, such as g-r; by default what suits the band, 'none' for no term"
     )
     max_spatial_order: int = option(2, "highest order of the zero point's polynomial in x and y", minimum=0, maximum=4)
+    amplifiers: bool = option(True, "give parts of the image a zero point each where the stars show a gain step")
     max_intrinsic: float = option(0.05, "largest intrinsic scatter that is fitted, in mag", minimum=0)
     flux_terms: bool = option(
         False, "fit a nonlinearity and an additive flux too, where the stars support them; else a warning tells"
@@ -137,6 +138,17 @@ class Photometry:
         0.02, "catalogue stars with more light of neighbours in the aperture are left out", minimum=0
     )
     min_stars: int = option(5, "calibration stars below which an image is rejected", minimum=1)
+    max_zp_err: float = option(
+        0.1, "error of the zero point, in mag, above which an image is rejected", exclusiveMinimum=0
+    )
+    max_scatter: float = option(
+        0.25, "scatter of bright stars about the zero point, in mag, above which an image is degraded", minimum=0
+    )
+    min_agreement: float = option(
+        0.6, "fraction of the bright, unharmed stars that agree, below which it is degraded", minimum=0, maximum=1
+    )
+    max_chi2: float = option(30.0, "reduced chi-square of these above which it is degraded", exclusiveMinimum=0)
+    max_color_term: float = option(0.7, "colour term, either sign, above which it is degraded", minimum=0)
     limit_snr: float = option(5.0, "S/N of the limiting magnitude", exclusiveMinimum=0)
 
 
@@ -226,18 +238,6 @@ class Subtract:
         0.8, "scatter of the S/N of fluxes at empty places below which an image is rejected", minimum=0
     )
     max_sky_sigma: float = option(1.3, "the same, above which an image is rejected", exclusiveMinimum=0)
-    min_noise_scale: float = option(
-        0.3,
-        "noise of the difference, relative to what both images' noise makes of it, below which an image is rejected",
-        minimum=0,
-    )
-    max_noise_scale: float = option(1.5, "the same, above which an image is rejected", exclusiveMinimum=0)
-    max_changed: float = option(
-        0.75,
-        "share of bright stars with something significant left in their cores above which an image is rejected",
-        minimum=0,
-        maximum=1,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,15 +273,6 @@ class Transients:
         0.5,
         "share of a change that a hole in the other image may explain: in the template, of what has brightened",
         exclusiveMinimum=0,
-    )
-    min_recovered: float = option(
-        0.7,
-        "share of the fakes of S/N 20 or more on empty sky that has to be found, or an image is not searched",
-        minimum=0,
-        maximum=1,
-    )
-    max_deeper: float = option(
-        1.0, "magnitudes beyond the image's own limit where half of the fakes may be found, or it is not searched"
     )
     cutout: int = option(41, "side of the cutouts, in pixels", minimum=11)
 

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
-from scipy.spatial import cKDTree
 
-from nightsift import calibrators, colorterms, growth, limits, zeropoint
+from nightsift import amplifiers, calibrators, colorterms, growth, limits, verdict, zeropoint
 from nightsift.blends import all_magnitudes, contamination
 from nightsift.catalog import column, match
 from nightsift.errors import Rejected
@@ -33,17 +32,23 @@ _MAG = 2.5 / np.log(10)
 _DISAGREEMENT = 0.2
 _CLEARLY = 3.5  # standard deviations
 _MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
+# What the growth of the PSF is wrong by: mag, and relative. Measured: its fit does not reach far into a halo.
+_PSF_GROWTH = np.array([0.03, 0.1])
 _POINT = 3.0  # standard deviations of `spread` beyond which an object is no point source
 
 
 @dataclass(frozen=True)
 class Seeing:
-    """What photometry must know of the image: `fwhm` and `aperture` (radius) [px], `pixscale` [arcsec], (ny, nx)."""
+    """What photometry must know of the image: `fwhm` and `aperture` (radius) [px], `pixscale` [arcsec], (ny, nx).
+
+    `growth` is by how much the light of the PSF within 4 FWHM exceeds that in the aperture [mag], NaN = not known.
+    """
 
     fwhm: float
     pixscale: float
     aperture: float
     shape: tuple[int, int]
+    growth: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -55,27 +60,29 @@ class Photometry:
     band, color : str, str or None
         Catalogue band, and the colour of the colour term where one is fitted.
     zp, zp_err : float
-        Mean over the image of the zero point of all light at colour 0, and its error [mag]; of the aperture's light
-        where there is no aperture correction.
+        Mean over the image of the zero point of all light at colour 0, and its error [mag]; NaN where there is no
+        aperture correction.
     zp_aperture, zp_aperture_err : float
         The same of the light in the aperture [mag].
     aperture_correction, aperture_correction_err : float
         What is added to magnitudes of the aperture taken for total ones: the mean over the image of minus the growth
-        [mag]; NaN where it could not be measured.
+        [mag]; NaN where neither stars nor the PSF tell it.
     n_correction : int
-        Stars that it rests on.
+        Stars that it rests on; 0 where the PSF has it.
     color_term, color_term_err : float or None
         None when not fitted.
-    order : int
-        Order of the zero point's polynomial.
+    order, edges : int, pair of tuples of float
+        Order of the zero point's polynomial, and where it steps between amplifiers (see `amplifiers.Edges`).
     intrinsic, scatter : float
         Fitted scatter beyond the errors; robust rms of the residuals of the used stars' brighter half [mag].
-    n_matched, n_used, chi2
-        Matches, those in the fit, and the reduced chi-square of these.
+    n_matched, n_good, n_used, chi2
+        Matches, the bright and unharmed of them, those of these that agree and make the fit, and the reduced chi-square
+        of the latter.
     parameters : tuple of str
     coefficients, covariance : ndarray
         In the order of `parameters`, of the aperture's zero point: ``zp_aperture``, ``x``, ``y``, ``x2`` ... (positions
-        scaled to -1..1 over the image, mean over the image removed), ``nonlinearity`` (a magnitude), ``background``
+        scaled to -1..1 over the image, mean over the image removed), ``amplifier1`` ... (what the parts after the first
+        have more than it, likewise), ``nonlinearity`` (a magnitude), ``background``
         (light in all apertures, in units of the flux at `reference`), ``color``.
     reference : float
         Instrumental magnitude at which the nonlinearity is 0.
@@ -98,7 +105,8 @@ class Photometry:
         See `limits.snr_model`.
     maglim_map : ndarray, shape (rows, columns), or None
         See `limits.limit_map`.
-    warnings : tuple of str
+    warnings, doubts : tuple of str
+        What a person should know, and why the magnitudes mean little, as `verdict.doubts` has it.
 
     The errors hold what the stars' scatter shows; an error of the catalogue's own zero point they cannot show.
     """
@@ -124,6 +132,8 @@ class Photometry:
     used: np.ndarray
     residual: np.ndarray
     contamination: np.ndarray
+    n_good: int = 0
+    edges: amplifiers.Edges = amplifiers.WHOLE
     zp_aperture: float = np.nan
     zp_aperture_err: float = np.nan
     aperture_correction: float = np.nan
@@ -141,9 +151,10 @@ class Photometry:
     maglim_model: np.ndarray | None = None
     maglim_map: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def _terms(self, x, y) -> np.ndarray:
-        return zeropoint.terms(self.order, *zeropoint.scaled(x, y, self.shape))
+        return zeropoint.surface(self.order, self.edges, *zeropoint.scaled(x, y, self.shape))
 
     def zero_point(self, x, y) -> np.ndarray:
         """Return the zero point of the aperture [mag] at pixel positions, without the colour part."""
@@ -241,22 +252,12 @@ def _clean(objects, matched: calibrators.Matched, matches, blended, params):
         "extended": int(np.sum(wide)),
     }
     notes = []
-    if wide.any() and _apart(matched.x[good], matched.y[good], wide[good]) > _CLEARLY:
+    if wide.any() and verdict.apart(matched.x[good], matched.y[good], wide[good]) > _CLEARLY:
         notes.append(
             f"{reasons['extended']} of {len(good)} matches look extended, where others of them are: does the PSF change"
             " in steps, as in mosaics? They do not calibrate, and their magnitudes are wrong."
         )
     return good & ~wide, reasons, notes
-
-
-def _apart(x, y, kind) -> float:
-    """Return by how many standard deviations more the nearest neighbours are of one kind than by chance."""
-    _, nearest = cKDTree(np.column_stack([x, y])).query(np.column_stack([x, y]), 2)
-    share = np.mean(kind)
-    chance = share**2 + (1 - share) ** 2
-    # neighbours are mostly each other's, and count twice
-    error = np.sqrt(2 * chance * (1 - chance) / len(kind))
-    return (np.mean(kind == kind[nearest[:, -1]]) - chance) / max(error, 1e-9)
 
 
 def _wide(objects, rows, good) -> np.ndarray:
@@ -347,6 +348,8 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     mags = all_magnitudes(catalog, band, colorterms.catalog_bands(catalog))
     blended = contamination(objects, catalog, matches, mags, seeing)
     good, reasons, strange = _clean(objects, matched, matches, blended, params)
+    # steps of the PSF make steps of what the aperture misses
+    params = replace(params, amplifiers=params.amplifiers and not strange)
     # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
     matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(blended)))
     result, rows, again = calibrators.solve(matched, good, reasons, params)
@@ -355,14 +358,18 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     solution = Photometry(
         band=band,
         color=color if result.color else None,
-        zp=float(result.coefficients[0]),
-        zp_err=float(np.sqrt(result.covariance[0, 0])),
+        zp=np.nan,
+        zp_err=np.nan,
+        zp_aperture=float(result.coefficients[0]),
+        zp_aperture_err=float(np.sqrt(result.covariance[0, 0])),
         color_term=float(result.coefficients[-1]) if result.color else None,
         color_term_err=float(np.sqrt(result.covariance[-1, -1])) if result.color else None,
         order=result.order,
+        edges=result.edges,
         intrinsic=result.intrinsic,
         scatter=_bright_scatter(result, matched.mag[rows]),
         n_matched=len(row),
+        n_good=len(rows),
         n_used=int(used.sum()),
         chi2=result.chi2,
         parameters=("zp_aperture", *result.names[1:]),
@@ -380,7 +387,22 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
         contamination=blended,
         warnings=tuple(notes + more + strange + again),
     )
-    return _limit(objects, _total(objects, solution, params), params)
+    verdict.refuse(solution, params)
+    solution = replace(solution, doubts=verdict.doubts(solution, params))
+    solution = _with_remarks(matched, solution, rows)
+    return _limit(objects, _total(objects, solution, params, seeing), params)
+
+
+def _with_remarks(matched: calibrators.Matched, result: Photometry, rows) -> Photometry:
+    """Return the result with what the good stars (rows of the matches) say of it."""
+    x, y, residual, used = matched.x[rows], matched.y[rows], result.residual[rows], result.used[rows]
+    count = len(amplifiers.shares(result.edges))
+    first = len(zeropoint.powers(result.order))
+    levels = amplifiers.steps(result.edges, result.coefficients[first : first + count - 1])
+    notes = verdict.remarks(x, y, residual, used, result.edges, levels, result.shape)
+    if not result.doubts:
+        notes += verdict.unsmooth(x[used], y[used], residual[used])
+    return replace(result, warnings=result.warnings + notes)
 
 
 def _band(objects, catalog, band, params, matches):
@@ -395,32 +417,40 @@ def _band(objects, catalog, band, params, matches):
     return band, known, notes
 
 
-def _total(objects: Table, result: Photometry, params) -> Photometry:
-    """Return the result with the zero point of all light, by the growth of the calibration stars or of all."""
-    own = {"zp_aperture": result.zp, "zp_aperture_err": result.zp_err}
-    if "growth" not in objects.colnames:
-        return replace(result, **own)
+def _total(objects: Table, result: Photometry, params, seeing) -> Photometry:
+    """Return the result with the zero point of all light, by the growth of calibration stars, all stars, or the PSF."""
     fit, surface = None, None
-    # the stars that make the zero point first: where the PSF changes in steps, the others have other places
-    point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
-    loose = np.flatnonzero(point & ((_flags(objects) & int(_EXCLUDED)) == 0))
-    for rows in (result.match_object[result.used], loose):
-        if fit is None:
-            fit, surface = _correction(objects[rows], result, params.max_spatial_order)
-    if fit is None:
-        note = "No star tells how much light the aperture misses: the zero point is that of its light."
-        return replace(result, **own, warnings=(*result.warnings, note))
-    value, error = float(-fit.coefficients[0]), float(np.sqrt(fit.covariance[0, 0]))
+    if "growth" in objects.colnames:
+        # the stars that make the zero point first: where the PSF changes in steps, the others have other places
+        point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
+        loose = np.flatnonzero(point & ((_flags(objects) & int(_EXCLUDED)) == 0))
+        for rows in (result.match_object[result.used], loose):
+            if fit is None:
+                fit, surface = _correction(objects[rows], result, params.max_spatial_order)
+    if fit is not None:
+        value, error, number = float(-fit.coefficients[0]), float(np.sqrt(fit.covariance[0, 0])), int(fit.used.sum())
+        covariance = fit.covariance[: fit.surface, : fit.surface]
+    else:
+        value, number = -float(getattr(seeing, "growth", np.nan)), 0
+        error = float(np.hypot(*_PSF_GROWTH * np.array([1.0, value])))
+        surface, covariance = np.array([value]), np.array([[error**2]])
+        note = "No star tells how much light the aperture misses: "
+        if not np.isfinite(value):
+            if "growth" not in objects.colnames:
+                return result
+            note += "the zero point of all light, zp, is not known, but that of the aperture's, zp_aperture."
+            return replace(result, warnings=(*result.warnings, note))
+        note += f"the PSF has it, to {error:.2f} mag."
+        result = replace(result, warnings=(*result.warnings, note))
     return replace(
         result,
-        **own,
-        zp=result.zp - value,
-        zp_err=float(np.hypot(result.zp_err, error)),
+        zp=result.zp_aperture - value,
+        zp_err=float(np.hypot(result.zp_aperture_err, error)),
         aperture_correction=value,
         aperture_correction_err=error,
-        n_correction=int(fit.used.sum()),
+        n_correction=number,
         correction_coefficients=surface,
-        correction_covariance=fit.covariance[: fit.surface, : fit.surface],
+        correction_covariance=covariance,
     )
 
 

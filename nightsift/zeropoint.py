@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import brentq
 
+from nightsift import amplifiers
+
 _TUKEY = 4.685
 _USED = 3.5
 # for normal deviates u and Tukey weights w at the above tuning: E[w u^2] / E[w] and E[psi^2] / E[psi']^2
@@ -29,7 +31,8 @@ class Stars:
 
     `u`, `v` are pixel positions scaled to -1..1 over the image, `value` = catalogue - instrumental magnitude with
     variance `var`; `color` is the catalogue colour with variance `color_var` and covariance `color_cov` with `value`.
-    `extra` holds the columns (n, k) of terms that the model may have besides, with their `names`.
+    `extra` holds the columns (n, k) of terms that the model may have besides, with their `names`. Where `edges` divide
+    the image (see `amplifiers`), each part has a zero point of its own.
     """
 
     u: np.ndarray
@@ -41,6 +44,7 @@ class Stars:
     color_cov: np.ndarray | None = None
     extra: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    edges: amplifiers.Edges = amplifiers.WHOLE
 
     def take(self, select) -> Stars:
         """Return the selected stars."""
@@ -50,14 +54,15 @@ class Stars:
     def design(self, order: int, color: bool, extras: tuple[str, ...]) -> np.ndarray:
         """Return the columns of a model: surface, extra terms, colour."""
         more = [self.extra[:, self.names.index(name)] for name in extras] + [self.color] * color
-        return np.column_stack([terms(order, self.u, self.v), *more])
+        return np.column_stack([surface(order, self.edges, self.u, self.v), *more])
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted zero point; `coefficients` are those of `terms`, of `extras` and, if `color`, the colour term.
+    """A fitted zero point; `coefficients` are those of `surface`, of `extras` and, if `color`, the colour term.
 
-    `bic` is -2 ln of the evidence, but for a constant; `change`, `tint` and `max_intrinsic` are as `fit` got them.
+    `bic` is -2 ln of the evidence, but for a constant; `change`, `tint` and `max_intrinsic` are as `fit` got them,
+    `edges` those of its stars.
     """
 
     order: int
@@ -74,6 +79,7 @@ class Fit:
     change: float = np.inf
     tint: float = np.inf
     max_intrinsic: float = np.inf
+    edges: amplifiers.Edges = amplifiers.WHOLE
     likeliest: Fit | None = None
 
     @property
@@ -84,7 +90,11 @@ class Fit:
     @property
     def names(self) -> tuple[str, ...]:
         """What the coefficients are called."""
-        return names(self.order, self.color, self.extras)
+        return names(self.order, self.color, self.extras, self.edges)
+
+    def at(self, u, v) -> np.ndarray:
+        """Return the surface at scaled positions [mag]."""
+        return surface(self.order, self.edges, u, v) @ self.coefficients[: self.surface]
 
 
 def scaled(x, y, shape) -> tuple[np.ndarray, np.ndarray]:
@@ -98,13 +108,13 @@ def powers(order: int) -> list[tuple[int, int]]:
     return [(total - j, j) for total in range(order + 1) for j in range(total + 1)]
 
 
-def names(order: int, color: bool, extras: tuple[str, ...] = ()) -> tuple[str, ...]:
+def names(order: int, color: bool, extras: tuple[str, ...] = (), edges=amplifiers.WHOLE) -> tuple[str, ...]:
     """Return what the coefficients of a model are called."""
     names = []
     for i, j in powers(order):
         factors = [axis + (str(power) if power > 1 else "") for axis, power in (("x", i), ("y", j)) if power]
         names.append("".join(factors) or "zp")
-    return (*names, *extras, *["color"] * color)
+    return (*names, *amplifiers.names(edges), *extras, *["color"] * color)
 
 
 def terms(order: int, u, v) -> np.ndarray:
@@ -118,6 +128,11 @@ def terms(order: int, u, v) -> np.ndarray:
         mean = 0.0 if i % 2 or j % 2 or i + j == 0 else 1 / ((i + 1) * (j + 1))
         columns.append(u**i * v**j - mean)
     return np.stack(columns, axis=-1)
+
+
+def surface(order: int, edges: amplifiers.Edges, u, v) -> np.ndarray:
+    """Return the columns of a zero point over the image: the polynomial's, and those of its amplifiers."""
+    return np.concatenate([terms(order, u, v), amplifiers.columns(edges, u, v)], axis=-1)
 
 
 def _solve(design, stars: Stars, weight, color: bool, prior=0.0):
@@ -253,6 +268,7 @@ def fit(
         change=change,
         tint=tint,
         max_intrinsic=max_intrinsic,
+        edges=stars.edges,
     )
 
 
@@ -346,7 +362,7 @@ def mean(stars: Stars, fits: list[Fit]) -> Fit:
     fits = [one for one, weight in zip(fits, weights, strict=True) if weight > _UNLIKELY]
     weights = weights[weights > _UNLIKELY] / weights[weights > _UNLIKELY].sum()
     order, color = max(one.order for one in fits), any(one.color for one in fits)
-    labels = names(order, color, likeliest.extras)
+    labels = names(order, color, likeliest.extras, likeliest.edges)
     rows = [[labels.index(name) for name in one.names] for one in fits]
     each = np.zeros((len(fits), len(labels)))
     for coefficients, row, one in zip(each, rows, fits, strict=True):

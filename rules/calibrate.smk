@@ -149,6 +149,7 @@ rule photometry:
         detect=rules.detect.output.state,
         detections=rules.detect.output.detections,
         psf=rules.psf.output.photometry,
+        shape=rules.psf.output.state,
         wcs=rules.astrometry.output.wcs,
         catalog=rules.catalog.output.catalog,
     output:
@@ -170,7 +171,8 @@ rule photometry:
     shell:
         "nightsift photometry --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
-        " --detections {input.detections:q} --psf {input.psf:q} --wcs {input.wcs:q} --catalog {input.catalog:q}"
+        " --detections {input.detections:q} --psf {input.psf:q} --shape {input.shape:q} --wcs {input.wcs:q}"
+        " --catalog {input.catalog:q}"
         " --state {output.state:q} --objects {output.objects:q} --calibrators {output.calibrators:q} > {log:q} 2>&1"
 
 

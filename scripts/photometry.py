@@ -18,6 +18,7 @@ STAGE = Stage(
         "detect": "facts of detect",
         "detections": "detections of detect",
         "psf": "PSF photometry of psf",
+        "shape": "facts of psf",
         "wcs": "solution of astrometry",
         "catalog": "stars of catalog",
     },
@@ -27,18 +28,21 @@ PER_MATCH = ("match_object", "match_catalog", "used", "residual", "contamination
 
 
 def work(job):
-    inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
+    inspected, detected, shape = job.facts_of("inspect"), job.facts_of("detect"), job.facts_of("shape")
     wcs = read_wcs(job.inputs["wcs"])
     objects, stars = job.read_table("detections"), job.read_table("catalog")
     objects.add_columns(list(job.read_table("psf").columns.values()))
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
-    seeing = Seeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]))
+    growth = shape.get("growth")
+    growth = np.nan if growth is None else growth
+    seeing = Seeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]), growth)
     result = job.call(photometry, objects, stars, seeing, inspected["filter"], job.params)
     job.write_table("objects", calibrate(objects, result, stars), "objects")
     job.write_table("calibrators", calibrators(objects, stars, result), "calibrators")
     facts = result.to_dict() | dict.fromkeys(PER_MATCH, ())
-    del facts["warnings"]
+    del facts["warnings"], facts["doubts"]
+    job.doubt(result.doubts)
     job.facts |= facts | {"pixscale": scale}
 
 

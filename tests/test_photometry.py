@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,11 +238,16 @@ def test_the_zero_point_is_that_of_all_light():
     side = result.total_zero_point(SIZE - 0.5, SIZE / 2) - result.total_zero_point(-0.5, SIZE / 2)
     assert side == pytest.approx(2 * 0.06, abs=0.012)
     del objects["growth"]
-    assert photometry(objects, stars, SEEING, "r", PARAMS).zp == result.zp_aperture
+    assert photometry(objects, stars, SEEING, "r", PARAMS).zp_aperture == result.zp_aperture
     objects["growth"] = np.nan
     unknown = photometry(objects, stars, SEEING, "r", PARAMS)
-    assert (unknown.zp, np.isnan(unknown.aperture_correction)) == (result.zp_aperture, True)
+    assert unknown.zp_aperture == result.zp_aperture
+    assert np.isnan([unknown.zp, unknown.zp_err, unknown.aperture_correction]).all()
     assert "how much light" in unknown.warnings[0]
+    modelled = photometry(objects, stars, replace(SEEING, growth=0.19), "r", PARAMS)
+    assert modelled.zp == pytest.approx(result.zp, abs=modelled.zp_err)
+    assert 0.02 < modelled.zp_err < 0.06
+    assert "the PSF has it" in modelled.warnings[0]
 
 
 def test_the_limit_is_mapped_where_the_noise_differs():
@@ -301,7 +307,7 @@ def test_one_band_six_stars_and_an_unknown_filter():
     single = Table({"ra": stars["ra"], "dec": stars["dec"], "VTmag": stars["rmag"]})
     result = photometry(objects, single, SEEING, None, PARAMS)
     assert (result.band, result.color, result.order, result.n_used) == ("VT", None, 0, 6)
-    assert abs(result.zp - ZP) < 5 * result.zp_err < 0.06
+    assert abs(result.zp_aperture - ZP) < 5 * result.zp_aperture_err < 0.06
     assert "VT" in result.warnings[0]
     assert np.isfinite(result.maglim)
 
@@ -340,7 +346,7 @@ def test_a_nonlinear_bright_end_is_cut():
     result = photometry(objects, stars, SEEING, "r", PARAMS)
     assert any("nonlinear" in note for note in result.warnings)
     assert not result.used[bright[result.match_catalog]].any()
-    assert abs(result.zp - ZP) < 4 * result.zp_err
+    assert abs(result.zp_aperture - ZP) < 4 * result.zp_aperture_err
     clean = [photometry(*simulate(s, 200, mags=(12.0, 17.0)), SEEING, "r", PARAMS) for s in range(10)]
     assert not any(result.warnings for result in clean)
 

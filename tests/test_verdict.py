@@ -1,86 +1,126 @@
-"""Differences and searches that must not be trusted are refused, with a sentence that says why."""
+"""A zero point that means nothing is refused or doubted, with a sentence; healthy ones are not."""
 
-from dataclasses import replace
+import json
 
 import numpy as np
 import pytest
-from astropy.table import Table
-from test_subtract import PARAMS, SKY, pair
+from test_photometry import PARAMS, SEEING, ZP, simulate
 
 from nightsift import parameters
-from nightsift.detect import detect
 from nightsift.errors import Rejected
-from nightsift.subtract import subtract
-from nightsift.template import PAD
-from nightsift.verdict import BRIGHT, trusted
+from nightsift.io.products import read_json
+from nightsift.io.stage import Stage
+from nightsift.photometry import Photometry, photometry
 
-SEARCH = parameters.Transients()
-
-
-def refused(made, message, **options):
-    with pytest.raises(Rejected, match=message):
-        subtract(made.exposure, made.reference, made.objects, replace(PARAMS, **options))
+BANDS = ("rmag", "gmag")
 
 
-@pytest.mark.parametrize("share", [1.0, 0.9])
-def test_a_template_that_holds_the_image_is_refused(share):
-    made = pair(3.6, 2.6)
-    image = made.exposure.data - np.float32(SKY)
-    data = made.reference.data.copy()
-    data[PAD:-PAD, PAD:-PAD] = image
-    other = pair(3.6, 2.6, 7).exposure.data - np.float32(SKY)
-    data[PAD:-PAD, PAD:-PAD] = share * image + (1 - share) * other
-    sigma = np.full(data.shape, np.std(np.sort(image.ravel())[: image.size // 2]) * 1.5, np.float32)
-    made = replace(made, reference=replace(made.reference, data=data, noise=sigma))
-    refused(made, r"noise of the difference.* is 0\.[012]\d*, less than 0.3: does the template hold the image itself\?")
+def permuted(stars, rng):
+    order = rng.permutation(len(stars))
+    for band in BANDS:
+        stars[band] = stars[band][order]
 
 
-def test_noise_that_nothing_explains_is_refused():
-    """The template's noise is three times what its plane of the noise says."""
-    made = pair(3.6, 2.6, template_noise=1.0)
-    rng = np.random.default_rng(3)
-    more = made.reference.data + rng.normal(0, np.sqrt(8), made.reference.data.shape) * made.reference.noise
-    made = replace(made, reference=replace(made.reference, data=more.astype(np.float32)))
-    refused(made, r"noise of the difference.* is [12]\.\d*, more than 1.5")
-    subtract(made.exposure, made.reference, made.objects, replace(PARAMS, max_noise_scale=9))
+def one_band_permuted(stars, rng):
+    stars["rmag"] = rng.permutation(stars["rmag"])
 
 
-def test_stars_that_are_left_are_refused():
-    """Two in five stars are a third brighter than in the template."""
-    made = pair(3.6, 2.6, number=0)
-    bright = made.objects[np.asarray(made.objects["snr"]) > 30]
-    data, (v, u) = made.exposure.data.copy(), np.indices(made.exposure.data.shape)
-    for star in bright[np.arange(len(bright)) % 5 < 2]:
-        shape = np.exp(-4 * np.log(2) * np.hypot(u - star["x"], v - star["y"]) ** 2 / 3.6**2)
-        data += (star["flux"] / 3 * shape / shape.sum()).astype(np.float32)
-    found = detect(data, made.exposure.mask, made.exposure.gain, parameters.Detect())
-    changed = replace(made, exposure=replace(made.exposure, data=data), objects=found.objects)
-    whole = subtract(made.exposure, made.reference, made.objects, PARAMS)
-    assert whole.facts["changed"] < 0.05
-    refused(
-        changed,
-        r"share of bright stars with something significant left.* is 0\.[234]\d*, more than 0.2",
-        max_changed=0.2,
+def noisy(stars, rng):
+    for band in BANDS:
+        stars[band] += rng.normal(0, 1, len(stars))
+
+
+def without_value(stars, rng):
+    stars["rmag"][rng.random(len(stars)) < 0.6] = 0.0
+
+
+@pytest.mark.parametrize("spoil", [permuted, one_band_permuted, noisy, without_value])
+@pytest.mark.parametrize("n", [60, 300])
+def test_a_catalogue_that_means_nothing_is_not_trusted(spoil, n):
+    for seed in range(4):
+        objects, stars = simulate(seed, n)
+        spoil(stars, np.random.default_rng(seed))
+        unbounded = parameters.Photometry(max_zp_err=100.0)
+        result = photometry(objects, stars, SEEING, "r", unbounded)
+        assert result.doubts
+        if result.zp_aperture_err > PARAMS.max_zp_err:
+            with pytest.raises(Rejected, match="max_zp_err"):
+                photometry(objects, stars, SEEING, "r", PARAMS)
+        if result.color_term is not None and abs(result.color_term + 1) < 0.1:
+            assert any("cancels itself, so the image shows g" in text for text in result.doubts)
+
+
+def test_stars_at_wrong_places_do_not_make_a_zero_point():
+    objects, stars = simulate(2, 300)
+    wrong = np.arange(len(stars)) % 5 < 3
+    stars["rmag"][wrong] += np.random.default_rng(1).normal(0, 1.5, wrong.sum())
+    stars["gmag"][wrong] = stars["rmag"][wrong]
+    result = photometry(objects, stars, SEEING, "r", PARAMS)
+    assert any("agree" in text or "scatter" in text for text in result.doubts)
+
+
+def test_healthy_images_are_trusted():
+    for seed in range(6):
+        for sky in (
+            {"n": 12},
+            {"n": 300, "outliers": 0.2, "intrinsic": 0.05},
+            {"n": 100, "color": 0.3, "cat_err": 0.05},
+        ):
+            result = photometry(*simulate(seed, **sky), SEEING, "r", PARAMS)
+            assert result.doubts == ()
+
+
+def test_the_bounds_are_options():
+    objects, stars = simulate(3, 200)
+    for band in BANDS:
+        stars[band] += np.random.default_rng(3).normal(0, 0.6, len(stars))
+    assert photometry(objects, stars, SEEING, "r", PARAMS).doubts
+    loose = parameters.Photometry(max_scatter=2.0, max_chi2=1e4, max_color_term=3.0, min_agreement=0.0)
+    assert photometry(objects, stars, SEEING, "r", loose).doubts == ()
+    with pytest.raises(Rejected, match="known to"):
+        photometry(objects, stars, SEEING, "r", parameters.Photometry(max_zp_err=0.01))
+    objects, stars = simulate(4, 200)
+    result = photometry(objects, stars, SEEING, "r", parameters.Photometry(band="g"))
+    assert "cancels itself, so the image shows r" in result.doubts[0]
+    assert abs(result.zp_aperture - ZP) < 0.05
+
+
+def test_a_doubted_image_is_degraded_and_goes_on(tmp_path):
+    doubting = Stage("photometry", "", inputs={}, outputs={})
+    calm = Stage("template", "", inputs={}, outputs={})
+    last = Stage("subtract", "", inputs={}, outputs={})
+
+    def run(stage, work, *previous):
+        path = tmp_path / f"{stage.name}.json"
+        arguments = ["--name", "one", "--state", str(path)]
+        arguments += ["--previous", *map(str, previous)] if previous else []
+        assert stage.run(work, arguments) == 0
+        return path
+
+    first = run(doubting, lambda job: job.doubt(["It means little."]))
+    state = read_json(first)
+    assert (state["status"], state["stage"], state["reason"], state["stopped"]) == (
+        "degraded",
+        "photometry",
+        "It means little.",
+        None,
     )
+    second = run(calm, lambda job: None)
+    assert json.loads(second.read_text())["status"] == "ok"
+    worked = []
+    third = read_json(run(last, lambda job: worked.append(1), second, first))
+    assert worked
+    assert (third["status"], third["reason"]) == ("degraded", "It means little.")
+
+    def fail(job):
+        raise Rejected("And this.")
+
+    fourth = read_json(run(last, fail, second, first))
+    assert (fourth["stopped"], fourth["reason"]) == ("subtract", "It means little. And this.")
 
 
-def fakes(snr, kind="sky"):
-    return Table({"kind": np.full(len(snr), kind), "true_snr": np.asarray(snr, float)})
-
-
-def test_a_search_that_misses_what_is_plain_is_refused():
-    plain = fakes(np.full(30, 2 * BRIGHT))
-    with pytest.raises(Rejected, match="of 30 fakes of S/N 20 or more on empty sky 9 were found, less than 70%"):
-        trusted(plain, np.arange(30) < 9, np.nan, SEARCH)
-    trusted(plain, np.arange(30) < 29, np.nan, SEARCH)
-    # Neither few nor faint ones, nor those beside stars, say so.
-    for few in (plain[:9], fakes(np.full(30, BRIGHT / 2)), fakes(np.full(30, 2 * BRIGHT), "star"), plain[:0]):
-        trusted(few, np.zeros(len(few), bool), np.nan, SEARCH)
-
-
-def test_nothing_is_found_beyond_what_the_image_shows():
-    nothing = fakes([])
-    with pytest.raises(Rejected, match=r"found 2\.67 mag beyond the image's own limit, more than 1 mag"):
-        trusted(nothing, [], 22.04 - 19.37, SEARCH)
-    for deeper in (0.4, -0.5, np.nan):
-        trusted(nothing, [], deeper, SEARCH)
+def test_doubts_survive_json():
+    objects, stars = simulate(3, 100)
+    result = photometry(objects, stars, SEEING, "r", parameters.Photometry(max_scatter=0.0))
+    again = Photometry.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
+    assert again.doubts == result.doubts != ()

@@ -11,7 +11,8 @@ A script declares a `Stage` and one function that reads its inputs, calls the sc
         return STAGE.run(work, arguments)
 
 The state of an image travels from stage to stage as JSON: ``image, status, stage, reason, warnings, stopped`` and the
-stage's own facts. Once ``stopped`` names a stage, those after it write empty products and pass the state on.
+stage's own facts. Once ``stopped`` names a stage, those after it write empty products and pass the state on. A stage
+that doubts what it made degrades the image, and the others go on.
 """
 
 from __future__ import annotations
@@ -52,7 +53,12 @@ class Job:
     provenance: products.Provenance
     warnings: list[str] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def doubt(self, reasons) -> None:
+        """Degrade the image for these reasons, if any: what its stages make stands, but is to be doubted."""
+        self.doubts += reasons
 
     def call(self, function: Callable, *arguments, **keywords):
         """Call the science, note its time, and keep the warnings of its result."""
@@ -131,7 +137,7 @@ class Stage:
             work(job)
         except Stopped as stop:
             state["warnings"] += job.warnings
-            state |= self._verdict(stop)
+            state |= self._verdict(stop, state)
             self._write_empty(options, state, job)
             print(f"{self.name}: {state['status']}: {stop}", file=sys.stderr)
         except Unavailable as wait:
@@ -144,6 +150,7 @@ class Stage:
             return 1
         else:
             state["warnings"] += job.warnings
+            state |= self._degraded(state, job.doubts)
             products.write_json(options.state, state | job.facts | {"provenance": job.provenance.as_dict()})
         spent = time.perf_counter() - start
         print(f"{self.name}: {job.seconds:.3f} s of science in {spent:.3f} s", file=sys.stderr)
@@ -162,11 +169,20 @@ class Stage:
             provenance=products.Provenance(self.name, options.code, options.params, hashes),
         )
 
-    def _verdict(self, stop: Stopped) -> dict:
+    def _verdict(self, stop: Stopped, state: dict) -> dict:
         if isinstance(stop, NotAsked):
             return {"stopped": self.name}
         status = "degraded" if self.name in KEEPS_RESULTS else "rejected"
-        return {"status": status, "stage": self.name, "reason": str(stop), "stopped": self.name}
+        reason = " ".join([state["reason"], str(stop)]).strip()
+        return {"status": status, "stage": self.name, "reason": reason, "stopped": self.name}
+
+    def _degraded(self, state: dict, doubts: list[str]) -> dict:
+        """Return the verdict on an image that goes on in spite of doubts; the first stage that has some stays named."""
+        if not doubts:
+            return {}
+        if state["status"] == "degraded":
+            return {"reason": " ".join([state["reason"], *doubts])}
+        return {"status": "degraded", "stage": self.name, "reason": " ".join(doubts)}
 
     def _write_empty(self, options, state: dict, job: Job | None = None) -> None:
         provenance = job.provenance if job else products.Provenance(self.name, options.code, options.params)
@@ -185,7 +201,10 @@ class Stage:
 
 
 def _merged(image: str, states: list[dict]) -> dict:
-    """Join the states that several stages left: the first that stopped decides, and all warnings stay."""
-    decisive = next((state for state in states if state["stopped"]), states[0] if states else START)
+    """Join the states that several stages left: the first that stopped decides, and all warnings and doubts stay."""
+    known = states or [START]
+    stopped = next((state for state in known if state["stopped"]), known[0])
+    decisive = stopped if stopped["status"] != "ok" else next((s for s in known if s["status"] != "ok"), stopped)
     warnings = dict.fromkeys(text for state in states for text in state["warnings"])
-    return {key: decisive[key] for key in START} | {"image": image, "warnings": list(warnings)}
+    verdict = {key: decisive[key] for key in START} | {"stopped": stopped["stopped"]}
+    return verdict | {"image": image, "warnings": list(warnings)}
