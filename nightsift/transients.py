@@ -11,10 +11,13 @@ from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
+from nightsift.beneath import shown
+from nightsift.doubles import covered, pairs, without
 from nightsift.holes import pits
 from nightsift.lines import lit, strung
 from nightsift.measure import Search, measure, without_fit_bias
 from nightsift.planes import Flag, Mask
+from nightsift.psf import forced
 from nightsift.realbogus import Model, features
 from nightsift.stamps import stamps
 
@@ -32,6 +35,9 @@ UNQUIET = 1.5  # rms of the S/N around a candidate where a saturated star has le
 GUESSED = 0.3  # of a star's light, where all of its PSF is masked or beyond the border
 REMAINS = 0.1  # of the S/N of a trail: what may be left of it
 EXTENDED = 1.4  # FWHM of the PSF: what is wider and flatter than that, beyond the noise, is no point source
+LEAST = 0.01  # of a change: fainter light in the template makes no variable of it, however deep that is
+STRETCHED = 5.0  # S/N of what stretching the PSF explains, from which on two sources are tried
+SHAPELESS = ("", "extended", "unlike the PSF", "unlike the PSF, extended")  # facts that two sources in one may cause
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
 
@@ -128,10 +134,42 @@ def find(search: Search, objects: Table, threshold: float, params: parameters.Tr
         significance = np.abs(np.nan_to_num(table["flux"] / table["bgerr"], nan=0.0))
         table = table[(np.maximum(highest, significance) >= depth * threshold) | table["burnt"]]
         table = _without_twins(table, search.psf.fwhm)
+    table = _judged(table, objects, search, threshold, params)
+    both = _doubles(table, search, bad, burnt, threshold)
+    return table if both is None else _judged(both, objects, search, threshold, params)
+
+
+def _judged(table: Table, objects: Table, search: Search, threshold: float, params: parameters.Transients) -> Table:
     table["flags"] |= _flags(table, objects, search)
-    table["label"] = _labels(table)
+    table["label"] = _labels(table, search)
     table["facts"] = _facts(table, search, threshold, params)
     return table
+
+
+def _doubles(table: Table, search: Search, bad, burnt: Table | None, threshold: float) -> Table | None:
+    """Return the table with what are two sources in place of one, each measured without the other; None if none is."""
+    fwhm = search.psf.fwhm
+    significance = np.abs(np.asarray(table["flux"] / table["bgerr"]))
+    odd = (_hints(table, fwhm) != "") | (np.sqrt(np.asarray(table["elongation"])) * significance > STRETCHED)
+    odd &= np.isin(table["facts"], SHAPELESS) & ~np.asarray(table["burnt"], bool) & (significance > threshold)
+    x, y, flux = (np.asarray(table[name], float) for name in ("x", "y", "flux"))
+    found = pairs(search, x, y, flux, odd, threshold)
+    if not found:
+        return None
+    parts = [table[~covered(x, y, found, fwhm)]]
+    for one, other in ((0, 1), (1, 0)):
+        mine, theirs = (
+            np.array([(pair.x[k], pair.y[k], pair.flux[k], pair.growth[k]) for pair in found]).T for k in (one, other)
+        )
+        bgerr = forced(search.difference, search.sigma, bad, search.psf, *theirs[:2]).fluxerr * search.noise
+        part = measure(without(search, *theirs[:3], bgerr), *mine[:2], bad, burnt)
+        for name in ("fluxerr", "bgerr"):
+            part[name] *= mine[3]
+        part["snr"] = part["flux"] / part["fluxerr"]
+        part["flags"] |= int(Flag.DEBLENDED)
+        part["burnt"] = False
+        parts.append(part)
+    return vstack(parts, join_type="inner")
 
 
 def _pixel(table: Table, shape):
@@ -330,9 +368,11 @@ def _flags(table: Table, objects: Table, search: Search):
     return flags
 
 
-def _labels(table: Table) -> np.ndarray:
+def _labels(table: Table, search: Search) -> np.ndarray:
     """Name what it is: new light, a change of something the template shows, or light that has gone."""
     known = np.nan_to_num(table["template_distance"], nan=np.inf) < 0.5 * np.nan_to_num(table["fwhm"], nan=3.0)
+    there = shown(search.model, np.asarray(table["x"]), np.asarray(table["y"]), search.psf.fwhm)
+    known |= there & (np.asarray(table["template_flux"]) > LEAST * np.abs(table["flux"]))
     brighter = np.asarray(table["flux"]) > 0
     return np.where(~brighter, np.where(known, "faded", "negative"), np.where(known, "variable", "new")).astype("U8")
 

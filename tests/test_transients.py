@@ -95,6 +95,31 @@ def test_labels_say_what_the_template_shows(psf, unit):
     assert list(np.isfinite(table["template_distance"][index])) == [True, True, False, True]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_star_that_only_the_template_is_deep_enough_to_show_is_no_new_one(psf, unit, sign):
+    """Its peak is 1.5 or 3.5 times the noise of a pixel of the difference, and ten times that of the template."""
+    x, y = lattice(91)
+    star = rendered(x, y, (1.5 if sign > 0 else 3.5) * NOISE / psf.stamp(200, 200, 1).max())
+    grain = np.random.default_rng(92).normal(0, 0.1 * NOISE, star.shape).astype(np.float32)
+    change = rendered(x, y, 12 * unit) if sign > 0 else -star
+    search = replace(search_of(noise(93) + change, psf), model=star + grain)
+    table = find(search, NO_OBJECTS, 5.0, PARAMS)
+    index, distance = nearest(table, x, y)
+    seen = distance < (1 if sign > 0 else 2)
+    assert seen.sum() > (30 if sign > 0 else 10)
+    assert np.mean(table["label"][index[seen]] == ("variable" if sign > 0 else "faded")) > 0.9
+    # Beside the stars of such a template, and in its noise, what is new stays new.
+    aside = rendered(x + 5, y, 12 * unit)
+    table = find(
+        replace(search, difference=search.difference - change + aside, snr=search_of(noise(93) + aside, psf).snr),
+        NO_OBJECTS,
+        5.0,
+        PARAMS,
+    )
+    index, distance = nearest(table, x + 5, y)
+    assert np.mean(table["label"][index[distance < 1]] == "new") > 0.9
+
+
 @pytest.mark.parametrize("shift", [0.05, 0.15, 0.4, 1.0])
 @pytest.mark.parametrize("mismatch", [0.01, 0.0])
 def test_a_star_that_is_shifted_is_set_aside(psf, unit, shift, mismatch):
