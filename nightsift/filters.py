@@ -192,6 +192,17 @@ def identify(name: str, color_wheel: bool = False, observer: str = "") -> Name:
     return Name(None, "unknown", f"filter {name!r} is not known")
 
 
+def differ(band: str | None, name: str, other_band: str | None, other_name: str) -> bool:
+    """Tell whether two images have different filters, by their bands (None if not known) and names ("" for none)."""
+    if band and other_band:
+        return band != other_band
+    if not _bare(name) or not _bare(other_name):
+        return False
+    if is_empty_filter(name) and is_empty_filter(other_name):
+        return False
+    return _bare(name).lower() != _bare(other_name).lower()
+
+
 def _bare(name) -> str:
     """Return a name without quotes, doubled spaces and the number of the wheel's slot before or behind it."""
     text = re.sub(r"\s+", " ", str(name)).strip().strip('"').strip()

@@ -3,11 +3,11 @@
 import numpy as np
 from astropy.wcs import WCS
 
-from nightsift import parameters, patchwork
+from nightsift import filters, parameters, patchwork
 from nightsift.described import described
 from nightsift.detect import detect
 from nightsift.errors import NotAsked, Rejected
-from nightsift.headers import read_exptime, read_gain
+from nightsift.headers import read_exptime, read_filter, read_gain
 from nightsift.inspect import Overrides, inspect
 from nightsift.io.campaign import fits_files
 from nightsift.io.fits import read_header, read_image, read_mask
@@ -38,8 +38,26 @@ AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
 def from_file(job, path, wcs, shape):
     """Return the part of a FITS file that an image needs."""
     image = read_image(path)
+    compare_filters(job, path, image.header)
     user_mask = read_mask(job.inputs["usermask"], image.data.shape) if job.inputs["usermask"] else None
     return inspected(job, image.data, image.header, user_mask, wcs, shape)
+
+
+def compare_filters(job, path, header):
+    """Warn of a template in another filter than the image's."""
+    facts, (band, name, _) = job.facts_of("inspect"), read_filter(header)
+    ours, theirs = facts["filter"], facts["filter_name"] or ""
+    if filters.differ(ours, theirs, band, name):
+        job.warnings.append(
+            f"template: {path.name} is in another filter than the image ({titled(band, name)},"
+            f" {titled(ours, theirs)}): stars of unusual colour look variable. Give a template in the same filter or,"
+            " where the headers are wrong, the image's filter in the sample sheet"
+        )
+
+
+def titled(band, name):
+    """Return a filter as a person reads it."""
+    return f"{name!r} (band {band})" if band and band != name else repr(name)
 
 
 def outlines(job, paths):

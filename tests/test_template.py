@@ -1,9 +1,11 @@
 """Resampled templates against truth: flux, position, noise, holes and the mapping itself."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.wcs import WCS, Sip
 from conftest import script
 from scipy import ndimage
@@ -347,3 +349,29 @@ def test_no_more_of_a_large_template_is_looked_at_than_an_image_needs(monkeypatc
     # the background has other meshes
     np.testing.assert_allclose(own(ours.data), own(theirs.data), atol=2)
     assert np.std(own(ours.data) - own(theirs.data)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "warned"),
+    [
+        (("r", "SDSS r"), "rp", False),
+        (("r", "SDSS r"), "g'", True),
+        (("r", "r"), "Cousins R", True),
+        ((None, "58"), "58", False),
+        ((None, "58"), "41", True),
+        ((None, "clear"), "r", True),
+        ((None, "clear"), "Luminance", False),
+        ((None, ""), "r", False),
+        (("r", "r"), None, False),
+    ],
+)
+def test_a_template_in_another_filter_is_named(ours, theirs, warned):
+    stage, header = script("template"), fits.Header()
+    if theirs is not None:
+        header["FILTER"] = theirs
+    facts = {"filter": ours[0], "filter_name": ours[1]}
+    job = SimpleNamespace(warnings=[], facts_of=lambda stage: facts)
+    stage.compare_filters(job, Path("deep.fits"), header)
+    assert len(job.warnings) == warned
+    if warned:
+        assert all(word in job.warnings[0] for word in ("deep.fits", repr(theirs), repr(ours[1])))
