@@ -17,6 +17,8 @@ _ERROR_FLOOR = 0.003
 _COLOR_SHARE = 0.7
 _FEWEST, _MOST = 8, 400
 _LARGEST = 1.0
+_WHITE = 640.0  # nm, mean wavelength of a silicon detector without filter; that of Gaia's G
+_ANOTHER = 0.5  # colour term from which on an image is of another band; between those of V or i and of g, against r
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _rms(values) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def choose_band(catalog: Table, band: str | None, params, known: tuple[ColorTerm, ...], stars, instrumental):
+def choose_band(catalog: Table, band: str | None, params, known: tuple[ColorTerm, ...]):
     """Return the band to calibrate against, and what is to be said of it.
 
     Parameters
@@ -143,15 +145,13 @@ def choose_band(catalog: Table, band: str | None, params, known: tuple[ColorTerm
     params : parameters.Photometry
     known : tuple of ColorTerm
         As from `diagnose`.
-    stars, instrumental : array, shape (n,)
-        Rows of the catalogue, and instrumental magnitudes.
 
     Returns
     -------
     band : str
-        The one asked for, the image's own, or its nearest in wavelength. Of an image without a known band that with the
-        smallest colour term, in what it changes over the stars' colours; where none can be fitted, that with the least
-        scatter.
+        The one asked for, the image's own, or its nearest in wavelength. Of an image without a known band that nearest
+        to a detector without filter, which noise does not change from image to image; but for one that is plainly of
+        another band, as its colour term tells.
     notes : list of str
 
     Raises
@@ -177,21 +177,25 @@ def choose_band(catalog: Table, band: str | None, params, known: tuple[ColorTerm
     what = f"is {band}, which has no band of its own" if band else "is unknown"
     if len(bands) == 1:
         return bands[0], [f"The image's filter {what}: calibrated to {bands[0]}, the catalogue's only band."]
-    if known:
+    usual = _unfiltered(catalog, bands)
+    terms = {item.band: item for item in known}
+    own = terms.get(usual)
+    if own is not None and abs(own.term) - 3 * own.error > _ANOTHER:
         best = min(known, key=lambda item: np.hypot(item.term, item.error) * item.spread)
-        term = f"{best.term:+.3f} +- {best.error:.3f} in {best.color}"
-        return best.band, [
-            f"The image's filter {what}: calibrated to {best.band}, the catalogue band with the smallest colour term"
-            f" ({term})."
-        ]
-    chosen = _least_scatter(catalog, bands, stars, instrumental)
-    return chosen, [f"The image's filter {what}: calibrated to {chosen}, the catalogue band with the least scatter."]
+        if best.band != usual:
+            return best.band, [
+                f"The image's filter {what}: calibrated to {best.band}, for against {usual} the colour term is"
+                f" {own.term:+.2f} in {own.color}. Name the filter in the sample sheet, or the band in photometry.band."
+            ]
+    term = f", with a colour term of {own.term:+.2f} in {own.color}" if own is not None else ""
+    return usual, [
+        f"The image's filter {what}: calibrated to {usual}, of the catalogue's bands the nearest to a detector without"
+        f" filter{term}."
+    ]
 
 
-def _least_scatter(catalog: Table, bands: list[str], stars, instrumental) -> str:
-    offsets = {band: column(catalog, f"{band}mag")[stars] - instrumental for band in bands}
-    counts = {band: np.isfinite(offset).sum() for band, offset in offsets.items()}
-    enough = [band for band in bands if counts[band] >= max(0.5 * max(counts.values()), 1)]
-    if not enough:
-        raise Rejected("The catalogue has no magnitude for any star of the field that could calibrate the image.")
-    return min(enough, key=lambda band: _rms(offsets[band][np.isfinite(offsets[band])]))
+def _unfiltered(catalog: Table, bands: list[str]) -> str:
+    """Return the band nearest to a detector without filter, of those that half as many stars have as any."""
+    counts = {name: np.isfinite(column(catalog, f"{name}mag")).sum() for name in bands}
+    enough = [name for name in bands if counts[name] >= 0.5 * max(counts.values())]
+    return min(enough, key=lambda name: (abs(passband(name).wavelength - _WHITE), name))

@@ -122,8 +122,7 @@ class Photometry:
 
     band: str | None = option(
         None,
-        "catalogue band to calibrate against, such as r or VT; by default the image's filter, or that with the smallest"
-        " colour term",
+        "catalogue band to calibrate against, such as r or VT; by default the image's filter, or that nearest to none",
     )
     color: str | None = option(
         None, "colour of the colour term, such as g-r; by default what suits the band, 'none' for no term"

@@ -413,7 +413,7 @@ def _band(objects, catalog, band, params, matches):
     lit &= flux >= np.median(flux[lit]) if lit.any() else lit
     star, instrumental, variance = star[lit], -2.5 * np.log10(flux[lit]), (_MAG * fluxerr[lit] / flux[lit]) ** 2
     known = colorterms.diagnose(catalog, params, star, instrumental, variance)
-    band, notes = colorterms.choose_band(catalog, band, params, known, star, instrumental)
+    band, notes = colorterms.choose_band(catalog, band, params, known)
     return band, known, notes
 
 

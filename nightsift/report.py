@@ -174,7 +174,7 @@ def _image_rows(campaign):
         name, extra = str(row["image"]), campaign.extras.get(str(row["image"]), Extra())
         status, base = str(row["status"]), f"../images/{quote(name)}"
         when = utc(row["mjd"])
-        zp_title = f"± {row['zp_err']:.4f} mag" if np.isfinite(row["zp_err"]) else ""
+        zp_title = f"{row['band']} ± {row['zp_err']:.4f} mag" if np.isfinite(row["zp_err"]) else ""
         if np.isfinite(row["color_term"]):
             zp_title += f", colour term {row['color_term']:.3f}"
         m50_title = f"± {row['m50_err']:.2f} mag" if np.isfinite(row["m50_err"]) else ""

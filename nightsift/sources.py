@@ -54,6 +54,7 @@ class Exposure:
     mjd: float
     filter: str
     fwhm: float
+    band: str
 
 
 def unit_vectors(ra, dec) -> np.ndarray:
@@ -242,8 +243,8 @@ def total_magnitude(flux, template_flux, zp) -> np.ndarray:
         return np.where(total > 0, np.asarray(zp) - 2.5 * np.log10(np.where(total > 0, total, 1.0)), np.nan)
 
 
-def template_levels(candidates: Table, zp, group, size: int) -> dict[str, np.ndarray]:
-    """Return the template's flux of each source by filter, in units of a zero point of 0.
+def template_levels(candidates: Table, zp, group, size: int, passband) -> dict[str, np.ndarray]:
+    """Return the template's flux of each source by passband, in units of a zero point of 0.
 
     Parameters
     ----------
@@ -255,14 +256,16 @@ def template_levels(candidates: Table, zp, group, size: int) -> dict[str, np.nda
         Source of each candidate.
     size : int
         Number of sources.
+    passband : array of str, shape (n,)
+        That in which zero points hold: filter and band of the catalogue.
 
     Returns
     -------
     dict
-        Arrays of shape (size,) by filter: the median of the source's candidates in it, NaN where there is none.
+        Arrays of shape (size,) by passband: the median of the source's candidates in it, NaN where there is none.
     """
     level = np.asarray(candidates["template_flux"], float) * 10 ** (-0.4 * np.asarray(zp, float))
-    filters = np.asarray(candidates["filter"], str)
+    filters = np.asarray(passband, str)
     known = np.isfinite(level) & (group >= 0)
     result = {}
     for name in np.unique(filters):
@@ -298,8 +301,20 @@ def mask_flags(x, y, mask, radius: float) -> np.ndarray:
     return bad * int(Flag.APERTURE_MASKED) + cut * int(Flag.APERTURE_INCOMPLETE)
 
 
-def detected_rows(candidates: Table, zp, names) -> Table:
-    """Return the light-curve rows of candidates: their own measurements."""
+def detected_rows(candidates: Table, zp, names, calibration: Table) -> Table:
+    """Return the light-curve rows of candidates: their own measurements.
+
+    Parameters
+    ----------
+    candidates : Table
+        Schema ``candidates``.
+    zp : array, shape (n,)
+        Zero points at the candidates.
+    names : array of str, shape (n,)
+        Their sources.
+    calibration : Table
+        ``band`` and ``zp_err`` of each.
+    """
     flux = np.asarray(candidates["flux"], float)
     derived = magnitudes(flux, candidates["fluxerr"], candidates["bgerr"], zp)
     shown = np.isfinite(derived["mag_calib"])
@@ -311,14 +326,16 @@ def detected_rows(candidates: Table, zp, names) -> Table:
             "mag_calib": np.where(shown, candidates["mag_calib"], np.nan),
             "mag_calib_err": np.where(shown, candidates["mag_calib_err"], np.nan),
             "mag_total": total_magnitude(flux, candidates["template_flux"], zp),
+            "band": np.asarray(calibration["band"], str),
             "zp": np.asarray(zp, float),
+            "zp_err": np.asarray(calibration["zp_err"], float),
             "maglim": np.where(np.isfinite(limit), limit, derived["maglim"]),
             "kind": np.full(len(candidates), "detected"),
         }
     )
 
 
-def forced_rows(exposure: Exposure, names, measured, zp, level, flags) -> Table:
+def forced_rows(exposure: Exposure, names, measured, zp, zp_err, level, flags) -> Table:
     """Return the light-curve rows of forced measurements in one image.
 
     Parameters
@@ -328,8 +345,8 @@ def forced_rows(exposure: Exposure, names, measured, zp, level, flags) -> Table:
         Sources.
     measured : (flux, fluxerr, bgerr)
         Of the difference, ADU, each of shape (n,); `bgerr` is the part of the error that is there without the source.
-    zp : array, shape (n,)
-        Zero point at the positions.
+    zp, zp_err : array, shape (n,)
+        Zero point at the positions, and its error.
     level : array, shape (n,)
         Flux of the template for a zero point of 0.
     flags : int array, shape (n,)
@@ -346,7 +363,9 @@ def forced_rows(exposure: Exposure, names, measured, zp, level, flags) -> Table:
             "flux": flux,
             "fluxerr": fluxerr,
             **magnitudes(flux, fluxerr, bgerr, zp),
+            "band": np.full(size, exposure.band),
             "zp": np.asarray(zp, float),
+            "zp_err": np.asarray(zp_err, float),
             "mag_total": total_magnitude(flux, level * 10 ** (0.4 * np.asarray(zp)), zp),
             "kind": np.full(size, "forced"),
             "flags": np.asarray(flags, int),

@@ -19,6 +19,7 @@ from nightsift.photometry import Photometry
 from nightsift.psf import Psf, forced
 
 IDENTITY = ("image", "row", "ra", "dec")
+OWN = ("zp_here", "zp_err", "band", "weight")  # columns that are wanted here only
 NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 
 
@@ -40,6 +41,7 @@ class Image:
         self.pixscale = pixel_scale(self.header) if self.header else number(inspect, "pixscale")
         self.numbers = {key: number(photometry, key) for key in ("zp", "zp_err", "color_term", "maglim")}
         self.numbers |= sources.depth((self.state.get("completeness") or {}).get("off_hosts") or {})
+        self.band = str(photometry.get("band") or "")
         self.photometry = Photometry.from_dict(NOT_KEPT | photometry) if "coefficients" in photometry else None
         finished = self.state["status"] != "error"
         path = folder / "candidates.fits"
@@ -52,6 +54,11 @@ class Image:
             return np.full(np.shape(x), np.nan)
         return self.photometry.zero_point(np.asarray(x, float), np.asarray(y, float))
 
+    def zero_point_error(self, x, y):
+        if self.photometry is None:
+            return np.full(np.shape(x), np.nan)
+        return self.photometry.zero_point_error(np.asarray(x, float), np.asarray(y, float))
+
     def row(self):
         return {
             "image": self.name,
@@ -62,6 +69,7 @@ class Image:
             "filter": self.filter,
             "mjd": self.mjd,
             "fwhm": self.fwhm,
+            "band": self.band,
             **self.numbers,
             "astrom_rms": self.rms,
             "n_objects": self.n_objects,
@@ -121,6 +129,8 @@ def gather(images):
         if len(part):
             part["row"] = np.arange(len(part))
             part["zp_here"] = image.zero_point(part["x"], part["y"])
+            part["zp_err"] = image.zero_point_error(part["x"], part["y"])
+            part["band"] = np.full(len(part), image.band)
             part["weight"] = sources.position_weight(image.fwhm * image.pixscale, part["snr"], image.rms)
             parts.append(part)
         image.candidates = range(len(part))
@@ -188,10 +198,16 @@ def force(image, association, wanted, levels):
     done = np.isfinite(measured[0]) & (measured[2] > 0)
     near, x, y, measured = near[done], x[done], y[done], [values[done] for values in measured]
     flags = sources.mask_flags(x, y, planes["MASK"], max(image.fwhm, 1.0))
-    exposure = sources.Exposure(image.name, image.mjd, image.filter, image.fwhm)
-    level = levels.get(image.filter, np.full(len(association.ra), np.nan))[near]
+    exposure = sources.Exposure(image.name, image.mjd, image.filter, image.fwhm, image.band)
+    level = levels.get(passband(image.filter, image.band), np.full(len(association.ra), np.nan))[near]
     names = np.array(association.names)[near]
-    return near, sources.forced_rows(exposure, names, measured, image.zero_point(x, y), level, flags)
+    zero = image.zero_point(x, y), image.zero_point_error(x, y)
+    return near, sources.forced_rows(exposure, names, measured, *zero, level, flags)
+
+
+def passband(name, band):
+    """The passband in which an image's zero point holds: its filter, and the band that it is tied to."""
+    return f"{name}/{band}"
 
 
 def nearby(header, shape, association, wanted):
@@ -215,8 +231,10 @@ def light_curves(images, candidates, association, params):
         return tables.empty("lightcurves"), n_images
     chosen = (group >= 0) & kept[group]
     names = np.array(association.names)
-    rows = [sources.detected_rows(candidates[chosen], candidates["zp_here"][chosen], names[group[chosen]])]
-    levels = sources.template_levels(candidates, candidates["zp_here"], group, size)
+    mine = candidates[chosen]
+    rows = [sources.detected_rows(mine, mine["zp_here"], names[group[chosen]], mine["band", "zp_err"])]
+    bands = [passband(*names) for names in zip(candidates["filter"], candidates["band"], strict=True)]
+    levels = sources.template_levels(candidates, candidates["zp_here"], group, size, bands)
     of_image = np.asarray(candidates["image"], str)
     for image in images:
         if image.subtracted:
@@ -268,7 +286,7 @@ def main(arguments=None):
     found.sort(["ra", "dec"])
     names = np.array([*association.names, ""])
     candidates["source"] = names[association.group] if len(candidates) else np.zeros(0, "U1")
-    candidates.remove_columns([name for name in ("zp_here", "weight") if name in candidates.colnames])
+    candidates.remove_columns([name for name in OWN if name in candidates.colnames])
     candidates.sort(["image", "x", "y"])
     campaign = options.results / "campaign"
     found.meta["radius_arcsec"] = round(association.radius, 4)

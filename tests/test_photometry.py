@@ -182,13 +182,13 @@ def test_a_nonlinear_detector_and_a_pedestal_are_told_and_on_request_corrected()
     assert sum(bool({"nonlinearity", "background"} & set(result.parameters)) for result in plain) <= 1
 
 
-def test_an_unknown_filter_goes_to_the_band_with_the_smallest_color_term():
+def test_the_color_terms_of_all_bands_are_known():
     objects, stars = simulate(11, 120, color=0.15)
     # what one band is to the image, half the colour makes of the next
     stars["imag"], stars["e_imag"] = 1.5 * stars["rmag"] - 0.5 * stars["gmag"], stars["e_rmag"]
     result = photometry(objects, stars, SEEING, None, PARAMS)
     assert result.band == "r"
-    assert "smallest colour term" in result.warnings[0]
+    assert "nearest to a detector without filter, with a colour term of +0.1" in result.warnings[0]
     terms = {row["band"]: row for row in result.color_terms}
     assert set(terms) == {"g", "r", "i"}
     for band, truth in (("r", 0.15), ("g", 1.15), ("i", -0.35)):
@@ -196,6 +196,31 @@ def test_an_unknown_filter_goes_to_the_band_with_the_smallest_color_term():
         assert terms[band]["term"] == pytest.approx(truth, abs=4 * terms[band]["error"])
         assert terms[band]["error"] < 0.02
         assert terms[band]["n"] >= 40
+
+
+def test_images_of_a_camera_without_filter_get_one_band():
+    bands = []
+    for seed in range(30):
+        # halfway between r and i, as red-sensitive detectors are: noise would choose
+        objects, stars = simulate(seed, 40, color=-0.25, cat_err=0.03)
+        stars["imag"], stars["e_imag"] = 1.5 * stars["rmag"] - 0.5 * stars["gmag"], stars["e_rmag"]
+        result = photometry(objects, stars, SEEING, None, PARAMS)
+        bands.append(result.band)
+        assert result.color == "g-r"
+    assert set(bands) == {"r"}
+    stars["Gmag"], stars["e_Gmag"] = stars["rmag"], stars["e_rmag"]
+    assert photometry(objects, stars, SEEING, None, PARAMS).band == "G"
+    stars["Gmag"][len(stars) // 3 :] = np.nan
+    assert photometry(objects, stars, SEEING, None, PARAMS).band == "r"
+
+
+def test_an_image_plainly_of_another_band_gets_that():
+    for seed in range(10):
+        objects, stars = simulate(seed, 60, color=-1.0, cat_err=0.03)
+        result = photometry(objects, stars, SEEING, None, PARAMS)
+        assert result.band == "g"
+        assert "against r the colour term is -1.0" in result.warnings[0] or "-0.9" in result.warnings[0]
+        assert result.doubts == ()
 
 
 def test_the_standard_magnitude_has_the_color_part():

@@ -199,6 +199,8 @@ def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
     assert len(rows_zero) == len(true)
     script("sources").main(["--results", str(tmp_path / "results"), "--images", str(listed)])
     curves, found = read(tmp_path / "results", "lightcurves"), read(tmp_path / "results", "sources")
+    assert set(curves["band"]) == set(read(tmp_path / "results", "images")["band"]) == {"r"}
+    assert (curves["zp_err"] > 0).all()
     forced = curves[curves["kind"] == "forced"]
     assert len(forced) == 15 * len(true)
     truth = {
