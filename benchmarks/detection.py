@@ -28,6 +28,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import levels
 import numpy as np
 from astropy.table import Table, vstack
 from peers import Inputs, hotpants, light_in_aperture, robust, stdpipe
@@ -36,6 +37,8 @@ ROOT = Path(__file__).parents[1]
 TELESCOPES = {"coarse": 2.0, "middle": 3.2, "fine": 5.0}  # FWHM, pixels
 CROWDS = {"sparse": 100, "demo": 1500, "dense": 4000}  # stars a megapixel
 FIELDS = tuple(f"{telescope}-{crowd}" for telescope in TELESCOPES for crowd in CROWDS)
+HOSTS = tuple(f"{telescope}-hosts" for telescope in TELESCOPES)  # of the crowd "demo", each transient on a galaxy
+HOST_SNR = 30.0
 SIZE, PSF_CHANGE = 1024, 0.06
 EDGES = (5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 20.0, 50.0, np.inf)
 FLUX_EDGES = (5.0, 7.0, 10.0, 20.0, 50.0, np.inf)
@@ -59,10 +62,12 @@ def places(options, workdir: Path) -> list[Place]:
     for field, seed in itertools.product(options.fields, options.seeds):
         telescope, crowd = field.split("-")
         folder = workdir / f"{field}-seed{seed}-{options.images}images-{options.transients}transients"
-        stars = round(CROWDS[crowd] * SIZE**2 / 1e6)
+        hosts = ["--host-levels", *map(str, levels.LEVELS), f"--snr-max={HOST_SNR}"] if field in HOSTS else []
+        stars = round(CROWDS["demo" if hosts else crowd] * SIZE**2 / 1e6)
         numbers = {"images": options.images, "seed": seed, "stars": stars, "size": SIZE}
         numbers |= {"transients": options.transients, "fwhm": TELESCOPES[telescope], "psf-change": PSF_CHANGE}
-        out.append(Place(field, folder, [str(folder), *(f"--{name}={value}" for name, value in numbers.items())]))
+        given = [f"--{name}={value}" for name, value in numbers.items()]
+        out.append(Place(field, folder, [str(folder), *given, *hosts]))
     return out
 
 
@@ -326,7 +331,8 @@ class Tally:
         found = run_others(place.folder, name, camera, transients, ready)
         for what, table in lists(place.folder, name, found).items():
             one = score(truth, table, Table(), truth.meta["megapixels"])
-            mine = one.wanted[one.wanted["kind"] == "transient"]["on_host", "snr", "found"]
+            columns = ["on_host", "snr", "found", *{"light", "snr_difference"}.intersection(one.wanted.colnames)]
+            mine = one.wanted[one.wanted["kind"] == "transient"][columns]
             mine["field"] = np.full(len(mine), place.field, dtype="U20")
             self.wanted.setdefault(what, []).append(mine)
             self.false.setdefault(what, {}).setdefault(place.field, []).append(len(one.false))
@@ -377,6 +383,15 @@ class Tally:
             "missed": [
                 {key: row[key].item() for key in ("image", "x", "y", "snr", "on_host", "reason")} for row in missed
             ],
+        }
+
+    def by_light(self) -> dict[str, list[dict]]:
+        """Return completeness by the light beneath, list by list."""
+        tables = {what: vstack(parts) for what, parts in self.wanted.items()}
+        names = "snr_difference", "light", "found"
+        return {
+            what: levels.by_light(*(np.asarray(table[name]) for name in names), THRESHOLD)
+            for what, table in tables.items()
         }
 
     def _of_list(self, what: str) -> dict:
@@ -468,7 +483,8 @@ def wrong_lines(figures):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fields", nargs="+", choices=FIELDS, default=FIELDS, metavar="FIELD", help=" ".join(FIELDS))
+    every = (*FIELDS, *HOSTS)
+    parser.add_argument("--fields", nargs="+", choices=every, default=every, metavar="FIELD", help=" ".join(every))
     parser.add_argument("--images", type=int, default=2, help="images of each field")
     parser.add_argument("--transients", type=int, default=60, help="transients of each field")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
@@ -483,24 +499,32 @@ def main() -> None:
         return
     with contextlib.ExitStack() as stack:
         workdir = options.workdir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        tally = run(options, workdir.resolve())
-    figures = tally.figures()
-    for block in (completeness_lines, field_lines, flux_lines, missed_lines, wrong_lines):
-        print("\n".join(block(figures)), end="\n\n")
-    for program, seconds in figures["seconds"].items():
-        print(f"{program}: {seconds:.1f} s an image, given the aligned template")
+        usual, hosts = run(options, workdir.resolve())
+    figures = usual.figures() if usual.transients else {}
+    if figures:
+        for block in (completeness_lines, field_lines, flux_lines, missed_lines, wrong_lines):
+            print("\n".join(block(figures)), end="\n\n")
+        for program, seconds in figures["seconds"].items():
+            print(f"{program}: {seconds:.1f} s an image, given the aligned template")
+    if hosts.transients:
+        print("\n" + "\n".join(levels.lines(hosts.by_light())), end="\n\n")
+        of_hosts = hosts.figures()
+        for block in (field_lines, flux_lines, missed_lines, wrong_lines):
+            print("\n".join(block(of_hosts)), end="\n\n")
+        figures["hosts"] = of_hosts | {"by_light": hosts.by_light()}
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1))
 
 
-def run(options, workdir: Path) -> Tally:
-    """Make and judge every campaign."""
+def run(options, workdir: Path) -> tuple[Tally, Tally]:
+    """Make and judge every campaign; those whose every transient has a host apart."""
     from nightsift.simulate_cameras import camera
 
     simulate = runpy.run_path(str(ROOT / "scripts" / "simulate.py"))
-    ready, tally = others(options), Tally()
+    ready, usual, hosts = others(options), Tally(), Tally()
     for place in places(options, workdir):
         run_workflow(place, simulate, options.cores)
+        tally = hosts if place.field in HOSTS else usual
         params = simulate["make_parameters"](simulate["parse_arguments"](place.arguments))
         for k in range(params.n_images):
             one = camera(k, params)
@@ -511,7 +535,7 @@ def run(options, workdir: Path) -> Tally:
         wall = place.folder / "wall.json"
         took = f"{json.loads(wall.read_text())['seconds']:.0f} s" if wall.exists() else "done before"
         print(f"{place.folder.name}: workflow {took}", flush=True)
-    return tally
+    return usual, hosts
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.io.fits import Header
-from astropy.table import Table
+from astropy.table import Table, vstack
 from scipy.spatial import cKDTree
 
 from nightsift.simulate_cameras import (
@@ -34,6 +34,7 @@ STARS = ("star", "variable", "hpm")
 EPOCH = 51544.5
 _TEMPLATE = -1
 _SPACING = 15.0
+_HOST_SPACING = 40.0
 _FIELD = 0.8
 _COMMON = 0.46
 _BRIGHTEST = 9.5
@@ -114,23 +115,58 @@ def _transients(rng, galaxies, cameras, params):
     on = np.column_stack([hosts["east"] + radius * np.cos(angle), hosts["north"] + radius * np.sin(angle)])[
         : count // 2
     ]
-    # An exponential disc's surface brightness, seeing included in its area: good enough to aim at an S/N.
-    area = 2 * np.pi * ((hosts["r50"] / 1.68) ** 2 + (1.5 * scale) ** 2)
-    host = 10 ** (-0.4 * hosts["rmag"]) * np.exp(-1.68 * radius / hosts["r50"]) / area
+    host = 10 ** (-0.4 * hosts["rmag"]) * _surface_brightness(hosts["r50"], radius / hosts["r50"], scale)
     off = rng.uniform(-common, common, (3 * count + 50, 2))
     free = cKDTree(np.column_stack([galaxies["east"], galaxies["north"]])).query(off)[0] > 12 * scale
     place = np.concatenate([on, off[free]])
     brightness = np.concatenate([np.asarray(host)[: len(on)], np.zeros(free.sum())])
     keep = np.flatnonzero(_spread(*place.T, _SPACING * scale))[:count]
-    snr = np.exp(rng.uniform(np.log(params.snr_min), np.log(params.snr_max), keep.size))
-    rmag = np.median([_magnitude_of_snr(snr, brightness[keep], camera) for camera in cameras], axis=0)
-    out = _block(rng, "transient", *place[keep].T, rmag, rng.normal(0.2, 0.3, keep.size))
+    return _lit(rng, place[keep], brightness[keep], keep < len(on), cameras, params)
+
+
+def _with_hosts(rng, cameras, params):
+    """Return galaxies, and a transient on each at a place of known surface brightness, where all images see it."""
+    scale, common = params.pixscale, _COMMON * params.size * params.pixscale
+    place = rng.uniform(-common, common, (20 * params.n_transients, 2))
+    place = place[_spread(*place.T, _HOST_SPACING * scale)][: params.n_transients]
+    count = len(place)
+    level = np.resize(params.host_levels, count)
+    r50, ratio = rng.uniform(2, 5, count) * scale, rng.uniform(0.1, 1.3, count)
+    sigma = np.median([one.sigma * 10 ** (-0.4 * one.zp) / _square_arcsec(one) for one in cameras])
+    rmag = -2.5 * np.log10(level * sigma / _surface_brightness(r50, ratio, scale))
+    angle = rng.uniform(0, 2 * np.pi, count)
+    centre = place - (ratio * r50 * np.array([np.cos(angle), np.sin(angle)])).T
+    hosts = _block(rng, "galaxy", *centre.T, rmag, rng.normal(0.7, 0.2, count))
+    hosts["pmra"] = hosts["pmdec"] = 0.0
+    hosts["r50"], hosts["nu"] = r50, rng.choice([0.5, 0.5, 0.0, -0.4], count)
+    hosts["q"], hosts["pa"] = rng.uniform(0.4, 1, count), rng.uniform(0, 180, count)
+    return hosts, _lit(rng, place, level * sigma, np.ones(count, bool), cameras, params)
+
+
+def _surface_brightness(r50, ratio, scale):
+    """Return an exponential disc's, of flux 1, at `ratio` half-light radii, per square arcsec.
+
+    Seeing is included in the area only: good enough to aim at an S/N.
+    """
+    area = 2 * np.pi * ((r50 / 1.68) ** 2 + (1.5 * scale) ** 2)
+    return np.exp(-1.68 * ratio) / area
+
+
+def _square_arcsec(cam):
+    return abs(np.linalg.det(cam.wcs.wcs.cd)) * 3600**2
+
+
+def _lit(rng, place, brightness, on_host, cameras, params):
+    """Return transients at places [arcsec] with light of some brightness (flux of 0 mag per square arcsec) below."""
+    snr = np.exp(rng.uniform(np.log(params.snr_min), np.log(params.snr_max), len(place)))
+    rmag = np.median([_magnitude_of_snr(snr, brightness, camera) for camera in cameras], axis=0)
+    out = _block(rng, "transient", *place.T, rmag, rng.normal(0.2, 0.3, len(place)))
     out["pmra"] = out["pmdec"] = 0.0
-    out["on_host"] = keep < len(on)
+    out["on_host"] = on_host
     times = np.array([camera.mjd for camera in cameras])
-    out["t0"] = rng.uniform(times.min() - 1, times.max() + 1, keep.size)
+    out["t0"] = rng.uniform(times.min() - 1, times.max() + 1, len(place))
     out["period"] = np.ptp(times) + 2
-    out["amplitude"] = rng.uniform(1, 4, keep.size)
+    out["amplitude"] = rng.uniform(1, 4, len(place))
     # The S/N asked for is the campaign's mean in the logarithm, whatever the light curve.
     phase2 = ((times[:, None] - np.asarray(out["t0"])) / np.asarray(out["period"])) ** 2
     shift = np.asarray(out["amplitude"]) * phase2.mean(axis=0)
@@ -141,7 +177,7 @@ def _transients(rng, galaxies, cameras, params):
 
 def _magnitude_of_snr(snr, brightness, camera):
     """Solve snr^2 = f^2 / (n_eff var + f / gain) for f; `brightness` is the flux of 0 mag per square arcsec below."""
-    pixel = abs(np.linalg.det(camera.wcs.wcs.cd)) * 3600**2
+    pixel = _square_arcsec(camera)
     alpha2 = camera.psf.fwhm**2 / (4 * (2 ** (1 / camera.psf.beta) - 1))
     n_eff = np.pi * alpha2 * (2 * camera.psf.beta - 1) / (camera.psf.beta - 1) ** 2
     var = camera.sigma**2 + brightness * pixel * 10 ** (0.4 * camera.zp) / camera.gain
@@ -181,7 +217,11 @@ def sky(params: Campaign) -> Sky:
     stars["period"][variable] = rng.uniform(0.3, 40, variable.size)
     stars["t0"][variable] = rng.uniform(0, 40, variable.size)
     galaxies = _galaxies(rng, half, params)
-    transients = _transients(rng, galaxies, cameras, params)
+    if params.host_levels:
+        hosts, transients = _with_hosts(rng, cameras, params)
+        galaxies = vstack([galaxies, hosts])
+    else:
+        transients = _transients(rng, galaxies, cameras, params)
     path, start = rng.uniform(0, 2 * np.pi), rng.uniform(-0.3, 0.3, (2, 1)) * params.size * params.pixscale
     mover = _block(rng, "mover", *start, np.array([17.3]), np.array([0.5]))
     mover["pmra"], mover["pmdec"] = 365.25e3 * 12 * np.cos(path), 365.25e3 * 12 * np.sin(path)
@@ -274,6 +314,40 @@ def _model(field, cam, x, y, flux):
     return image
 
 
+def beneath(model, x, y, flux, cam: Camera, other: Camera):
+    """Return the light beneath sources and the S/N that a difference can show of them.
+
+    Parameters
+    ----------
+    model : 2-D array
+        Expected image, ADU, the sources included.
+    x, y, flux : arrays
+        Pixels, ADU.
+    cam, other : Camera
+        Of the image, and of the template.
+
+    Returns
+    -------
+    light : array
+        Surface brightness at the place in standard deviations of a pixel of the sky.
+    snr : array
+        Of a matched filter with the image's PSF on the difference: all other light, in image and template, in the
+        variance, and not the source's own.
+    """
+    half = int(np.ceil(4 * cam.psf.fwhm))
+    stamps, ix, iy = psf_stamps(cam.psf, x, y, cam.shape, half)
+    rows, columns = (
+        np.arange(-half, half + 1)[:, None] + iy[:, None, None],
+        np.arange(-half, half + 1) + ix[:, None, None],
+    )
+    around = np.pad(model - cam.sky, half, mode="edge")[rows + half, columns + half] - flux[:, None, None] * stamps
+    ratio = 10 ** (0.4 * (cam.zp - other.zp))
+    area = _square_arcsec(cam) / _square_arcsec(other)
+    variance = cam.sigma**2 + ratio**2 * area * other.sigma**2 + around * (1 / cam.gain + ratio / other.gain)
+    snr = flux * np.sqrt((stamps.astype(float) ** 2 / variance).sum(axis=(1, 2)))
+    return around[:, half, half] / cam.sigma, snr
+
+
 def signal_to_noise(model, x, y, flux, cam: Camera):
     """Return flux * sqrt(sum psf^2 / var), the S/N of a matched filter, with all light of the model in the variance.
 
@@ -321,6 +395,11 @@ def _truth(field, cam, model, bad, params):
     point = truth["kind"] != "galaxy"
     snr = signal_to_noise(model, truth["x"].data, truth["y"].data, truth["flux"].data, cam)
     truth["snr"] = np.where(point, snr, np.nan)
+    new = np.flatnonzero(truth["kind"] == "transient")
+    sources = [truth[name].data[new] for name in ("x", "y", "flux")]
+    truth["light"], truth["snr_difference"] = np.nan, np.nan
+    for column, values in zip(("light", "snr_difference"), beneath(model, *sources, cam, other), strict=True):
+        truth[column][new] = values
     truth["delta_flux"] = np.where(np.isin(truth["kind"], ["hpm"]), np.nan, (flux - before)[inside])
     truth["delta_flux"][np.isin(truth["kind"], ["star", "galaxy"])] = 0.0
     truth["delta_snr"] = truth["snr"] * truth["delta_flux"] / truth["flux"]
@@ -353,10 +432,11 @@ def image(field: Sky, k: int, params: Campaign) -> Exposure:
     Returns
     -------
     Exposure
-        With the truth table of what lies in the image: ``id kind on_host x y ra dec flux mag_instr snr delta_flux
-        delta_snr usable``. Positions are at mid-exposure, ``flux`` is the total (ADU), ``mag_instr`` in the image's
-        own passband on the catalogue's zero point, ``snr`` that of `signal_to_noise`, ``delta_flux`` the flux less
-        that at the template's epoch. ``usable`` is False off the good pixels and where the template has none.
+        With the truth table of what lies in the image: ``id kind on_host x y ra dec flux mag_instr snr light
+        snr_difference delta_flux delta_snr usable``. Positions are at mid-exposure, ``flux`` is the total (ADU),
+        ``mag_instr`` in the image's own passband on the catalogue's zero point, ``snr`` that of `signal_to_noise`,
+        ``light`` and ``snr_difference`` of transients those of `beneath`, ``delta_flux`` the flux less that at the
+        template's epoch. ``usable`` is False off the good pixels and where the template has none.
     """
     cam = camera(k, params)
     x, y, _, _, _, flux = _sources_on(field, cam, cam.mjd)

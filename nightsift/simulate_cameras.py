@@ -21,7 +21,8 @@ class Campaign:
 
     ``fwhm`` (pixels) is the middle of the images' seeing, which varies by a quarter; ``psf_change`` the largest
     relative change of the PSF's width from the middle of an image to its sides; ``catalog_snr`` the S/N in the median
-    image of a star at which the catalogue ends.
+    image of a star at which the catalogue ends. With ``host_levels`` every transient has a galaxy of its own, whose
+    surface brightness at its place is about one of these, in standard deviations of a pixel of the sky.
     """
 
     seed: int = 1
@@ -42,6 +43,7 @@ class Campaign:
     fwhm: float = 3.5
     psf_change: float = 0.03
     catalog_snr: float = 3.0
+    host_levels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

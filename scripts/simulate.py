@@ -32,6 +32,14 @@ def parse_arguments(arguments=None):
     parser.add_argument(
         "--psf-change", type=float, default=default.psf_change, help="relative change of the PSF's width over an image"
     )
+    parser.add_argument("--snr-max", type=float, default=default.snr_max, help="largest S/N of a transient")
+    parser.add_argument(
+        "--host-levels",
+        type=float,
+        nargs="+",
+        default=[],
+        help="give every transient a galaxy as bright at its place as one of these, in sigma of the sky",
+    )
     return parser.parse_args(arguments)
 
 
@@ -54,6 +62,8 @@ def make_parameters(options) -> Campaign:
         n_fast=max(number(None, default.n_fast), 2),
         fwhm=options.fwhm,
         psf_change=options.psf_change,
+        snr_max=options.snr_max,
+        host_levels=tuple(options.host_levels),
     )
 
 

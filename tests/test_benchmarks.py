@@ -115,3 +115,18 @@ def test_sets_are_found_with_what_belongs_to_them(real, tmp_path):
     assert (a.name, sorted(a.frames), a.template.name, a.hints) == ("a", ["one", "two"], "template.fits", {"ra": 1.5})
     assert a.truth[0]["name"] == "nova"
     assert (b.name, list(b.frames), b.catalog, b.template) == ("b", ["three"], None, None)
+
+
+def test_completeness_by_light_is_counted_beside_the_ideal(detection):
+    snr = np.array([5.5, 5.5, 7.5, 20.0, 20.0, 20.0, 7.5])
+    light = np.array([1.0, 1.2, 0.9, 10.0, 30.0, 3.0, 100.0])
+    found = np.array([True, False, True, True, False, True, True])
+    one, three, ten, thirty = detection.levels.by_light(snr, light, found, 5.0)
+    assert [part["level"] for part in (one, three, ten, thirty)] == [1.0, 3.0, 10.0, 30.0]
+    assert [(part["found"], part["there"]) for part in one["bins"]] == [(1, 2), (0, 0), (1, 1), (0, 0), (0, 0), (0, 0)]
+    # Half a sigma above the threshold
+    assert one["bins"][0]["ideal"] == pytest.approx(2 * 0.6915, abs=1e-3)
+    assert detection.levels.above(thirty["bins"], 7.0) == {"found": 0, "there": 1, "ideal": pytest.approx(1.0)}
+    text = list(detection.levels.lines({"nightsift": [one, three, ten, thirty]}))
+    assert len(text) == 6
+    assert "1/2   (1.4)" in text[2]

@@ -425,3 +425,49 @@ def test_perfect_run_meets_the_bars_and_an_empty_one_does_not():
     assert nothing.completeness == 0
     assert len(nothing.failures()) == 3
     assert len(combine([nothing, nothing]).wanted) == 8
+
+
+# ---------------------------------------------------------------------------------------- hosts of known brightness
+
+
+@pytest.fixture(scope="module")
+def on_hosts():
+    params = replace(SMALL, n_images=1, n_stars=20, n_transients=40, host_levels=(3.0, 30.0))
+    field = sky(params)
+    rest = replace(field, sources=field.sources[field.sources["kind"] != "transient"])
+    return image(field, 0, params), image(rest, 0, params)
+
+
+def test_hosts_are_as_bright_as_asked_for(on_hosts):
+    with_them, without = on_hosts
+    new = with_them.truth[with_them.truth["kind"] == "transient"]
+    assert len(new) > 25
+    assert new["on_host"].all()
+    cam = with_them.camera
+    column, row = np.rint(new["x"]).astype(int), np.rint(new["y"]).astype(int)
+    beneath = (without.model[row, column] - cam.sky) / cam.sigma
+    # The slope of the sky counts in neither.
+    slope = np.abs(cam.gradient).sum() * cam.sky / cam.sigma
+    assert new["light"] == pytest.approx(beneath, abs=0.05 * beneath.max() + slope)
+    low, high = (np.median(new["light"][part]) for part in (new["light"] < 10, new["light"] > 10))
+    assert 2 < low < 5
+    assert 20 < high < 50
+
+
+def test_the_significance_on_a_difference_is_that_of_its_noise(on_hosts):
+    exposure, without = on_hosts
+    new = exposure.truth[exposure.truth["kind"] == "transient"]
+    cam, other = exposure.camera, template_camera(replace(SMALL, n_images=1))
+    half = int(np.ceil(4 * cam.psf.fwhm))
+    stamps, ix, iy = psf_stamps(cam.psf, new["x"].data, new["y"].data, cam.shape, half)
+    scale = 10 ** (0.4 * (cam.zp - other.zp))
+    area = np.linalg.det(cam.wcs.wcs.cd) / np.linalg.det(other.wcs.wcs.cd)
+    # Poisson's variance of what image and template hold of a pixel of the image, on the scale of the image
+    of_template = (without.model - cam.sky) * scale / other.gain + area * (scale * other.sigma) ** 2
+    variance = without.model / cam.gain + (cam.readnoise / cam.gain) ** 2 + of_template
+    inside = (ix > half) & (ix < cam.shape[1] - half) & (iy > half) & (iy < cam.shape[0] - half)
+    for k in np.flatnonzero(inside):
+        box = np.s_[iy[k] - half : iy[k] + half + 1, ix[k] - half : ix[k] + half + 1]
+        expected = new["flux"][k] * np.sqrt(np.sum(stamps[k].astype(float) ** 2 / variance[box]))
+        assert new["snr_difference"][k] == pytest.approx(expected, rel=0.03)
+        assert new["snr_difference"][k] > 0.95 * new["snr"][k]
