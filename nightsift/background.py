@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
 import sep
 
+STEEP = 1.1  # scatter in a cell, in units of the noise, from which on it hides stars from the clipping
+FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the stars
+FINER = 0.8  # of the noise, that cells of half the side leave where the background has structure within the larger ones
+ENOUGH = 500_000  # pixels, for the scatter of single ones
+
 
 class Background:
     """Background level and noise (standard deviation of a pixel), both float32 images in ADU made when asked for."""
 
-    def __init__(self, mesh: sep.Background):
-        self._mesh = mesh
+    def __init__(self, level: sep.Background, rest: sep.Background):
+        self._level, self._rest = level, rest
+
+    @property
+    def typical_noise(self) -> float:
+        """Median of the noise over the cells."""
+        return float(self._rest.globalrms)
 
     @cached_property
     def level(self) -> np.ndarray:
         """Background level."""
-        return self._mesh.back(dtype=np.float32)
+        level = self._level.back(dtype=np.float32)
+        # Elsewhere the second look would only follow the stars more closely.
+        if self._level.globalrms > STEEP * self._rest.globalrms:
+            level += self._rest.back(dtype=np.float32)
+        return level
 
     @cached_property
     def noise(self) -> np.ndarray:
         """Standard deviation of a pixel."""
-        result = self._mesh.rms(dtype=np.float32)
+        result = self._rest.rms(dtype=np.float32)
         # A cell that is masked throughout has no noise of its own.
-        result[~(result > 0)] = self._mesh.globalrms
+        result[~(result > 0)] = self._rest.globalrms
         return result
 
 
 def background(data: np.ndarray, bad: np.ndarray, mesh: int) -> Background:
-    """Measure the background on a mesh, stars clipped away.
+    """Measure the background on a mesh, stars clipped away, and its noise from what is left without it.
+
+    Nebulae and clouds that change within a cell are followed with smaller cells. Stars and galaxies, which these would
+    not explain, do not make cells small.
 
     Parameters
     ----------
@@ -43,8 +61,44 @@ def background(data: np.ndarray, bad: np.ndarray, mesh: int) -> Background:
     Returns
     -------
     Background
-        SExtractor's estimator (Bertin & Arnouts 1996, section 3) in its SEP form.
+        SExtractor's estimator (Bertin & Arnouts 1996, section 3) in its SEP form. The noise, and the level where it
+        changes much within a cell, are those of a second look at what the first leaves.
     """
     mesh = int(min(mesh, *data.shape))
     data = np.ascontiguousarray(data, dtype=np.float32)
-    return Background(sep.Background(data, mask=np.ascontiguousarray(bad), bw=mesh, bh=mesh, fw=3, fh=3))
+    bad = np.ascontiguousarray(bad)
+    found = _measured(data, bad, mesh)
+    few = slice(None, None, max(1, data.size // ENOUGH))
+    single = pixel_noise(data[few], bad[few])
+    while mesh >= 2 * FINEST and single < FINER * found.typical_noise:
+        mesh //= 2
+        finer = _measured(data, bad, mesh)
+        if finer.typical_noise > FINER * found.typical_noise:
+            break
+        found = finer
+    return found
+
+
+def _measured(data, bad, mesh: int) -> Background:
+    """Measure the level, and on what is left without it, level and noise.
+
+    Where the level changes within a cell, that is no noise.
+    """
+    # Cells of one size: a narrow last one would stand for a place beyond the border.
+    height, width = (math.ceil(side / max(1, round(side / mesh))) for side in data.shape)
+    options = {"mask": bad, "bw": width, "bh": height, "fw": 3, "fh": 3}
+    level = sep.Background(data, **options)
+    return Background(level, sep.Background(data - level.back(dtype=np.float32), **options))
+
+
+def pixel_noise(data, bad) -> float:
+    """Return the sigma of single pixels from the differences of neighbours in a row, over the darker half of the image.
+
+    Unlike the scatter about the background it holds hardly any of the light of unresolved stars, and none of what
+    varies smoothly. NaN without enough good pixels; too small where the noise of neighbours is correlated.
+    """
+    good = ~(bad[:, :-2] | bad[:, 1:-1] | bad[:, 2:])
+    step = (data[:, :-2] - 2.0 * data[:, 1:-1] + data[:, 2:])[good]
+    level = (data[:, :-2] + data[:, 2:])[good]
+    dark = step[level <= np.median(level)] if level.size else step
+    return float(1.4826 * np.median(np.abs(dark)) / math.sqrt(6.0)) if dark.size else math.nan

@@ -185,7 +185,10 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
         hit = hit[:, _REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2]
         # A hit's fainter pixels pass with the sharp one that they touch.
         number, dy, dx = np.nonzero(hit & hit[:, 1:2, 1:2])
-        found[row[number] + dy - 1, column[number] + dx - 1] = True
+        line, place = row[number] + dy - 1, column[number] + dx - 1
+        # Beside a dead pixel at the border, what lies beyond looks like a hit.
+        inside = (line >= 0) & (line < found.shape[0]) & (place >= 0) & (place < found.shape[1])
+        found[line[inside], place[inside]] = True
     return Hits(found)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from nightsift import headers
 
 
@@ -69,15 +67,3 @@ def checked_gain(
     elif value is None:
         warnings.append("the gain is not known")
     return value
-
-
-def pixel_noise(data, bad) -> float:
-    """Return the sigma of single pixels from the differences of neighbours, over the darker half of the image.
-
-    Unlike the scatter about the background it holds hardly any of the light of unresolved stars.
-    """
-    good = ~(bad[:, :-2] | bad[:, 1:-1] | bad[:, 2:])
-    step = (data[:, :-2] - 2.0 * data[:, 1:-1] + data[:, 2:])[good]
-    level = (data[:, :-2] + data[:, 2:])[good]
-    dark = step[level <= np.median(level)] if level.size else step
-    return float(1.4826 * np.median(np.abs(dark)) / math.sqrt(6.0)) if dark.size else math.nan

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import sep
 from astropy.io import fits
 from scipy import ndimage
 
 from nightsift import cosmics, parameters
+from nightsift.background import background, pixel_noise
 from nightsift.described import Overrides, data_section, described
 from nightsift.errors import Rejected
-from nightsift.gain import Given, checked_gain, pixel_noise
+from nightsift.gain import Given, checked_gain
 from nightsift.planes import Mask
 from nightsift.saturation import saturated_pixels, saturation
 
@@ -108,19 +108,19 @@ def inspect(
     mask = _first_mask(data, header, params, user_mask, warnings)
     sky = _sky(data, mask)
     # Hot lines first: hundreds of pixels of one value look like a pile-up at saturation.
-    mask[bad_lines(data - sky[0], data, mask != 0, sky[2])] |= int(Mask.BADLINE)
+    mask[bad_lines(data - sky.map, data, mask != 0, sky.noise)] |= int(Mask.BADLINE)
     full = overrides.saturation if overrides.saturation is not None else params.saturation
     if full is None:
-        full = saturation(data, header, mask != 0, sky[1], sky[2], warnings)
+        full = saturation(data, header, mask != 0, sky.level, sky.noise, warnings)
     if full is not None:
-        mask[saturated_pixels(data, full, sky[1])] |= int(Mask.SATURATED)
+        mask[saturated_pixels(data, full, sky.level)] |= int(Mask.SATURATED)
     if mask.any():
         sky = _sky(data, mask)
     bad = mask != 0
     given = Given(overrides.gain if overrides.gain is not None else params.gain, overrides.exptime)
-    gain = checked_gain(header, sky[1], sky[2], pixel_noise(data, bad), given, warnings)
+    gain = checked_gain(header, sky.level, sky.noise, pixel_noise(data - sky.map, bad), given, warnings)
     if params.cosmics:
-        hits = cosmics.find_cosmics(data, sky[0], sky[3], gain, bad, params.cosmic_sigma, params.cosmic_fwhm)
+        hits = cosmics.find_cosmics(data, sky.map, sky.sigma, gain, bad, params.cosmic_sigma, params.cosmic_fwhm)
         mask[hits.mask] |= int(Mask.COSMIC)
         warnings += hits.warnings
     fractions = {plane.name: float(np.mean((mask & int(plane)) != 0)) for plane in list(Mask)[:6]}
@@ -132,9 +132,9 @@ def inspect(
         mask=mask,
         gain=gain,
         saturation=None if full is None else float(full),
-        background=sky[1],
-        noise=sky[2],
-        fwhm=rough_fwhm(data - sky[0], sky[2], bad | ((mask & int(Mask.COSMIC)) != 0)),
+        background=sky.level,
+        noise=sky.noise,
+        fwhm=rough_fwhm(data - sky.map, sky.noise, bad | ((mask & int(Mask.COSMIC)) != 0)),
         masked=fractions,
         **described(header, data.shape, overrides, warnings),
         warnings=tuple(warnings),
@@ -195,22 +195,30 @@ def constant_border(data, bad):
     return (region, float(value)) if region.mean() > 0.002 else None
 
 
-def _sky(data, mask) -> tuple:
-    """Return the background map, its level, the sky sigma, and the map of sigma."""
+@dataclass(frozen=True)
+class _Sky:
+    """The background of an image and the sigma of its pixels: their maps, and what is typical."""
+
+    map: np.ndarray
+    sigma: np.ndarray
+    level: float
+    noise: float
+
+
+def _sky(data, mask) -> _Sky:
     bad = mask != 0
     if bad.all():
         raise Rejected("every pixel is masked")
     filled = np.where(np.isfinite(data), data, np.float32(np.median(data[~bad])))
-    size = max(16, min(64, min(data.shape) // 4))
-    mesh = sep.Background(filled, mask=bad, bw=size, bh=size, fw=3, fh=3)
-    back, rms = mesh.back(dtype=np.float32), mesh.rms(dtype=np.float32)
-    residual = (filled - back)[~bad][:: max(1, bad.size // 400000)]
-    noise = float(mesh.globalrms)
+    found = background(filled, bad, max(16, min(64, min(data.shape) // 4)))
+    few = slice(None, None, max(1, bad.size // 400000))
+    residual, noise = (filled - found.level)[~bad][few], found.typical_noise
     if not noise > 0.0:
         noise = float(1.4826 * np.median(np.abs(residual - np.median(residual)))) or float(np.std(residual))
     if not noise > 0.0:
         raise Rejected("the unmasked pixels have no scatter")
-    return back, float(mesh.globalback), noise, np.maximum(rms, np.float32(0.1 * noise))
+    sigma = np.maximum(found.noise, np.float32(0.1 * noise))
+    return _Sky(found.level, sigma, float(np.median(found.level[~bad][few])), noise)
 
 
 def bad_lines(residual, data, bad, noise: float) -> np.ndarray:

@@ -20,6 +20,7 @@ LONGEST_GAP = 0.25  # of the length of a trail
 BLOCK = 16  # pixels of a piece of the ridge
 FAINTEST = 0.7  # median S/N of a piece that belongs to a trail
 FILLED = 0.6  # share of such pieces
+STEEPEST = 4.0  # upper quartile of the pieces' S/N, relative to their median
 KNOT = 1 / 3  # FWHM between the knots of a trail's profile
 LONG, SHORTEST = 20.0, 60.0  # FWHM, and pixels, over which the profile may change
 TUKEY = 5.0  # sigma beyond which a pixel is no part of a trail
@@ -87,7 +88,8 @@ def find_trails(snr: np.ndarray, usable: np.ndarray, fwhm: float, most: int = 6)
 def _ridge(snr, usable, trail: Trail) -> tuple[float, float]:
     """Return the share of the ridge that is bright, and its median S/N.
 
-    Sources that happen to lie on a line leave dark pieces.
+    Sources that happen to lie on a line leave dark pieces, and the light of a long galaxy falls off along it: both are
+    none.
     """
     reach = int(np.hypot(*snr.shape)) + 1
     along = np.arange(-reach, reach)
@@ -100,7 +102,10 @@ def _ridge(snr, usable, trail: Trail) -> tuple[float, float]:
     blocks = value[: len(value) // BLOCK * BLOCK].reshape(-1, BLOCK)
     if len(blocks) < 4:
         return 0.0, 0.0
-    return float(np.mean(np.median(blocks, axis=1) > FAINTEST)), float(np.median(value))
+    height = np.median(blocks, axis=1)
+    if np.percentile(height, 75) > STEEPEST * max(np.median(height), FAINTEST):
+        return 0.0, 0.0
+    return float(np.mean(height > FAINTEST)), float(np.median(value))
 
 
 def _binned(snr, usable):
