@@ -11,7 +11,7 @@ import sep
 STEEP = 1.1  # scatter in a cell, in units of the noise, from which on it hides stars from the clipping
 FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the stars
 FINER = 0.8  # of the noise, that cells of half the side leave where the background has structure within the larger ones
-ENOUGH = 500_000  # pixels, for the scatter of single ones
+ENOUGH = 500_000  # pixels, of whole rows, for the scatter of single ones
 
 
 class Background:
@@ -68,8 +68,7 @@ def background(data: np.ndarray, bad: np.ndarray, mesh: int) -> Background:
     data = np.ascontiguousarray(data, dtype=np.float32)
     bad = np.ascontiguousarray(bad)
     found = _measured(data, bad, mesh)
-    few = slice(None, None, max(1, data.size // ENOUGH))
-    single = pixel_noise(data[few], bad[few])
+    single = pixel_noise(data, bad)
     while mesh >= 2 * FINEST and single < FINER * found.typical_noise:
         mesh //= 2
         finer = _measured(data, bad, mesh)
@@ -97,6 +96,8 @@ def pixel_noise(data, bad) -> float:
     Unlike the scatter about the background it holds hardly any of the light of unresolved stars, and none of what
     varies smoothly. NaN without enough good pixels; too small where the noise of neighbours is correlated.
     """
+    few = slice(None, None, max(1, data.size // ENOUGH))
+    data, bad = data[few], bad[few]
     good = ~(bad[:, :-2] | bad[:, 1:-1] | bad[:, 2:])
     step = (data[:, :-2] - 2.0 * data[:, 1:-1] + data[:, 2:])[good]
     level = (data[:, :-2] + data[:, 2:])[good]

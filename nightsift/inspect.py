@@ -11,10 +11,12 @@ from scipy import ndimage
 
 from nightsift import cosmics, parameters
 from nightsift.background import background, pixel_noise
+from nightsift.bayer import refuse_mosaic
 from nightsift.described import Overrides, data_section, described
 from nightsift.errors import Rejected
-from nightsift.gain import Given, checked_gain
+from nightsift.gain import Given, Pixels, checked_gain
 from nightsift.planes import Mask
+from nightsift.quantum import dithered, quantum
 from nightsift.saturation import saturated_pixels, saturation
 
 
@@ -107,18 +109,22 @@ def inspect(
     warnings: list[str] = []
     mask = _first_mask(data, header, params, user_mask, warnings)
     sky = _sky(data, mask)
+    step = quantum(data[mask == 0], sky.noise)
     # Hot lines first: hundreds of pixels of one value look like a pile-up at saturation.
-    mask[bad_lines(data - sky.map, data, mask != 0, sky.noise)] |= int(Mask.BADLINE)
+    mask[bad_lines(dithered(data - sky.map, step, sky.noise)[0], data, mask != 0, sky.noise, step)] |= int(Mask.BADLINE)
+    refuse_mosaic(data - sky.map, header, mask != 0, sky.noise, warnings)
     full = overrides.saturation if overrides.saturation is not None else params.saturation
     if full is None:
-        full = saturation(data, header, mask != 0, sky.level, sky.noise, warnings)
+        full = saturation(data, header, mask != 0, sky.level, sky.noise, step, warnings)
     if full is not None:
         mask[saturated_pixels(data, full, sky.level)] |= int(Mask.SATURATED)
     if mask.any():
         sky = _sky(data, mask)
     bad = mask != 0
-    given = Given(overrides.gain if overrides.gain is not None else params.gain, overrides.exptime)
-    gain = checked_gain(header, sky.level, sky.noise, pixel_noise(data - sky.map, bad), given, warnings)
+    given = Given(overrides.gain if overrides.gain is not None else params.gain, overrides.exptime, overrides.readnoise)
+    fine, added = dithered(data - sky.map, step, sky.noise)
+    single = math.sqrt(max(pixel_noise(fine, bad) ** 2 - added, 0.0))
+    gain = checked_gain(header, Pixels(sky.level, sky.noise, single, step), given, warnings)
     if params.cosmics:
         hits = cosmics.find_cosmics(data, sky.map, sky.sigma, gain, bad, params.cosmic_sigma, params.cosmic_fwhm)
         mask[hits.mask] |= int(Mask.COSMIC)
@@ -181,9 +187,9 @@ def constant_border(data, bad):
     good = data[~bad & (data != value)]
     middle = float(np.median(good)) if good.size else 0.0
     spread = float(np.median(np.abs(good - middle))) if good.size else 0.0
-    # Sky counted in whole ADU repeats its values too: a border of such an image must lie off the sky.
-    counted = np.all(good[:1000] == np.rint(good[:1000]))
-    if counted and abs(value - middle) < 5.0 * max(spread, 1.0):
+    # Sky that is counted repeats its values too: a border of such an image must lie off the sky.
+    step = quantum(good, 1.4826 * spread)
+    if step and abs(value - middle) < 5.0 * max(spread, step):
         return None
     region = ndimage.binary_opening(np.pad(data == value, 2, constant_values=True), np.ones((5, 5)))[2:-2, 2:-2]
     region &= data == value
@@ -221,8 +227,11 @@ def _sky(data, mask) -> _Sky:
     return _Sky(found.level, sigma, float(np.median(found.level[~bad][few])), noise)
 
 
-def bad_lines(residual, data, bad, noise: float) -> np.ndarray:
-    """Return the columns and rows off their neighbours, or constant over most of their length, as a mask."""
+def bad_lines(residual, data, bad, noise: float, step: float) -> np.ndarray:
+    """Return the columns and rows off their neighbours, or constant over most of their length, as a mask.
+
+    ``step`` is what the values of `data` are multiples of, 0 for none; those of `residual` should know no steps.
+    """
     result = np.zeros(data.shape, bool)
     flat = np.where(bad, np.float32(0.0), residual)
     for axis in (0, 1):
@@ -237,7 +246,7 @@ def bad_lines(residual, data, bad, noise: float) -> np.ndarray:
         line = usable & _abrupt(np.abs(off) > limit, middle, off)
         plain = np.where(bad, np.float32(np.nan), data)
         typical = np.sort(np.where(np.isfinite(plain), plain, np.inf), axis=axis)
-        line |= usable & _mostly_one_value(np.moveaxis(typical, axis, 0), noise)
+        line |= usable & _mostly_one_value(np.moveaxis(typical, axis, 0), noise, step)
         result |= line[None, :] if axis == 0 else line[:, None]
     return result
 
@@ -253,7 +262,7 @@ def _abrupt(line, middle, off) -> np.ndarray:
     return result
 
 
-def _mostly_one_value(ordered, noise: float) -> np.ndarray:
+def _mostly_one_value(ordered, noise: float, step: float) -> np.ndarray:
     """Return which columns of an image sorted along axis 0 hold one value in more than half of their pixels."""
     count = ordered.shape[0]
     half = count // 2
@@ -262,7 +271,7 @@ def _mostly_one_value(ordered, noise: float) -> np.ndarray:
     for start in range(0, count - half, max(1, half // 8)):
         same |= (ordered[start] == ordered[start + half]) & np.isfinite(ordered[start])
     # Counted sky of little noise repeats its values everywhere.
-    return same if noise > 2.0 and same.mean() < 0.2 else np.zeros_like(same)
+    return same if noise > 2.0 * step and same.mean() < 0.2 else np.zeros_like(same)
 
 
 def rough_fwhm(signal, noise: float, bad) -> float | None:

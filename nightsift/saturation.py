@@ -11,6 +11,8 @@ from nightsift import headers
 from nightsift.cards import get, number
 
 _BIN = 0.02
+_HIGH = 50.0  # sigma of the sky above it, below which nothing is saturated
+_REPEATED = 0.05  # share of neighbours on stars that have the same value, by chance at most
 
 
 def pile_up(data, bad, background: float, noise: float) -> float | None:
@@ -33,7 +35,7 @@ def pile_up(data, bad, background: float, noise: float) -> float | None:
     float or None
         ADU; None when nothing piles up.
     """
-    floor = 50.0 * noise
+    floor = _HIGH * noise
     bright = ~bad & (data - background > floor)
     values = np.log((data[bright] - background).astype(float))
     if values.size < 30:
@@ -97,7 +99,36 @@ def _flat_topped(data, bad, level: float) -> bool:
     return any(max(box) >= 3 * min(box) and max(box) >= 10 for box in sides)
 
 
-def saturation(data, header, bad, background: float, noise: float, warnings: list[str]) -> float | None:
+def shared_top(data, bad, background: float, noise: float, step: float) -> float | None:
+    """Return the highest value of an image if touching pixels share it, as those do that are cut off; else None.
+
+    Parameters
+    ----------
+    data : ndarray
+        Image, ADU.
+    bad : ndarray
+        Boolean mask.
+    background, noise : float
+        Sky and its sigma, ADU.
+    step : float
+        What all values are multiples of, 0 for none.
+    """
+    top = data[~bad].max()
+    if not top - background > _HIGH * noise:
+        return None
+    labels, count = ndimage.label(~bad & (data == top), np.ones((3, 3)))
+    largest = int(np.bincount(labels.ravel())[1:].max()) if count else 0
+    # Where values are coarse, the two pixels of a peak may well agree.
+    if largest < (2 if noise > 10.0 * step else 3):
+        return None
+    bright = ~bad & (data > background + 0.4 * _HIGH * noise) & (data < top)
+    both = bright[:, 1:] & bright[:, :-1]
+    repeated = np.mean((data[:, 1:] == data[:, :-1])[both]) if both.any() else 0.0
+    # An image that was enlarged repeats values everywhere.
+    return float(top) if repeated < _REPEATED else None
+
+
+def saturation(data, header, bad, background: float, noise: float, step: float, warnings: list[str]) -> float | None:
     """Return the level from which on pixels are saturated, in ADU, as header and pixels have it; None without one.
 
     Parameters
@@ -109,31 +140,40 @@ def saturation(data, header, bad, background: float, noise: float, warnings: lis
         Boolean mask.
     background, noise : float
         Sky and its sigma, ADU.
+    step : float
+        What all values are multiples of, 0 for none.
     warnings : list of str
         What is found to say is appended.
     """
     highest = float(data[~bad].max())
-    found = pile_up(data, bad, background, noise)
+    found, why = pile_up(data, bad, background, noise), "where pixel values pile up"
+    if found is None:
+        found, why = shared_top(data, bad, background, noise, step), "the highest value, which touching pixels share"
     key, value, notes = headers.read_saturation(header)
     warnings += notes
     if value is not None and value <= background + 3.0 * noise:
         warnings.append(f"{key} = {value:g} lies below the sky ({background:.6g}): ignored")
         value = None
     if value is not None and found is not None and value > found * 1.05 and value > highest:
-        warnings.append(f"{key} = {value:g}, but pixels pile up from {found:.6g} on: that is taken for saturation")
+        warnings.append(f"{key} = {value:g}, but saturation shows at {found:.6g}, {why}: that is taken")
         value = found
     if value is not None:
         return value
-    if found is not None:
-        warnings.append(f"no saturation level in the header: {found:.6g}, where pixel values pile up, is taken")
+    limit = _converter_limit(header)
+    if found is not None and found != limit:
+        warnings.append(f"no saturation level in the header: {found:.6g}, {why}, is taken")
         return found
+    return limit
+
+
+def _converter_limit(header) -> float | None:
+    """Return the highest value that the file's integers can have; None for others."""
     bits = number(get(header, "BITPIX"))
-    if bits in (8, 16):
-        scale, zero = (number(get(header, name)) for name in ("BSCALE", "BZERO"))
-        limit = ((255 if bits == 8 else 32767) * (1.0 if scale is None else scale)) + (zero or 0.0)
-        # Scaled integers end at the highest value of the image, whatever that was.
-        return limit if scale in (None, 1.0) else None
-    return None
+    if bits not in (8, 16):
+        return None
+    scale, zero = (number(get(header, name)) for name in ("BSCALE", "BZERO"))
+    # Scaled integers end at the highest value of the image, whatever that was.
+    return (255 if bits == 8 else 32767) + (zero or 0.0) if scale in (None, 1.0) else None
 
 
 def saturated_pixels(data, level: float, background: float) -> np.ndarray:
