@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from nightsift.planes import Flag
 from nightsift.psf import FLOOR, Psf, fitted, forced
+from nightsift.seeing import SAMPLED
 from nightsift.stamps import stamps
 from nightsift.trails import Trail
 
@@ -400,14 +401,17 @@ def _trail(smooth, x, y, flux, fwhm, peak):
 
 def _moment_width(cut: _Cut, fwhm):
     """FWHM by the adaptive moments of `nightsift.seeing.widths`, on the difference."""
+    # Where pixels sample the PSF well, what is narrower is no source, and the model has learnt what becomes of it.
+    least = float(SAMPLED) if fwhm < 2.3548 * np.sqrt(SAMPLED) else 0.0
     square = cut.du**2 + cut.dv**2
     value = np.where(cut.hidden, 0, cut.signed)
     variance = np.full(len(value), (fwhm / 2.3548) ** 2)
     with np.errstate(all="ignore"):
         for _ in range(10):
-            weighted = value * np.exp(-square / (2 * variance[:, None, None]))
+            weighted = value * np.exp(-square / (2 * np.maximum(variance, least)[:, None, None]))
             moment = np.sum(weighted * square, axis=(1, 2)) / np.sum(weighted, axis=(1, 2))
-            variance = np.clip(np.where(moment > 0, moment, np.nan), 0.05, fwhm**2 * 4)
+            variance = np.where(moment < least, moment * least / (2 * least - moment), moment)
+            variance = np.clip(np.where(moment > 0, variance, np.nan), 0.05, fwhm**2 * 4)
     return 2.3548 * np.sqrt(variance)
 
 

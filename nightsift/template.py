@@ -218,7 +218,8 @@ def interpolated(data, x, y, area) -> np.ndarray:
     typical = float(np.median(area))
     if typical > FINE:
         data = ndimage.gaussian_filter(data, SMOOTHING * np.sqrt(typical))
-    return ndimage.map_coordinates(data, [y, x], order=SPLINE, mode="constant", output=np.float32)
+    # Beyond the centres of the outermost pixels there is light, too.
+    return ndimage.map_coordinates(data, [y, x], order=SPLINE, mode="mirror", output=np.float32)
 
 
 def nearest_pixel(flagged, x, y) -> np.ndarray:

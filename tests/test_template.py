@@ -227,7 +227,7 @@ def test_the_same_grid_gives_the_same_pixels():
     level = np.median(data - own(result.data))
     assert level == pytest.approx(100, abs=1)
     residual = data - own(result.data)
-    assert np.abs(ndimage.laplace(residual))[3:-3, 3:-3].max() < 0.2
+    assert np.abs(ndimage.laplace(residual)).max() < 0.2
     beyond = np.ones(result.mask.shape, bool)
     beyond[PAD:-PAD, PAD:-PAD] = False
     assert (result.mask[beyond] == int(Mask.NO_TEMPLATE)).all()
