@@ -8,7 +8,7 @@ import re
 import numpy as np
 from astropy.io import fits
 
-_NUMBER = re.compile(r"^\s*([+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eEdD][+-]?\d+)?)(?:\s*[A-Za-z\"/%\[\]\-]*)?\s*$")
+_NUMBER = re.compile(r"^\s*([+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eEdD][+-]?\d+)?)(?:\s*[A-Za-zµ\"/%\[\]\-]+\.?)?\s*$")
 
 
 def get(header: fits.Header, key: str):

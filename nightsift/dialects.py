@@ -130,12 +130,23 @@ EXPTIME = _rows("""
     XPOSURE   | s   | exposure | FITS standard
     ONTIME    | s   | exposure |
     ELAPTIME  | s   | exposure | Keck
+    EXP       | s   | exposure |
     TELAPSE   | s   | elapsed  | FITS standard
     TOTEXP    | s   | total    |
     TEXPTIME  | s   | total    | ESO
     LIVETIME  | s   | total    | Siril
 """)
-EXPOSURE_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0}
+EXPOSURE_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0, "d": 86400.0}
+# Words for units of time. One letter, or "min", which may be the smallest, needs brackets, "in" before it or the end.
+TIME_UNITS = re.compile(
+    r"\b(?P<ms>ms|msecs?|milli-?sec(?:ond)?s?)\b|\b(?P<us>us|µs|usecs?|micro-?sec(?:ond)?s?)\b"
+    r"|(?P<s>\b(?:secs?|seconde?s?|sekunden?|segundos?)\b|[\[(]\s*s\s*[\])]|(?:\bin|[,:])\s+s\b|\bs[.\s]*$)"
+    r"|(?P<min>\bminut\w*|\bmins\b|\bmin\(s\)|[\[(]\s*min[.]?\s*[\])]|(?:\bin|[,:])\s+min\b|\bmin[.\s]*$)"
+    r"|(?P<h>\bhours?\b|\bhrs?\b|[\[(]\s*h\s*[\])]|(?:\bin|[,:])\s+h\b|\bh[.\s]*$)"
+    r"|(?P<d>[\[(]\s*d(?:ays?)?\s*[\])]|(?:\bin|[,:])\s+d(?:ays?)?\b|^d(?:ays?)?$)"
+)
+# EXP may as well number the exposures.
+COUNTER = re.compile(r"\bnumber|\bno\.|\bid\b|\bcount|\bindex|\bsequence")
 FRAMES = _rows("""
     NCOMBINE  | | frames in a stack | IRAF, ESO, SWarp
     NCOMB     | | frames in a stack |
@@ -243,11 +254,15 @@ SCALE = _rows("""
     PIXSCALE  | arcsec | pixel scale | SkyMapper, FRAM, Liverpool Telescope
     SECPIX    | arcsec | pixel scale |
     PIXSCAL1  | arcsec | pixel scale | DECam
+    IM_SCALE  | arcsec | pixel scale |
+    IMSCALE   | arcsec | pixel scale |
     SECPIX1   | arcsec | pixel scale |
     CCDSCALE  | arcsec | pixel scale | Liverpool Telescope
     SCALE     | arcsec | pixel scale | Ekos, ASTAP
     PLTSCALE  | arcsec | pixel scale |
 """)
+# Micrometres
+PIXEL_SIZE = ("XPIXSZ", "XPIXELSZ", "PIXSIZE1", "PIXSIZE", "PIXSZ")
 
 # Cameras and programs whose GAIN is a setting of the amplifier, not e-/ADU.
 SETTING_CAMERAS = re.compile(

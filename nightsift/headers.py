@@ -39,12 +39,12 @@ def _disagreement(found, factor: float, unit: str) -> list[str]:
 # --- Exposure ---------------------------------------------------------------------------------------------------------
 
 
-def _exposure_unit(words: str, usual: str) -> str:
-    if re.search(r"\b(ms|msec|milli-?sec(ond)?s?)\b", words):
-        return "ms"
-    if re.search(r"\b(us|usec|micro-?sec(ond)?s?)\b", words):
-        return "us"
-    return "min" if re.search(r"\[min\]|\bin minutes\b|\(minutes\)", words) else usual
+def _exposure_unit(value, words: str) -> str | None:
+    """Return the unit that stands behind a number, or else the first that its comment names; None without one."""
+    behind = re.search(r"\d[.]?\s*([a-zµ]+)[.\s\]]*$", str(value).lower()) if isinstance(value, str) else None
+    named = behind and re.fullmatch(f"(?:{dialects.TIME_UNITS.pattern})", behind[1])
+    named = named or dialects.TIME_UNITS.search(words)
+    return next((unit for unit, part in named.groupdict().items() if part), None) if named else None
 
 
 def read_exptime(header: fits.Header) -> tuple[float | None, list[str]]:
@@ -52,14 +52,17 @@ def read_exptime(header: fits.Header) -> tuple[float | None, list[str]]:
     warnings: list[str] = []
     found = []
     for row, value in _numbers(header, dialects.EXPTIME, warnings):
-        unit = _exposure_unit(comment(header, row.key), row.unit)
+        words = comment(header, row.key)
+        if row.key == "EXP" and dialects.COUNTER.search(words):
+            continue
+        unit = _exposure_unit(get(header, row.key), words) or row.unit
         seconds = value * dialects.EXPOSURE_UNITS[unit]
         if not 0.0 < seconds <= _LONGEST:
             warnings.append(f"{row.key} = {value:g} {unit} is no exposure")
             continue
         found.append((row, seconds))
         if unit != row.unit:
-            warnings.append(f"{row.key} is in {unit}, as its comment says")
+            warnings.append(f"{row.key} is in {unit}, as it says itself")
     if not found:
         return None, [*warnings, "no exposure time in the header"]
     row, seconds = found[0]
@@ -275,7 +278,10 @@ def read_pointing(header: fits.Header) -> tuple[float | None, float | None, list
     """
     warnings: list[str] = []
     found = []
+    other_axes = re.match("(?!RA)[A-Z]", str(get(header, "CTYPE1") or "").upper())
     for ra_key, dec_key in dialects.POINTING:
+        if ra_key == "CRVAL1" and other_axes:
+            continue
         ra_value, dec_value = look(header, ra_key, warnings), look(header, dec_key, warnings)
         if ra_value is None or dec_value is None:
             continue
@@ -306,14 +312,30 @@ def read_pointing(header: fits.Header) -> tuple[float | None, float | None, list
     return ra, dec, warnings
 
 
+def _scale_unit(words: str, pixel: float | None) -> tuple[str, float | None]:
+    """Return the unit of a pixel scale as its comment has it, and what turns it into arcsec; `pixel` is in um."""
+    if re.search(r"(/|\bper) ?mm\b|millimet", words):
+        return "arcsec/mm", pixel and pixel / 1000.0
+    if re.search(r"arc-? ?min", words):
+        return "arcmin", 60.0
+    if re.search(r"\bdeg", words) and not re.search(r"arc-? ?sec", words):
+        return "deg", 3600.0
+    return "arcsec", 1.0
+
+
 def read_scale(header: fits.Header) -> tuple[float | None, list[str]]:
     """Return the pixel scale in arcsec that the header claims apart from its WCS, or None, and warnings."""
     warnings: list[str] = []
+    pixel = next((size for key in dialects.PIXEL_SIZE if (size := number(get(header, key)))), None)
     for row, value in _numbers(header, dialects.SCALE, warnings):
-        if 0.005 < value < 400.0:
-            return value, warnings
-        warnings.append(f"{row.key} = {value:g} arcsec is no pixel scale: ignored")
-    pixel, focal = number(get(header, "XPIXSZ")), number(get(header, "FOCALLEN"))
+        unit, factor = _scale_unit(comment(header, row.key), pixel)
+        if factor is None:
+            warnings.append(f"{row.key} = {value:g} is in {unit}, and the size of a pixel is not known: ignored")
+        elif 0.005 < abs(value) * factor < 400.0:
+            return abs(value) * factor, warnings
+        else:
+            warnings.append(f"{row.key} = {value:g} {unit} is no pixel scale: ignored")
+    focal = number(get(header, "FOCALLEN"))
     # micrometres over millimetres
     value = 206.265 * pixel / focal if pixel and focal and focal > 0 else None
     return value if value is not None and 0.005 < value < 400.0 else None, warnings

@@ -11,6 +11,8 @@ from astropy.io import fits
 from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.wcs import WcsError
 
+from nightsift import celestial
+from nightsift.axes import LONGITUDES, REFUSED_AXES, frame_of, turned
 from nightsift.cards import get, look, look_number, number
 from nightsift.dialects import PROJECTIONS, REFUSED_PROJECTIONS
 
@@ -56,13 +58,41 @@ def _matrix(cards: dict) -> np.ndarray | None:
     return np.array([[delta[0] * cos, -delta[1] * sin], [delta[0] * sin, delta[1] * cos]])
 
 
+def _plate(header: fits.Header, shape, warnings: list[str]) -> fits.Header:
+    """Return the header of a digitised Schmidt plate with its solution spelt as the standard's, any other as it is.
+
+    wcslib reads the plate's polynomial, of which the linear part at the centre of the image is left.
+    """
+    kind = str(get(header, "CTYPE1") or "DSS").upper()
+    if get(header, "AMDX1") is None or get(header, "PLTRAH") is None or "DSS" not in kind:
+        return header
+    result, centre = header.copy(), [(size - 1) / 2.0 for size in shape[::-1]]
+    for key in [key for key in result if key and (_WCS_NUMBER.match(key) or key[:5] in ("CTYPE", "CUNIT"))]:
+        result.remove(key, ignore_missing=True, remove_all=True)
+    try:
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            wcs = WCS(result)
+            place, matrix = wcs.all_pix2world(*centre, 0), celestial.jacobian(wcs, shape)
+    except Exception:  # astropy and wcslib have many ways to refuse a header
+        return header
+    if not (np.isfinite(place).all() and np.isfinite(matrix).all()):
+        return header
+    for axis, kind in enumerate(("RA---TAN", "DEC--TAN"), 1):
+        result[f"CTYPE{axis}"], result[f"CRVAL{axis}"] = kind, float(place[axis - 1])
+        result[f"CRPIX{axis}"] = centre[axis - 1] + 1.0
+        result[f"CD{axis}_1"], result[f"CD{axis}_2"] = map(float, matrix[axis - 1])
+    warnings.append("WCS: of the plate's polynomial (AMDX, AMDY) the linear part at the image's centre is taken")
+    return result
+
+
 def _axes(header: fits.Header, warnings: list[str]) -> tuple[list[str], str] | None:
     """Return the two axes' coordinates and the projection, or None with a warning."""
     names, codes = [], []
     for key in ("CTYPE1", "CTYPE2"):
         text = str(look(header, key, warnings) or "").upper()
         match = re.match(r"^([A-Z]+)-+([A-Z]{3})(-SIP)?$", text)
-        if match is None and text in ("RA", "DEC"):
+        if match is None and (text in LONGITUDES or text in LONGITUDES.values()):
             warnings.append(f"WCS: {key} = {text!r} names no projection")
             return None
         if not match:
@@ -70,8 +100,10 @@ def _axes(header: fits.Header, warnings: list[str]) -> tuple[list[str], str] | N
             return None
         names.append(match[1])
         codes.append(match[2])
-    if sorted(names) != ["DEC", "RA"]:
-        warnings.append(f"WCS: axes {' and '.join(names)} are not right ascension and declination")
+    if not any({*names} == {longitude, latitude} for longitude, latitude in LONGITUDES.items()):
+        why = next((REFUSED_AXES[name] for name in names if name in REFUSED_AXES), "")
+        said = f"WCS: axes {' and '.join(names)} cannot be turned into right ascension and declination"
+        warnings.append(said + (why and f": {why}"))
         return None
     if codes[0] != codes[1] or codes[0] not in PROJECTIONS:
         why = REFUSED_PROJECTIONS.get(codes[0], "")
@@ -103,19 +135,32 @@ def _distortion(cards: dict, code: str, warnings: list[str]) -> tuple[str, dict]
     return code, pv | sip if code != "TAN" else sip
 
 
-def _frame(header: fits.Header, warnings: list[str]) -> tuple[str | None, float | None] | None:
-    radesys = str(get(header, "RADESYS") or get(header, "RADECSYS") or "").upper()
+def _frame(header: fits.Header, names, warnings: list[str]):
+    """Return the frame of the axes, None for ICRS, and cards that say so; None, with a warning, for an unknown one."""
+    system = str(get(header, "RADESYS") or get(header, "RADECSYS") or "").upper().strip()
     equinox = get(header, "EQUINOX") if get(header, "EQUINOX") is not None else get(header, "EPOCH")
     year = number(re.sub(r"^[JB]", "", equinox.upper()) if isinstance(equinox, str) else equinox)
     if equinox is not None and year is None:
         warnings.append(f"WCS: equinox {equinox!r} is no year: J2000 is taken")
-    if radesys.startswith(("FK4", "GAPPT")) or (year is not None and abs(year - 2000.0) > 0.1 and radesys != "ICRS"):
-        said = "apparent" if radesys.startswith("GAPPT") else f"{year or 1950.0:g}"
-        warnings.append(f"WCS: equinox {said} is not J2000")
+    frame = frame_of(next(name for name in names if name in LONGITUDES), system, year)
+    if isinstance(frame, str):
+        warnings.append(f"WCS: {frame}")
         return None
-    if radesys not in ("", "ICRS", "FK5", "FK5 J2000", "J2000"):
-        warnings.append(f"WCS: reference system {radesys} is not known: ICRS is taken")
-    return (radesys if radesys in ("ICRS", "FK5") else None), (2000.0 if year is not None else None)
+    if frame is not None:
+        return frame, {}
+    if system not in ("", "ICRS", "FK5", "FK5 J2000", "J2000"):
+        warnings.append(f"WCS: reference system {system} is not known: ICRS is taken")
+    said = {"RADESYS": system} if system in ("ICRS", "FK5") else {}
+    return None, said | ({} if year is None else {"EQUINOX": 2000.0})
+
+
+def _longitude_first(names, cards: dict, matrix: np.ndarray):
+    """Return axes, cards and matrix with the axis of longitude first; those of pixels stay."""
+    if names[0] in LONGITUDES:
+        return names, cards, matrix
+    other = {"1": "2", "2": "1"}
+    changed = {re.sub(r"^(CRVAL|PV)([12])", lambda m: m[1] + other[m[2]], key): value for key, value in cards.items()}
+    return names[::-1], changed, matrix[::-1].copy()
 
 
 def _in_degrees(header: fits.Header, cards: dict, matrix: np.ndarray, names, warnings: list[str]) -> bool:
@@ -127,7 +172,7 @@ def _in_degrees(header: fits.Header, cards: dict, matrix: np.ndarray, names, war
             return False
         matrix[axis - 1] *= _UNITS[unit]
         cards[f"CRVAL{axis}"] *= _UNITS[unit]
-        value, low, high = cards[f"CRVAL{axis}"], *((-360.0, 720.0) if names[axis - 1] == "RA" else (-90.0, 90.0))
+        value, low, high = cards[f"CRVAL{axis}"], *((-360.0, 720.0) if names[axis - 1] in LONGITUDES else (-90.0, 90.0))
         if not low <= value <= high:
             warnings.append(f"WCS: CRVAL{axis} = {value:g} is no {names[axis - 1]} in degrees")
             return False
@@ -162,11 +207,12 @@ def repair_wcs(header: fits.Header, shape) -> tuple[fits.Header | None, list[str
     warnings : list of str
     """
     warnings: list[str] = []
+    header = _plate(header, shape, warnings)
     axes = _axes(header, warnings)
     if axes is None:
         return None, warnings
     (names, code), cards = axes, _wcs_cards(header, warnings)
-    matrix, frame = _matrix(cards), _frame(header, warnings)
+    matrix, frame = _matrix(cards), _frame(header, names, warnings)
     if frame is None:
         return None, warnings
     if matrix is None or any(f"{stem}{axis}" not in cards for stem in ("CRVAL", "CRPIX") for axis in (1, 2)):
@@ -175,6 +221,7 @@ def repair_wcs(header: fits.Header, shape) -> tuple[fits.Header | None, list[str
     if not _in_degrees(header, cards, matrix, names, warnings):
         return None, warnings
     _check_size(header, shape, warnings)
+    names, cards, matrix = _longitude_first(names, cards, matrix)
     scale = math.sqrt(abs(float(np.linalg.det(matrix)))) * 3600.0
     lengths = np.sqrt((matrix**2).sum(axis=0)) * 3600.0
     if not _SCALE_LIMITS[0] < scale < _SCALE_LIMITS[1] or lengths.max() > 20.0 * scale:
@@ -194,22 +241,28 @@ def repair_wcs(header: fits.Header, shape) -> tuple[fits.Header | None, list[str
         base += [(f"CRPIX{axis}", cards[f"CRPIX{axis}"])]
         base += [(f"CD{axis}_{column}", float(matrix[axis - 1, column - 1])) for column in (1, 2)]
     base += [(key, cards[key]) for key in ("LONPOLE", "LATPOLE") if key in cards]
-    base += [(key, value) for key, value in zip(("RADESYS", "EQUINOX"), frame, strict=True) if value is not None]
-    return _first_that_works(base, distortion, suffix, shape, warnings)
+    frame, said = frame
+    found = _first_that_works(base + list(said.items()), distortion, suffix, shape, warnings)
+    if found is not None and frame is not None:
+        what = f"equinox {frame.equinox.value:g}" if names[0] == "RA" else f"axes {names[0]} and {names[1]}"
+        found = turned(found, frame, shape)
+        warnings.append(f"WCS: {what} {'turned into' if found is not None else 'cannot be turned into'} ICRS")
+    return found, warnings
 
 
-def _first_that_works(base, distortion: dict, suffix: str, shape, warnings: list[str]):
+def _first_that_works(base, distortion: dict, suffix: str, shape, warnings: list[str]) -> fits.Header | None:
+    """Return the solution with its distortion, or else without it, or None, with a warning."""
     cards = [(key, value + suffix if key.startswith("CTYPE") else value) for key, value in base]
     extra = [(key, int(value) if key.endswith("ORDER") else value) for key, value in distortion.items()]
     full = fits.Header(cards + extra)
     problem = wcs_problem(full, shape)
     if problem is None:
-        return full, warnings
+        return full
     if distortion and "TPV" not in dict(base)["CTYPE1"] and wcs_problem(fits.Header(base), shape) is None:
         warnings.append(f"WCS: distortion left out, as with it {problem}")
-        return fits.Header(base), warnings
+        return fits.Header(base)
     warnings.append(f"WCS: not used, as {problem}")
-    return None, warnings
+    return None
 
 
 def wcs_problem(cards: fits.Header, shape, tolerance: float = 0.05) -> str | None:

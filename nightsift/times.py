@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings as python_warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.io import fits
@@ -17,6 +17,10 @@ _FIRST_MJD, _LAST_MJD = 8000.0, 88069.0
 _UNIX = 40587.0
 _CLOCKS = {row.key for row in dialects.CLOCK}
 _NO_MIDDLE = "no exposure time: the start of the exposure is taken for its middle"
+_END = re.compile(r"(?<!front[ -])(?<!back[ -])\bend(s|ed|ing)?\b|\b(finish|stop|clos)(e|ed|es|ing)?\b|\blast pixel")
+_WHOLE_DAYS = re.compile(r"jd\s*-\s*2[ ,.]?400[ ,.]?000(?![.,]?\d)")
+_HALF_DAY = 43200.0  # seconds
+_ROUNDING = 2.0  # seconds; of dates without fractions, and of MJD with five decimals
 _ONE_SCALE_MJD = 41317.0  # UTC in whole seconds of TAI begins in 1972
 
 
@@ -25,6 +29,7 @@ class _Moment:
     key: str
     role: str
     mjd: float
+    unit: str
     composed: bool = False  # of a date and the time of day of another card
 
 
@@ -138,7 +143,7 @@ def _role(header: fits.Header, row: dialects.Spelling) -> str:
     words = comment(header, row.key)
     if re.search(r"\bmid(dle|point|-?exposure)?\b|\bmid-", words):
         return "middle"
-    if re.search(r"\b(end|finish|stop) (of|time)|\bshutter clos", words) and "start" not in words:
+    if _END.search(words) and not re.search(r"\bstart|\bbegin", words):
         return "end"
     return row.meaning
 
@@ -167,7 +172,10 @@ def _moments(header: fits.Header, warnings: list[str]) -> tuple[list[_Moment], s
         if re.match(r"^\d{1,2}[-/.]\d{1,2}[-/.]\d\d\b", str(value)) and number(value) is None:
             warnings.append(f"{row.key} = {value!r} is taken for day/month/year of {_iso(mjd)[:10]}")
         day = np.floor(mjd) if day is None else day
-        clock = next(((key, part) for key, kind, part in clocks if kind == role), None)
+        # A comment at the date alone is meant for the clock as well, unless this one is the start's by name.
+        of = [*(item for item in clocks if item[1] == role), *(item for item in clocks if item[1] == row.meaning)]
+        clock = (of[0][0], of[0][2]) if of else None
+        role = "start" if clock and re.search("START|BEG", clock[0]) else role
         if not has_clock:
             if clock is None:
                 bare = bare or row.key
@@ -178,14 +186,17 @@ def _moments(header: fits.Header, warnings: list[str]) -> tuple[list[_Moment], s
             mjd += clock[1]
         elif clock and row.unit == "date" and min((mjd - clock[1]) % 1.0, (clock[1] - mjd) % 1.0) > 120.0 / 86400.0:
             warnings.append(f"{row.key} and {clock[0]} tell different times of day: {row.key} is taken")
-        moments.append(_Moment(row.key, role, _to_utc(mjd, "tai" if row.unit == "TAI" else scale), not has_clock))
+        mjd -= _said_offset(row, value, comment(header, row.key), warnings)
+        utc = _to_utc(mjd, "tai" if row.unit == "TAI" else scale)
+        moments.append(_Moment(row.key, role, utc, row.unit, not has_clock))
     if day is not None:
         # A clock of the middle or the end alone lies in the day that follows the start.
         begin = next((item.mjd for item in moments if item.role == "start"), None)
         for key, role, part in clocks:
             if role != "start" and not any(item.role == role for item in moments):
                 mjd = _to_utc(day + part, scale)
-                moments.append(_Moment(key, role, mjd + 1.0 if begin is not None and mjd < begin else mjd))
+                mjd += 1.0 if begin is not None and mjd < begin else 0.0
+                moments.append(_Moment(key, role, mjd, "date", True))
     return moments, bare
 
 
@@ -221,13 +232,51 @@ def read_time(
         refused = [f"{row.key} is {row.meaning}" for row in dialects.NOT_TIME if get(header, row.key) is not None]
         said = f" ({', '.join(refused)}: not taken)" if refused else ""
         return None, [*warnings, f"no time of observation in the header{said}"]
-    mjd = _middle(moments, exptime, frames, warnings)
+    mjd = _middle(_without_half_days(moments, exptime, warnings), exptime, frames, warnings)
     written, _ = parse_time(get(header, "DATE"))
     if now is not None and mjd > now + 1.0:
         warnings.append(f"the time of observation, {_iso(mjd)}, lies in the future")
     elif written is not None and mjd > written + 2.0:
         warnings.append(f"the time of observation lies {mjd - written:.0f} days after DATE, when the file was written")
     return mjd, warnings
+
+
+def _said_offset(row: dialects.Spelling, value, words: str, warnings: list[str]) -> float:
+    """Return the days that a card is too late where its comment says JD - 2400000 without the half."""
+    plain = number(value)
+    if row.unit != "MJD" or plain is None or plain > 2.3e6 or not _WHOLE_DAYS.search(words):
+        return 0.0
+    warnings.append(f"{row.key} is JD - 2400000, as its comment says: half a day is taken off")
+    return 0.5
+
+
+def _without_half_days(moments: list[_Moment], exptime: float | None, warnings: list[str]) -> list[_Moment]:
+    """Return the moments, those in days mended that are exactly half a day off the calendar.
+
+    JD - 2400000 is half a day later than MJD, and MJD + 2400000 half a day earlier than JD. Where there are both, and
+    they agree with each other, it is the calendar's clock that is doubted, and nothing is changed.
+    """
+
+    def start(item):
+        return item.mjd - {"start": 0.0, "middle": 0.5, "end": 1.0}[item.role] * (exptime or 0.0) / 86400.0
+
+    dates = [item for item in moments if item.unit == "date"]
+    days = [item for item in moments if item.unit in ("MJD", "JD")]
+    if not dates or not days:
+        return moments
+    signs = {}
+    for item in days:
+        sign = 1 if item.unit == "MJD" else -1
+        same = [date for date in dates if exptime is not None or date.role == item.role]
+        late = [(start(item) - start(date)) * 86400.0 - sign * _HALF_DAY for date in same]
+        if late and min(map(abs, late)) <= _ROUNDING:
+            signs[item] = sign
+    if any(item.unit != other.unit for item in days for other in signs if abs(item.mjd - other.mjd) < 0.25):
+        return moments
+    for item in signs:
+        what = "JD - 2400000" if item.unit == "MJD" else "MJD + 2400000"
+        warnings.append(f"{item.key} is {what}, half a day off {dates[0].key}: mended")
+    return [replace(item, mjd=item.mjd - 0.5 * signs.get(item, 0)) for item in moments]
 
 
 def _middle(moments: list[_Moment], exptime: float | None, frames: int, warnings: list[str]) -> float:

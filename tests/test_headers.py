@@ -1,18 +1,23 @@
 """Header spellings, and solutions that astropy cannot read as they are."""
 
+import re
 import warnings
 
 import numpy as np
 import pytest
+from astropy.coordinates import FK4, FK5, FK4NoETerms, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from conftest import ROOT
 from dialect_headers import BROKEN, BROKEN_CARDS, CD, MJD, PLACE, SHAPE, WRITERS
 
 from nightsift import dialects, headers
+from nightsift.described import Overrides, described
 from nightsift.io.fits import read_image
 from nightsift.solution import repair_wcs
 from nightsift.times import read_time
 
+SURVEYS = ROOT.parent / "shared" / "data" / "real" / "surveys"
 START = 57182.0 + (2 * 3600 + 29 * 60 + 16) / 86400.0
 MID = START + 5.0 / 86400.0
 
@@ -83,6 +88,21 @@ def test_times_that_disagree_are_told():
         ({"ELAPTIME": 10}, 10.0),
         ({"TOTEXP": 10}, 10.0),
         ({"EXPOSURE": (10000.0, "[ms] exposure")}, 10.0),
+        ({"EXPOSURE": (50.0, "Exposure time minutes")}, 3000.0),
+        ({"EXPOSURE": (50.0, "exposure in min")}, 3000.0),
+        ({"EXPOSURE": (50.0, "exp. time, min.")}, 3000.0),
+        ({"EXPOSURE": (50.0, "Exposure time (minute)")}, 3000.0),
+        ({"EXPTIME": (50.0, "minute(s)")}, 3000.0),
+        ({"EXPTIME": "50 mins"}, 3000.0),
+        ({"EXPTIME": "50min."}, 3000.0),
+        ({"EXPTIME": ("50 s", "may be given in minutes")}, 50.0),
+        ({"EXPTIME": (50.0, "min exposure time")}, 50.0),
+        ({"EXPTIME": (50.0, "minimum exposure time")}, 50.0),
+        ({"EXPTIME": (50.0, "[s] exposure, some minutes at most")}, 50.0),
+        ({"EXPTIME": (0.5, "integration time (hours)")}, 1800.0),
+        ({"EXPOSURE": (0.02, "[d] time on source")}, 1728.0),
+        ({"EXP": 30.0}, 30.0),
+        ({"EXP": (30, "exposure number")}, None),
         ({"EXPTIME": 0.0}, None),
         ({"EXPTIME": "none"}, None),
         ({}, None),
@@ -90,6 +110,39 @@ def test_times_that_disagree_are_told():
 )
 def test_exposure(cards, expected):
     assert headers.read_exptime(make(cards))[0] == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["end of exposure", "UTC at exposure end", "end-of-exposure", "shutter closed", "date of obs. (ends)"],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_time_of_the_end_is_that(words, apart):
+    cards = {"DATE-OBS": ("2015-06-09T02:29:26", words)}
+    if apart:
+        cards = {"DATE-OBS": ("2015-06-09", words), "UT": "02:29:26"}
+    assert read_time(make(cards), 10.0)[0] == pytest.approx(MID, abs=0.01 / 86400.0)
+
+
+def test_a_word_of_the_end_in_passing_changes_nothing():
+    for words in ("start of exposure, for the end see DATE-END", "time stamp of the back-end", "weekend run"):
+        assert read_time(make({"DATE-OBS": ("2015-06-09T02:29:16", words)}), 10.0)[0] == pytest.approx(MID, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        ({"IM_SCALE": 0.5}, 0.5),
+        ({"PIXSCALE": (-0.5, "[arcsec/pixel]")}, 0.5),
+        ({"SCALE": (1e-4, "deg/pixel")}, 0.36),
+        ({"SCALE": (1e-4, "arcsec, not degrees")}, None),
+        ({"PLTSCALE": (67.2, "Plate Scale arcsec per mm"), "XPIXELSZ": 25.28445}, 1.699115),
+        ({"PLTSCALE": (67.2, "Plate Scale arcsec per mm")}, None),
+        ({"XPIXSZ": 9.0, "FOCALLEN": 2000.0}, 0.9281925),
+    ],
+)
+def test_pixel_scale(cards, expected):
+    assert headers.read_scale(make(cards))[0] == (expected and pytest.approx(expected))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +232,7 @@ def test_repaired_solutions_agree_with_the_sound_spelling(broken, sound):
         (PLACE | CD | {"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX"}, "TNX"),
         (PLACE | CD | {"CTYPE1": "RA---ZPX", "CTYPE2": "DEC--ZPX"}, "ZPX"),
         (PLACE | CD | {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"}, "celestial"),
-        (PLACE | CD | {"EQUINOX": 1950.0}, "1950"),
+        (PLACE | CD | {"EQUINOX": 2015.44}, "2015.44"),
         (PLACE | CD | {"CRVAL1": "NaN"}, "NaN"),
     ],
 )
@@ -187,6 +240,130 @@ def test_solutions_refused(cards, word):
     found, notes = repair_wcs(make(cards), SHAPE)
     assert found is None
     assert any(word in note for note in notes)
+
+
+# --- Axes that are not those of ICRS ----------------------------------------------------------------------------------
+
+FRAMES = {
+    "galactic": ({"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"}, "galactic"),
+    "supergalactic": ({"CTYPE1": "SLON-TAN", "CTYPE2": "SLAT-TAN"}, "supergalactic"),
+    "ecliptic": ({"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"}, "barycentricmeanecliptic"),
+    "B1950": ({"EQUINOX": 1950.0}, FK4(equinox="B1950")),
+    "B1950, in words": ({"RADESYS": "FK4", "EQUINOX": "B1950"}, FK4(equinox="B1950")),
+    "B1950, as EPOCH": ({"EPOCH": 1950.0}, FK4(equinox="B1950")),
+    "no terms of aberration": ({"RADESYS": "FK4-NO-E"}, FK4NoETerms(equinox="B1950")),
+    "FK5 of date": ({"RADESYS": "FK5", "EQUINOX": 2015.44}, FK5(equinox="J2015.44")),
+}
+
+
+def places(cards):
+    """Return the ICRS positions of some pixels of an image of 300 x 200 by astropy alone, and these pixels."""
+    x, y = (part.ravel().astype(float) for part in np.mgrid[0:300:60, 0:200:50])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.array(WCS(make(cards)).all_pix2world(x, y, 0)), x, y
+
+
+def icrs_of(cards):
+    """Return the ICRS positions of some pixels by the solution that is made of a header."""
+    found, notes = repair_wcs(make(cards), SHAPE)
+    assert found["CTYPE1"].startswith("RA--")
+    _, x, y = places(PLACE | CD)
+    ra, dec = WCS(found).all_pix2world(x, y, 0)
+    return SkyCoord(ra, dec, unit="deg"), notes
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_other_axes_are_turned_into_icrs(name):
+    more, frame = FRAMES[name]
+    (lon, lat), _, _ = places(PLACE | CD | more)
+    found, notes = icrs_of(PLACE | CD | more)
+    assert found.separation(SkyCoord(lon, lat, unit="deg", frame=frame).icrs).arcsec.max() < 1e-3
+    assert any("turned into ICRS" in note for note in notes)
+
+
+@pytest.mark.parametrize("code", ["TAN", "SIN", "ARC", "STG", "ZEA", "CAR", "MER", "CEA", "AIT", "SFL", "MOL"])
+@pytest.mark.parametrize("more", [{}, {"CRVAL2": 0.0, "CRPIX2": 4000.0}, {"LONPOLE": 20.0}, {"CRVAL2": 89.9}])
+def test_galactic_axes_are_turned_in_every_projection(code, more):
+    cards = PLACE | CD | {"CTYPE1": f"GLON-{code}", "CTYPE2": f"GLAT-{code}"} | more
+    (lon, lat), _, _ = places(cards)
+    expected = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
+    if not np.isfinite(lon).all():
+        assert repair_wcs(make(cards), SHAPE)[0] is None
+        return
+    found, _ = icrs_of(cards)
+    assert found.separation(expected).arcsec.max() < 1e-3
+
+
+@pytest.mark.parametrize("frame", ["icrs", "galactic"])
+@pytest.mark.parametrize("more", [{}, SIP, PV])
+def test_axes_in_either_order_are_the_same(frame, more):
+    lon, lat = {"icrs": ("RA--", "DEC-"), "galactic": ("GLON", "GLAT")}[frame]
+    code = "TPV" if more is PV else "TAN-SIP" if more else "TAN"
+    cards = PLACE | CD | more | {"CTYPE1": f"{lon}-{code}", "CTYPE2": f"{lat}-{code}"}
+    other = {"1": "2", "2": "1"}
+    turned = {
+        key[:-1] + other[key[-1]]
+        if key[:5] in ("CTYPE", "CRVAL")
+        else re.sub("^(CD|PV)([12])", lambda m: m[1] + other[m[2]], key): value
+        for key, value in cards.items()
+    }
+    expected, _ = icrs_of(cards)
+    found, _ = icrs_of(turned)
+    assert found.separation(expected).arcsec.max() < 1e-3
+
+
+def test_galactic_reference_is_no_pointing():
+    cards = {"CTYPE1": "GLON-TNX", "CTYPE2": "GLAT-TNX", "CRVAL1": 18.0, "CRVAL2": 0.0}
+    assert headers.read_pointing(make(cards))[:2] == (None, None)
+
+
+def test_the_polynomial_of_a_schmidt_plate_is_read():
+    # STScI's plate solution: x, y in mm from the plate's centre, xi and eta in arcsec.
+    cards = {"PLTRAH": 8, "PLTRAM": 55, "PLTRAS": 55.0, "PLTDECSN": "+", "PLTDECD": 11, "PLTDECM": 26, "PLTDECS": 58.0}
+    cards |= {"CNPIX1": 8734, "CNPIX2": 7218, "XPIXELSZ": 25.0, "YPIXELSZ": 25.0, "PPO3": 175000.0, "PPO6": 175000.0}
+    cards |= {"PLATEID": "07HH", **{f"PPO{k}": 0.0 for k in (1, 2, 4, 5)}}
+    cards |= {f"AMD{axis}{k}": 0.0 for axis in "XY" for k in range(1, 21)}
+    cards |= {"AMDX1": 67.2, "AMDX2": 0.7, "AMDX3": -66.9, "AMDX4": 1e-4}
+    cards |= {"AMDY1": 67.3, "AMDY2": -0.7, "AMDY3": -136.7, "AMDY5": -2e-4}
+    found, notes = repair_wcs(make(cards), SHAPE)
+    assert any("plate's polynomial" in note for note in notes)
+    for i, j in ((0, 0), (299, 199), (150, 100)):
+        x = (175000.0 - 25.0 * (8734 + i + 0.5)) / 1000
+        y = (25.0 * (7218 + j + 0.5) - 175000.0) / 1000
+        xi = 67.2 * x + 0.7 * y - 66.9 + 1e-4 * x**2
+        eta = 67.3 * y - 0.7 * x - 136.7 - 2e-4 * x * y
+        centre = SkyCoord("08h55m55s +11d26m58s")
+        tangent = WCS(
+            make({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": centre.ra.deg, "CRVAL2": centre.dec.deg})
+        )
+        expected = SkyCoord(*tangent.wcs_pix2world(xi / 3600, eta / 3600, 1), unit="deg")
+        ours = SkyCoord(*WCS(found).all_pix2world(i, j, 0), unit="deg")
+        assert ours.separation(expected).arcsec < 1.0
+
+
+@pytest.mark.skipif(not SURVEYS.is_dir(), reason="the real frames ../shared/data/real are not here")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("galactic_wcs", {"exptime": 1.2, "pixscale": 1.2, "ra": 275.9356, "dec": -12.8724, "filter": None}),
+        ("plate_minutes", {"exptime": 3000.0, "pixscale": 1.7005, "ra": 133.0263, "dec": 11.6208, "filter": None}),
+        ("undersampled_crowded_j", {"exptime": None, "pixscale": 5.0, "ra": 266.7701, "dec": -29.2550, "filter": "J"}),
+    ],
+)
+def test_headers_of_surveys(name, expected):
+    image, notes = read_image(SURVEYS / f"{name}.fits"), []
+    found = described(image.header, image.data.shape, Overrides(), notes)
+    for key, value in expected.items():
+        assert found[key] == (pytest.approx(value, abs=1e-3) if isinstance(value, float) else value), key
+    # 12:07 UT and half of 50 minutes
+    assert found["mjd"] == (pytest.approx(33979.52222, abs=1e-5) if name == "plate_minutes" else None)
+    if name == "galactic_wcs":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            lon, lat = WCS(image.header).all_pix2world([0.0, 255.0], [0.0, 200.0], 0)
+        ours = SkyCoord(*WCS(found["wcs_header"]).all_pix2world([0.0, 255.0], [0.0, 200.0], 0), unit="deg")
+        assert ours.separation(SkyCoord(lon, lat, unit="deg", frame="galactic")).arcsec.max() < 1e-3
 
 
 # --- Whole headers ----------------------------------------------------------------------------------------------------
