@@ -173,7 +173,8 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     ----------
     stars : Table
         ``ra dec`` [deg], optional ``pmRA pmDE`` [mas/yr, pmRA with the factor cos(dec)] and ``epoch`` [Julian year,
-        default 2000], ``<band>mag``, ``e_<band>mag``; as from `nightsift.io.catalogs.read_catalog`.
+        default 2000], ``<band>mag``, ``e_<band>mag``; as from `nightsift.io.catalogs.read_catalog`, which puts
+        ``warnings`` into its meta.
     center_ra, center_dec, radius_deg : float
         Cone [deg].
     mjd : float or None
@@ -194,7 +195,7 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     Proper motion moves the unit vector in its tangent plane, then normalises: ESA SP-1200 (1997), vol. 1, eq. 1.5.16
     with zero parallax and radial velocity, which holds at the poles.
     """
-    notes = []
+    notes = list(stars.meta.get("warnings", ()))
     has_motion = "pmRA" in stars.colnames
     year = None if mjd is None else 2000.0 + (mjd - 51544.5) / 365.25
     if year is None:

@@ -285,6 +285,7 @@ def catalog(field: Sky, params: Campaign, kinds: tuple[str, ...] = (*STARS, "gal
         out[f"e_{band}mag"] = error
     for name, unit in (("RAJ2000", "deg"), ("DEJ2000", "deg"), ("pmRA", "mas/yr"), ("pmDE", "mas/yr")):
         out[name].unit = unit
+    out.meta["EPOCH"] = 2000.0
     return out
 
 

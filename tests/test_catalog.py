@@ -8,7 +8,7 @@ from astropy.table import MaskedColumn, Table
 from astropy.time import Time
 from astropy.wcs import WCS
 
-from nightsift import parameters
+from nightsift import parameters, simulate
 from nightsift.catalog import catalog, field
 from nightsift.errors import Rejected
 from nightsift.io.catalogs import read_catalog
@@ -49,6 +49,68 @@ def test_masked_values_units_case_and_epoch_of_the_header(tmp_path):
     np.testing.assert_allclose(table["pmRA"], [1.0, 2.0])
     np.testing.assert_array_equal(table["gmag"], [12.0, np.nan])
     np.testing.assert_allclose(table["epoch"], 2016.0)
+
+
+GAIA = {"source_id": [4295806720, 38655544960], "ra": [10.0, 10.1], "dec": [5.0, 5.1]}
+GAIA |= {"pmra": [100.0, -50.0], "pmdec": [-200.0, 0.0]}
+ARCHIVE = GAIA | {"phot_g_mean_mag": [12.0, 13.0], "phot_bp_mean_mag": [12.5, 13.5], "phot_rp_mean_mag": [11.5, 12.5]}
+VIZIER = {"RA_ICRS": GAIA["ra"], "DE_ICRS": GAIA["dec"], "Source": GAIA["source_id"], "pmRA": GAIA["pmra"]}
+VIZIER |= {"pmDE": GAIA["pmdec"], "Gmag": [12.0, 13.0], "BPmag": [12.5, 13.5], "RPmag": [11.5, 12.5]}
+PLAIN = {"ra": GAIA["ra"], "dec": GAIA["dec"], "pmRA": GAIA["pmra"], "pmDE": GAIA["pmdec"], "rmag": [12.0, 13.0]}
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "meta", "epoch", "word"),
+    [
+        ("stars.ecsv", ARCHIVE, {}, 2016.0, "Gaia DR3"),
+        ("stars.csv", ARCHIVE, {}, 2016.0, "Gaia DR3"),
+        ("gaia_dr2.csv", ARCHIVE, {}, 2015.5, "Gaia DR2"),
+        ("stars.ecsv", ARCHIVE, {"description": "from gaiadr2.gaia_source"}, 2015.5, "Gaia DR2"),
+        ("stars.csv", ARCHIVE | {"designation": ["Gaia DR2 1", "Gaia DR2 2"]}, {}, 2015.5, "Gaia DR2"),
+        ("stars.csv", ARCHIVE | {"designation": ["Gaia EDR3 1", "Gaia EDR3 2"]}, {}, 2016.0, "Gaia EDR3"),
+        ("stars.fits", ARCHIVE | {"teff_val": [5000.0, 6000.0]}, {}, 2015.5, "Gaia DR2"),
+        ("stars.fits", ARCHIVE | {"ref_epoch": [2015.5, 2015.5]}, {}, 2015.5, None),
+        ("stars.fits", ARCHIVE | {"ref_epoch": [2015.5, np.nan]}, {}, [2015.5, 2016.0], "Gaia DR3"),
+        ("stars.fits", GAIA | {"rmag": [12.0, 13.0]}, {}, 2016.0, "Gaia DR3"),
+        ("stars.fits", VIZIER, {}, 2016.0, "Gaia DR3"),
+        ("stars.fits", VIZIER | {"DR2Name": ["Gaia DR2 1", "Gaia DR2 2"]}, {}, 2015.5, "Gaia DR2"),
+        ("stars.fits", VIZIER | {"RAJ2000": GAIA["ra"], "DEJ2000": GAIA["dec"]}, {}, 2000.0, "2000.0"),
+        ("stars.fits", PLAIN, {}, 2000.0, "2000.0"),
+        ("stars.fits", GAIA | {"source_id": [1, 2], "rmag": [12.0, 13.0]}, {}, 2000.0, "2000.0"),
+        ("stars.fits", PLAIN, {"EPOCH": 2010.5}, 2010.5, None),
+        ("stars.fits", PLAIN, {"EPOCH": "unknown"}, 2000.0, "2000.0"),
+        ("stars.fits", PLAIN | {"epoch": [51544.5 + 3652.5] * 2}, {}, 2010.0, None),
+        ("stars.fits", {name: PLAIN[name] for name in ("ra", "dec", "rmag")}, {}, 2000.0, None),
+    ],
+)
+def test_the_epoch_is_that_of_the_release_or_its_lack_is_told(tmp_path, name, columns, meta, epoch, word):
+    kind = {"fits": "fits", "csv": "ascii.csv", "ecsv": "ascii.ecsv"}[name.split(".")[1]]
+    Table(columns, meta=meta).write(tmp_path / name, format=kind)
+    table = read_catalog(tmp_path / name)
+    np.testing.assert_allclose(table["epoch"], epoch)
+    cut = catalog(table, 10.05, 5.05, 1, 60310.0, PARAMS)
+    told = [text for text in cut.warnings if name in text]
+    assert len(told) == (word is not None)
+    assert word is None or word in told[0]
+    if columns is not PLAIN and "pmra" in columns:
+        years = 2000 + (60310.0 - 51544.5) / 365.25 - np.broadcast_to(epoch, 2)
+        np.testing.assert_allclose((cut.table["dec"] - GAIA["dec"]) * 3.6e6, years * GAIA["pmdec"], atol=1.0)
+
+
+def test_magnitudes_of_gaia_have_the_names_of_its_bands(tmp_path):
+    more = {"phot_g_mean_flux_over_error": [1000.0, 100.0]}
+    Table(ARCHIVE | more).write(tmp_path / "c.fits")
+    table = read_catalog(tmp_path / "c.fits")
+    np.testing.assert_allclose(table["Gmag"], ARCHIVE["phot_g_mean_mag"])
+    np.testing.assert_allclose(table["BPmag"], ARCHIVE["phot_bp_mean_mag"])
+    np.testing.assert_allclose(table["RPmag"], ARCHIVE["phot_rp_mean_mag"])
+    np.testing.assert_allclose(table["e_Gmag"], [0.0010857, 0.010857], rtol=1e-3)
+
+
+def test_the_simulated_catalogue_tells_its_epoch(tmp_path):
+    params = simulate.Campaign(n_images=1, size=256, n_stars=30)
+    simulate.catalog(simulate.sky(params), params).write(tmp_path / "c.fits")
+    assert read_catalog(tmp_path / "c.fits").meta["warnings"] == []
 
 
 @pytest.mark.parametrize(
