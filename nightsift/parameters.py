@@ -237,6 +237,18 @@ class Subtract:
         0.8, "scatter of the S/N of fluxes at empty places below which an image is rejected", minimum=0
     )
     max_sky_sigma: float = option(1.3, "the same, above which an image is rejected", exclusiveMinimum=0)
+    min_noise_scale: float = option(
+        0.3,
+        "noise of the difference, relative to what both images' noise makes of it, below which an image is rejected",
+        minimum=0,
+    )
+    max_noise_scale: float = option(1.5, "the same, above which an image is rejected", exclusiveMinimum=0)
+    max_changed: float = option(
+        0.75,
+        "share of bright stars with something significant left in their cores above which an image is rejected",
+        minimum=0,
+        maximum=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +284,15 @@ class Transients:
         0.5,
         "share of a change that a hole in the other image may explain: in the template, of what has brightened",
         exclusiveMinimum=0,
+    )
+    min_recovered: float = option(
+        0.7,
+        "share of the fakes of S/N 20 or more on empty sky that has to be found, or an image is not searched",
+        minimum=0,
+        maximum=1,
+    )
+    max_deeper: float = option(
+        1.0, "magnitudes beyond the image's own limit where half of the fakes may be found, or it is not searched"
     )
     cutout: int = option(41, "side of the cutouts, in pixels", minimum=11)
 

@@ -48,6 +48,7 @@ MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
 MOST = 400  # stars that the template's width, the flux scale and what counts as constant rest on
 ENOUGH_PIXELS = 2**20  # whose distribution is that of all
+SIGNIFICANT = 5.0  # S/N that noise makes at none of the stars
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
 METHODS = {"alard-lupton": alard_lupton, "delta": delta, "zogy": proper}
@@ -142,6 +143,8 @@ def subtract(
     raw = replace(raw, facts=raw.facts | {"flux_scale_err": scale_error})
     raw, ratio = _rescaled(raw, stars, psf)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
+    bright = unharmed[np.asarray(unharmed["snr"]) > STAMP_SNR]
+    result = replace(result, facts=result.facts | {"changed": _changed(result.snr, result.mask == 0, bright)})
     _gates(result.facts, params)
     return result
 
@@ -149,22 +152,27 @@ def subtract(
 def _gates(facts: dict, params: parameters.Subtract) -> None:
     """Refuse a difference whose S/N and errors would mean nothing."""
     upper = {
+        "noise_scale": (params.max_noise_scale, "the noise of the difference, relative to that of its images, is"),
         "spatial_condition": (params.max_condition, "the stars lie so that the kernel's spatial terms have condition"),
         "residual": (params.max_residual, "what is left of the stars scatters, relative to their light, by"),
+        "changed": (params.max_changed, "the share of bright stars with something significant left in their cores is"),
         "sky_sigma": (params.max_sky_sigma, "fluxes at empty places scatter, relative to their errors, by"),
     }
     lower = {
+        "noise_scale": (params.min_noise_scale, upper["noise_scale"][1]),
         "coverage": (params.min_coverage, "the usable fraction of the difference is"),
         "sky_sigma": (params.min_sky_sigma, upper["sky_sigma"][1]),
     }
+    # The noise that image and template share goes with the light.
+    hints = {"noise_scale": ": does the template hold the image itself?"}
     if facts["sky_number"] < ENOUGH_PLACES:
         del upper["sky_sigma"], lower["sky_sigma"]
+    for name, (bound, what) in lower.items():
+        if facts[name] < bound:
+            raise Rejected(f"{what} {facts[name]:.3g}, less than {bound:g}{hints.get(name, '')}")
     for name, (bound, what) in upper.items():
         if facts.get(name, 0.0) > bound:
             raise Rejected(f"{what} {facts[name]:.3g}, more than {bound:g}")
-    for name, (bound, what) in lower.items():
-        if facts[name] < bound:
-            raise Rejected(f"{what} {facts[name]:.3g}, less than {bound:g}")
 
 
 def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[Raw, Table]:
@@ -463,12 +471,16 @@ def _without_trails(raw: Raw, found: _Planes, usable, fwhm: float) -> tuple[Raw,
 def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
     """Pixels of empty sky: neither light that was subtracted nor a significant change near.
 
-    The model holds the template's noise, so that a lower limit than this would choose by the noise itself.
+    The model holds the template's noise, so that a lower limit than this would choose by the noise itself. What is
+    significant is told by the scatter of S/N: where the noise is underrated, its own peaks have to stay.
     """
     reach = int(np.ceil(fwhm))
     quiet = usable.copy()
+    few = (slice(None, None, max(1, int(np.sqrt(snr.size / ENOUGH_PIXELS)))),) * 2
+    spread = _robust(snr[few], usable[few] & (model[few] < 3 * sigma[few]))[0]
+    limit = 4 * max(1.0, spread if np.isfinite(spread) else 1.0)
     for tile in tiles(usable.shape, reach):
-        busy = (np.abs(snr[tile.around]) > 4) | (model[tile.around] > 3 * sigma[tile.around])
+        busy = (np.abs(snr[tile.around]) > limit) | (model[tile.around] > 3 * sigma[tile.around])
         quiet[tile.own] &= ~ndimage.binary_dilation(busy, iterations=reach)[tile.inside]
     return quiet if quiet.sum() > 0.02 * usable.sum() else usable
 
@@ -479,6 +491,14 @@ def _robust(image, chosen) -> tuple[float, float]:
     values = image[::step, ::step][chosen[::step, ::step]].astype(np.float32)
     low, middle, high = np.percentile(values, [15.865, 50, 84.135])
     return float(high - low) / 2, float(middle)
+
+
+def _changed(snr, usable, stars: Table) -> float:
+    """Share of the stars with something significant left in their cores."""
+    column, row = (np.rint(stars[axis]).astype(int) for axis in "xy")
+    whole = stamps(usable, column, row, 1, False).all(axis=(1, 2))
+    core = np.abs(stamps(snr, column[whole], row[whole], 1)).max(axis=(1, 2))
+    return float(np.mean(core > SIGNIFICANT)) if whole.any() else 0.0
 
 
 def _mismatch(difference, stars: Table, psf: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from nightsift.photometry import Photometry
 from nightsift.realbogus import Examples, features, train
 from nightsift.template import PAD
 from nightsift.transients import cutouts, transients
+from nightsift.trust import trusted
 
 STAGE = Stage(
     "transients",
@@ -33,6 +34,8 @@ STAGE = Stage(
     },
     outputs={"candidates": "table:candidates", "everything": "table:candidates", "cutouts": "images"},
 )
+HALF_SNR = 5.0  # at which a search finds about half of what is there
+SURE = 0.3  # mag, error of a limit up to which it says something
 SNR_EDGES = (3, 4, 5, 5.5, 6, 7, 8, 10, 20, 50, 100)
 
 
@@ -44,6 +47,9 @@ def work(job):
     found = fakes[np.asarray(fakes["found"], bool)]
     model = job.call(train, own_examples(found, search.psf.fwhm))
     result = job.call(transients, search, job.read_table("objects"), model, job.params)
+    recovered = passed(fakes, model.held_out, job.params.min_score)
+    complete = curves(fakes, recovered, solution)
+    trusted(fakes, recovered, deeper(complete, solution), job.params)
     table = calibrated(result.candidates, solution)
     table["ra"], table["dec"] = read_wcs(job.inputs["wcs"]).all_pix2world(table["x"], table["y"], 0)
     real = write_found(job, table, "is_real", "candidates")
@@ -57,7 +63,7 @@ def work(job):
         "coverage": subtracted["coverage"],
         "threshold": result.threshold,
         "model": model.card,
-        "completeness": curves(fakes, model.held_out, solution, job.params.min_score),
+        "completeness": complete,
     }
 
 
@@ -68,11 +74,23 @@ def own_examples(found, fwhm):
     return Examples(features(found, fwhm), real, cell)
 
 
-def curves(fakes, score, solution, min_score):
+def passed(fakes, score, min_score):
+    """Tell which fakes are found and called real."""
+    result = np.zeros(len(fakes), bool)
+    result[np.asarray(fakes["found"], bool)] = score >= min_score
+    return result & (np.asarray(fakes["facts"], str) == "")
+
+
+def deeper(complete, solution):
+    """Return by how many magnitudes half of the fakes on empty sky are found beyond the image's own limit."""
+    limit = complete.get("off_hosts", {}).get("mag", {})
+    if not limit.get("half_err", np.nan) < SURE:
+        return np.nan
+    return limit["half"] - (solution.maglim + 2.5 * np.log10(solution.limit_snr / HALF_SNR))
+
+
+def curves(fakes, passed, solution):
     """Completeness of what is put on the sky and on galaxies, by S/N and by magnitude."""
-    passed = np.zeros(len(fakes), bool)
-    passed[np.asarray(fakes["found"], bool)] = score >= min_score
-    passed &= np.asarray(fakes["facts"], str) == ""
     kind = np.asarray(fakes["kind"], str)
     own = np.isin(kind, FAKES)
     mag = solution.zero_point(np.asarray(fakes["true_x"]), np.asarray(fakes["true_y"]))

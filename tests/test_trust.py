@@ -1,0 +1,86 @@
+"""Differences and searches that must not be trusted are refused, with a sentence that says why."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from test_subtract import PARAMS, SKY, pair
+
+from nightsift import parameters
+from nightsift.detect import detect
+from nightsift.errors import Rejected
+from nightsift.subtract import subtract
+from nightsift.template import PAD
+from nightsift.trust import BRIGHT, trusted
+
+SEARCH = parameters.Transients()
+
+
+def refused(made, message, **options):
+    with pytest.raises(Rejected, match=message):
+        subtract(made.exposure, made.reference, made.objects, replace(PARAMS, **options))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9])
+def test_a_template_that_holds_the_image_is_refused(share):
+    made = pair(3.6, 2.6)
+    image = made.exposure.data - np.float32(SKY)
+    data = made.reference.data.copy()
+    data[PAD:-PAD, PAD:-PAD] = image
+    other = pair(3.6, 2.6, 7).exposure.data - np.float32(SKY)
+    data[PAD:-PAD, PAD:-PAD] = share * image + (1 - share) * other
+    sigma = np.full(data.shape, np.std(np.sort(image.ravel())[: image.size // 2]) * 1.5, np.float32)
+    made = replace(made, reference=replace(made.reference, data=data, noise=sigma))
+    refused(made, r"noise of the difference.* is 0\.[012]\d*, less than 0.3: does the template hold the image itself\?")
+
+
+def test_noise_that_nothing_explains_is_refused():
+    """The template's noise is three times what its plane of the noise says."""
+    made = pair(3.6, 2.6, template_noise=1.0)
+    rng = np.random.default_rng(3)
+    more = made.reference.data + rng.normal(0, np.sqrt(8), made.reference.data.shape) * made.reference.noise
+    made = replace(made, reference=replace(made.reference, data=more.astype(np.float32)))
+    refused(made, r"noise of the difference.* is [12]\.\d*, more than 1.5")
+    subtract(made.exposure, made.reference, made.objects, replace(PARAMS, max_noise_scale=9))
+
+
+def test_stars_that_are_left_are_refused():
+    """Two in five stars are a third brighter than in the template."""
+    made = pair(3.6, 2.6, number=0)
+    bright = made.objects[np.asarray(made.objects["snr"]) > 30]
+    data, (v, u) = made.exposure.data.copy(), np.indices(made.exposure.data.shape)
+    for star in bright[np.arange(len(bright)) % 5 < 2]:
+        shape = np.exp(-4 * np.log(2) * np.hypot(u - star["x"], v - star["y"]) ** 2 / 3.6**2)
+        data += (star["flux"] / 3 * shape / shape.sum()).astype(np.float32)
+    found = detect(data, made.exposure.mask, made.exposure.gain, parameters.Detect())
+    changed = replace(made, exposure=replace(made.exposure, data=data), objects=found.objects)
+    whole = subtract(made.exposure, made.reference, made.objects, PARAMS)
+    assert whole.facts["changed"] < 0.05
+    refused(
+        changed,
+        r"share of bright stars with something significant left.* is 0\.[234]\d*, more than 0.2",
+        max_changed=0.2,
+    )
+
+
+def fakes(snr, kind="sky"):
+    return Table({"kind": np.full(len(snr), kind), "true_snr": np.asarray(snr, float)})
+
+
+def test_a_search_that_misses_what_is_plain_is_refused():
+    plain = fakes(np.full(30, 2 * BRIGHT))
+    with pytest.raises(Rejected, match="of 30 fakes of S/N 20 or more on empty sky 9 were found, less than 70%"):
+        trusted(plain, np.arange(30) < 9, np.nan, SEARCH)
+    trusted(plain, np.arange(30) < 29, np.nan, SEARCH)
+    # Neither few nor faint ones, nor those beside stars, say so.
+    for few in (plain[:9], fakes(np.full(30, BRIGHT / 2)), fakes(np.full(30, 2 * BRIGHT), "star"), plain[:0]):
+        trusted(few, np.zeros(len(few), bool), np.nan, SEARCH)
+
+
+def test_nothing_is_found_beyond_what_the_image_shows():
+    nothing = fakes([])
+    with pytest.raises(Rejected, match=r"found 2\.67 mag beyond the image's own limit, more than 1 mag"):
+        trusted(nothing, [], 22.04 - 19.37, SEARCH)
+    for deeper in (0.4, -0.5, np.nan):
+        trusted(nothing, [], deeper, SEARCH)
