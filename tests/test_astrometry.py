@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -11,6 +12,7 @@ from astropy.wcs import WCS
 from nightsift import asterism, parameters, plates, sip
 from nightsift.astrometry import Hint, astrometry, brightness_column, residual_map
 from nightsift.errors import Rejected
+from nightsift.solution import repair_wcs
 
 PARAMS = parameters.Astrometry()
 SHARED = Path(__file__).parents[2] / "shared"
@@ -490,3 +492,23 @@ def test_sdss_field_is_not_worsened():
     assert grid_error(start, result.wcs, image.shape) * 0.396 < 0.2
     again = astrometry(objects, catalog, Hint(wcs=spoil(start, 2.0)), image.shape, PARAMS)
     assert grid_error(again.wcs, result.wcs, image.shape) < 0.1
+
+
+@pytest.mark.parametrize("code", ["TAN", "CAR"])
+def test_a_header_in_galactic_axes_is_solved(code):
+    true = make_wcs(2.0)
+    objects, catalog, _ = make_stars(np.random.default_rng(5), true)
+    center = SkyCoord(*true.wcs.crval, unit="deg").galactic
+    north = SkyCoord(true.wcs.crval[0], true.wcs.crval[1] + 0.01, unit="deg").galactic
+    turn = -np.radians(33.0) - center.position_angle(north).rad
+    cd = 2.0 / 3600 * np.array([[-np.cos(turn), -np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    header = fits.Header()
+    for axis, name, value in ((1, "GLON", center.l.deg), (2, "GLAT", center.b.deg)):
+        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = f"{name}-{code}", value
+        header[f"CRPIX{axis}"] = true.wcs.crpix[axis - 1] + 3.0
+        header[f"CD{axis}_1"], header[f"CD{axis}_2"] = cd[axis - 1]
+    found, _ = repair_wcs(header, SQUARE)
+    result = astrometry(objects, catalog, Hint(wcs=WCS(found)), SQUARE, PARAMS)
+    assert grid_error(result.wcs, true) < 0.05
+    assert abs(result.rotation) < 1.0
+    assert all(kind.startswith(("RA---TAN", "DEC--TAN")) for kind in result.wcs.wcs.ctype)
