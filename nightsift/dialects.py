@@ -40,6 +40,9 @@ TIME = _rows("""
     MJD_MID   | MJD  | middle |
     MJDMID    | MJD  | middle |
     JD_UTC    | JD   | middle | AstroImageJ
+    JD-MID    | JD   | middle |
+    JD_MID    | JD   | middle |
+    JDMID     | JD   | middle |
     DATE-OBS  | date | start  | FITS standard, and nearly everybody
     DATEOBS   | date | start  |
     DATE_OBS  | date | start  |
@@ -61,6 +64,9 @@ TIME = _rows("""
     JDOBS     | JD   | start  |
     OBSJD     | JD   | start  | ZTF
     JD-BEG    | JD   | start  |
+    JDSTART   | JD   | start  |
+    JD-START  | JD   | start  |
+    MJDSTART  | MJD  | start  |
     JD        | JD   | start  | MaxIm DL, RTS2 (FRAM)
     TAI       | TAI  | start  | SDSS frames
     CTIME     | unix | start  | RTS2 (FRAM)
@@ -72,6 +78,8 @@ TIME = _rows("""
     MJD-END   | MJD  | end    | FITS standard, ESO, BlackBOX
     EXPEND    | MJD  | end    | HST (MJD), Siril (JD)
     JD-END    | JD   | end    |
+    JDEND     | JD   | end    |
+    MJDEND    | MJD  | end    |
 """)
 # Times of day that go with a date without one. As numbers they are hours below 24 and seconds from there on.
 CLOCK = _rows("""
