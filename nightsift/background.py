@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import sep
 
+from nightsift.unitnoise import in_units, pixel_unit
+
 STEEP = 1.1  # scatter in a cell, in units of the noise, from which on it hides stars from the clipping
 FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the stars
 FINER = 0.8  # of the noise, that cells of half the side leave where the background has structure within the larger ones
@@ -17,13 +19,13 @@ ENOUGH = 500_000  # pixels, of whole rows, for the scatter of single ones
 class Background:
     """Background level and noise (standard deviation of a pixel), both float32 images in ADU made when asked for."""
 
-    def __init__(self, level: sep.Background, rest: sep.Background):
-        self._level, self._rest = level, rest
+    def __init__(self, level: sep.Background, rest: sep.Background, unit: float):
+        self._level, self._rest, self._unit = level, rest, unit
 
     @property
     def typical_noise(self) -> float:
         """Median of the noise over the cells."""
-        return float(self._rest.globalrms)
+        return float(self._rest.globalrms) * self._unit
 
     @cached_property
     def level(self) -> np.ndarray:
@@ -32,7 +34,7 @@ class Background:
         # Elsewhere the second look would only follow the stars more closely.
         if self._level.globalrms > STEEP * self._rest.globalrms:
             level += self._rest.back(dtype=np.float32)
-        return level
+        return in_units(level, 1 / self._unit)
 
     @cached_property
     def noise(self) -> np.ndarray:
@@ -40,7 +42,7 @@ class Background:
         result = self._rest.rms(dtype=np.float32)
         # A cell that is masked throughout has no noise of its own.
         result[~(result > 0)] = self._rest.globalrms
-        return result
+        return in_units(result, 1 / self._unit)
 
 
 def background(data: np.ndarray, bad: np.ndarray, mesh: int) -> Background:
@@ -65,21 +67,22 @@ def background(data: np.ndarray, bad: np.ndarray, mesh: int) -> Background:
         changes much within a cell, are those of a second look at what the first leaves.
     """
     mesh = int(min(mesh, *data.shape))
-    data = np.ascontiguousarray(data, dtype=np.float32)
     bad = np.ascontiguousarray(bad)
-    found = _measured(data, bad, mesh)
-    single = pixel_noise(data, bad)
+    unit = pixel_unit(data, bad)
+    data = np.ascontiguousarray(in_units(np.asarray(data, np.float32), unit))
+    found = _measured(data, bad, mesh, unit)
+    single = pixel_noise(data, bad) * unit
     while mesh >= 2 * FINEST and single < FINER * found.typical_noise:
         mesh //= 2
-        finer = _measured(data, bad, mesh)
+        finer = _measured(data, bad, mesh, unit)
         if finer.typical_noise > FINER * found.typical_noise:
             break
         found = finer
     return found
 
 
-def _measured(data, bad, mesh: int) -> Background:
-    """Measure the level, and on what is left without it, level and noise.
+def _measured(data, bad, mesh: int, unit: float) -> Background:
+    """Measure, of an image in a unit, the level, and on what is left without it, level and noise.
 
     Where the level changes within a cell, that is no noise.
     """
@@ -87,7 +90,7 @@ def _measured(data, bad, mesh: int) -> Background:
     height, width = (math.ceil(side / max(1, round(side / mesh))) for side in data.shape)
     options = {"mask": bad, "bw": width, "bh": height, "fw": 3, "fh": 3}
     level = sep.Background(data, **options)
-    return Background(level, sep.Background(data - level.back(dtype=np.float32), **options))
+    return Background(level, sep.Background(data - level.back(dtype=np.float32), **options), unit)
 
 
 def pixel_noise(data, bad) -> float:

@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.special import erf
 
 from nightsift.stamps import pair_ratios, stamps
+from nightsift.unitnoise import in_units, unit
 
 _USUAL = 1.5  # FWHM, pixels, of the sharpest star where an image has too few to tell
 _FEW, _ENOUGH = 8, 30  # stars
@@ -164,11 +165,13 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
     -------
     Hits
     """
-    signal = np.where(bad, 0.0, data - background).astype(np.float32)
+    size = unit(float(np.median(noise)))
+    signal = in_units(np.where(bad, np.float32(0.0), data - background), size)
+    noise, gain = in_units(np.asarray(noise, np.float32), size), gain and gain * size
     level = float(np.median(noise))
     smooth = np.maximum(ndimage.uniform_filter(signal, 3, mode="nearest"), 0.0)
     sources = (0.05 * smooth) ** 2 if gain is None else smooth / gain
-    variance = (np.asarray(noise, np.float32) ** 2 + sources).astype(np.float32)
+    variance = (noise**2 + sources).astype(np.float32)
     found, star = np.zeros(signal.shape, bool), sharpest_star(signal, level, bad)
     if star.fwhm < sharpest:
         return Hits(

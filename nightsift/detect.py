@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
@@ -19,6 +19,7 @@ from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.seeing import Seeing, centroids, seeing, star_width, widths
 from nightsift.stamps import crowded, pair_ratios
 from nightsift.trails import Trail, crossing, without_trails
+from nightsift.unitnoise import fluxes, in_units, pixel_unit
 
 ANNULUS_PIXELS = 400
 MIN_ANNULUS_PIXELS = 20
@@ -94,8 +95,19 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     Rejected
         If there is no object.
     """
+    size = pixel_unit(data, mask != 0)
+    own = _detect(in_units(data, size), mask, gain and gain * size, params, find or extract)
+    return replace(
+        own,
+        objects=fluxes(own.objects, 1 / size),
+        background_level=own.background_level * size,
+        noise=own.noise * size,
+    )
+
+
+def _detect(data, mask, gain, params, find) -> Detection:
     hidden = (mask & int(HIDDEN)) != 0
-    seen = _seen(data, mask, find or extract, params)
+    seen = _seen(data, mask, find, params)
     image, noise, found, guess = seen.image, seen.noise, seen.objects, seen.guess
     if not len(found):
         raise Rejected("no object rises above the noise")

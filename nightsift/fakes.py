@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -14,6 +14,7 @@ from nightsift.measure import Search
 from nightsift.planes import Flag, Mask
 from nightsift.psf import Psf, forced
 from nightsift.stamps import stamps
+from nightsift.unitnoise import fluxes, in_units
 
 FAKES = ("sky", "host", "star")  # the kinds that are real
 FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 400.0  # S/N
@@ -77,6 +78,13 @@ def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int,
         Of all that is random here.
     params : parameters.Fakes
     """
+    size = search.unit
+    own = _planned(in_units(image, size), search.per(size), fluxes(objects, size), psf, seed, params)
+    back = {name: fluxes(getattr(own, name), 1 / size) for name in ("fakes", "objects")}
+    return replace(own, **back, data=in_units(own.data, 1 / size))
+
+
+def _planned(image, search: Search, objects: Table, psf: Psf, seed: int, params: parameters.Fakes) -> Plan:
     rng = np.random.default_rng(seed)
     number = int(np.clip(params.density * image.size / 1e6, min(params.density, 30), params.most))
     moved = _moved(rng, search, objects, round(SHIFTED * number))

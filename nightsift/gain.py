@@ -10,6 +10,7 @@ from nightsift import headers
 _TIMES = 1.5  # by which predicted and measured noise may differ
 _READNOISE = 30.0  # e-, of the noisiest cameras in use, for images that do not tell theirs
 _HALFWAY = 0.4  # of the way, in the logarithm, from one gain to the other: what is further off is neither
+MOST_ELECTRONS = 1e7  # in a pixel's sky, whatever its unit: as many as a hundred exposures of full wells hold
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def checked_gain(header, pixels: Pixels, given: Given, warnings: list[str]) -> f
             value = _of_these_values(value, guess, header, pixels, readnoise, warnings)
     if value is not None and guess is not None:
         value = _doubted(value, pixels, readnoise, given.gain is None, warnings)
-    if value is None and guess is not None and 0.001 < guess < 1000.0:
+    if value is None and guess is not None and guess * pixels.background < MOST_ELECTRONS:
         warnings.append(
             f"gain guessed from the sky ({pixels.background:.5g}) and its noise ({single:.4g}): {guess:.3g} e-/ADU"
         )

@@ -21,6 +21,7 @@ from nightsift.seeing import Seeing
 from nightsift.stamps import crowded, stamps
 from nightsift.tables import PSF_PHOTOMETRY
 from nightsift.trails import without_trails
+from nightsift.unitnoise import fluxes, in_units, pixel_unit
 
 SPOILT = (
     Flag.SATURATED
@@ -93,7 +94,13 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
     PsfPhotometry
         NaN throughout, but for ``outlier``, where the PSF could not be fitted.
     """
-    layers = _layers(data, mask, gain, trails, seeing.fwhm)
+    size = pixel_unit(data, mask != 0)
+    layers = _layers(in_units(data, size), mask, gain and gain * size, trails, seeing.fwhm)
+    own = _fitted(layers, fluxes(objects, size), seeing, aperture, params)
+    return replace(own, table=fluxes(own.table, 1 / size))
+
+
+def _fitted(layers: Layers, objects: Table, seeing: Seeing, aperture: float, params) -> PsfPhotometry:
     objects = objects.copy()
     objects["level_err"] = _level_error(objects, layers.noise, aperture)
     unlike = outlier_score(objects, seeing)

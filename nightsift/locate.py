@@ -11,6 +11,7 @@ from astropy.wcs import WCS
 
 from nightsift import sip
 from nightsift.planes import HIDDEN
+from nightsift.unitnoise import in_units, pixel_unit
 
 MOST = 500
 #: uncertainty of a position that comes without one, degrees: for the matching, and for a search of the sky
@@ -31,6 +32,7 @@ def brightest(data, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     bad = (mask & int(HIDDEN)) != 0
     data = np.where(bad, np.float32(np.median(data[~bad])), data).astype(np.float32)
+    data = in_units(data, pixel_unit(data, bad))
     sky = sep.Background(data, mask=bad)
     sep.set_extract_pixstack(max(1_000_000, data.size // 4))
     sep.set_sub_object_limit(8192)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,11 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift.planes import Flag
-from nightsift.psf import FLOOR, Psf, fitted, forced
+from nightsift.psf import FLOOR, TINY, Psf, fitted, forced
 from nightsift.seeing import SAMPLED
 from nightsift.stamps import stamps
 from nightsift.trails import Trail
+from nightsift.unitnoise import in_units, unit
 
 if TYPE_CHECKING:  # nothing else here needs all that subtraction does
     from nightsift.subtract import Difference
@@ -68,6 +69,16 @@ class Search:
     gain: float | None = None
     trails: tuple[Trail, ...] = ()
     flux_scale_err: float = 0.0
+
+    def per(self, unit: float) -> Search:
+        """Return it in a unit, ADU."""
+        planes = {name: in_units(getattr(self, name), unit) for name in ("difference", "sigma", "model")}
+        return replace(self, **planes, gain=self.gain and self.gain * unit)
+
+    @property
+    def unit(self) -> float:
+        """The unit in which its pixels have a noise of about 1, ADU."""
+        return unit(float(np.median(self.sigma[::4, ::4])))
 
     @classmethod
     def of(cls, difference: Difference, saturated: np.ndarray, gain: float | None = None) -> Search:
@@ -190,7 +201,7 @@ def photon_noise(psf: Psf, flux, gain: float | None, sigma) -> np.ndarray:
         return np.zeros_like(flux)
     profile = np.maximum(psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm))).ravel(), 0)
     # Only what the model's error is relative to sigma shapes the weights.
-    relative = FLOOR * flux / np.maximum(sigma, 1e-30)
+    relative = FLOOR * flux / np.maximum(np.asarray(sigma, float), TINY)
     weight = 1 / (1 + np.multiply.outer(relative, profile) ** 2)
     share = (weight**2 @ profile**3) / (weight @ profile**2) ** 2
     return np.sqrt(flux / gain * share)

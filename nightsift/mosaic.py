@@ -12,6 +12,7 @@ from scipy import ndimage
 from nightsift.errors import Rejected
 from nightsift.planes import Mask
 from nightsift.template import interpolated, mapping, nearest_pixel
+from nightsift.unitnoise import in_units, unit
 
 _ENOUGH = 200  # pixels that two pieces share from which on their levels are compared
 _SAME = 1e-4  # pixels
@@ -177,8 +178,9 @@ def _resampled(piece: Piece, wcs: WCS, shape):
     planes = np.where(off, planes | int(Mask.NONFINITE), planes).astype(np.uint8)
     sigma = None
     if piece.noise is not None:
-        variance = ndimage.map_coordinates(piece.noise**2, [y, x], order=1, mode="nearest")
-        sigma = np.sqrt(variance * area).astype(np.float32)
+        size = unit(float(np.median(piece.noise)))
+        variance = ndimage.map_coordinates(in_units(piece.noise, size) ** 2, [y, x], order=1, mode="nearest")
+        sigma = in_units(np.sqrt(variance * area).astype(np.float32), 1 / size)
     # Where interpolation still feels a defect, another piece is better, however close its border.
     felt = nearest_pixel(ndimage.binary_dilation(piece.mask != 0, np.ones((3, 3)), _FELT), x, y)
     inside = _depth(x, y, piece.data.shape) - np.where(felt, np.float32(1e6), 0)

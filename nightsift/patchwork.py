@@ -119,7 +119,7 @@ def flux_ratio(objects: Table, wcs: WCS, others: Table, other_wcs: WCS) -> float
     places = np.column_stack([x, y]), np.column_stack([others["x"], others["y"]])
     distance, mate = cKDTree(places[1]).query(places[0])
     _, back = cKDTree(places[0]).query(places[1])
-    same = (distance < NEAR * np.median(others["fwhm"])) & (back[mate] == np.arange(len(objects)))
+    same = (distance < NEAR * np.nanmedian(others["fwhm"])) & (back[mate] == np.arange(len(objects)))
     if same.sum() < FEWEST:
         return None
     return float(np.median(np.asarray(objects["flux"])[same] / np.asarray(others["flux"])[mate[same]]))
@@ -138,7 +138,8 @@ def piece(source: Source, factor: float) -> Piece:
     absent = (source.mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
     sky = background(source.data, source.mask != 0, MESH)
     clean = np.where(absent, 0, source.data - sky.level).astype(np.float32)
-    photons = np.maximum(clean, 0) / source.gain if source.gain else 0
-    noise = np.sqrt(sky.noise**2 + photons).astype(np.float32)
+    # Squares of very small numbers would be nothing.
+    photons = np.sqrt(np.maximum(clean, 0).astype(float) / source.gain) if source.gain else 0
+    noise = np.hypot(sky.noise, photons).astype(np.float32)
     planes = source.mask.astype(np.uint8) | np.where(absent, np.uint8(Mask.NONFINITE), np.uint8(0))
     return Piece(clean * np.float32(factor), noise * np.float32(factor), planes, source.wcs)

@@ -21,6 +21,7 @@ STARS_PER_TERM = 3  # stars for each term of the polynomial in position
 # Relative changes of the PSF that a term of that polynomial may be expected to make: few stars let it vary little.
 CHANGES = (0.001, 0.003, 0.01, 0.03)
 FOLDS = 5
+TINY = 1e-200  # what divides by nothing: less than the square of any flux or noise, whatever their unit
 MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
 STEPS, ARRIVED = 12, 0.02  # that a position is improved at most; pixels, a step after which it is not
 
@@ -153,7 +154,7 @@ def _stars_at(image, noise, bad, x, y, half) -> _Stars:
         column=column,
         row=row,
         value=stamps(image, column, row, half).reshape(flat).astype(float),
-        variance=np.maximum(stamps(noise, column, row, half, 1.0).reshape(flat).astype(float) ** 2, 1e-30),
+        variance=np.maximum(stamps(noise, column, row, half, 1.0).reshape(flat).astype(float) ** 2, TINY),
         usable=~stamps(bad, column, row, half, True).reshape(flat),
     )
 
@@ -282,8 +283,8 @@ def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True, to
     floor = FLOOR * np.abs(sample.flux[:, None] * model)
     weight = sample.usable / (sample.variance + floor**2)
     normal = np.matmul(np.swapaxes(matrix * weight[..., None], 1, 2), matrix)
-    diagonal = np.maximum(np.einsum("sii->si", normal), 1e-30)
-    normal = normal + np.eye(normal.shape[1]) * (1e-12 * diagonal)[:, None, :] + 1e-30 * np.eye(normal.shape[1])
+    diagonal = np.maximum(np.einsum("sii->si", normal), TINY)
+    normal = normal + np.eye(normal.shape[1]) * (1e-12 * diagonal)[:, None, :] + TINY * np.eye(normal.shape[1])
     covariance = np.linalg.inv(normal)
     right = np.einsum("spn,sp->sn", matrix * weight[..., None], sample.value)
     solution = np.einsum("snm,sm->sn", covariance, right)
@@ -291,7 +292,7 @@ def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True, to
     freedom = np.maximum(sample.usable.sum(axis=1) - matrix.shape[2], 1)
     flux = solution[:, 0]
     own = model * weight
-    error = np.sqrt(np.sum(own**2 * sample.variance, axis=1)) / np.maximum(np.sum(own * model, axis=1), 1e-30)
+    error = np.sqrt(np.sum(own**2 * sample.variance, axis=1)) / np.maximum(np.sum(own * model, axis=1), TINY)
     tolerant = sample.usable / (sample.variance + (tolerance * flux[:, None] * model) ** 2)
     safe = np.where(flux != 0, flux, np.inf)
     nothing = np.zeros_like(flux)

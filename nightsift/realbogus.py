@@ -102,7 +102,7 @@ def features(table: Table, fwhm: float) -> np.ndarray:
         Of the PSF of the difference, pixels.
     """
     value = {name: np.asarray(table[name], float) for name in table.colnames if table[name].dtype.kind == "f"}
-    flux, error = np.abs(value["flux"]), np.maximum(value["bgerr"], 1e-30)
+    flux, error = np.abs(value["flux"]), np.maximum(value["bgerr"], 1e-200)
     snr = np.maximum(flux / error, 1e-3)
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = {

@@ -291,7 +291,7 @@ def _sky_range(plane):
     if not len(good):
         return 0.0, 1.0, 1.0
     level = np.median(good)
-    sigma = max(1.4826 * np.median(np.abs(good - level)), 1e-6 * abs(level), 1e-9)
+    sigma = max(1.4826 * np.median(np.abs(good - level)), 1e-6 * abs(level)) or 1.0
     return level - 2 * sigma, max(np.percentile(good, 99.7), level + 8 * sigma), 5 * sigma
 
 
@@ -306,7 +306,7 @@ def stamps(cutout: np.ndarray) -> bytes:
         panels.append(_grey(plane, *_sky_range(plane)))
     finite = cutout[2][np.isfinite(cutout[2])]
     noise = 1.4826 * np.median(np.abs(finite)) if len(finite) else 1.0
-    peak = max(np.max(np.abs(finite)) if len(finite) else 1.0, 1e-9)
+    peak = (np.max(np.abs(finite)) if len(finite) else 0.0) or 1.0
     for plane, span in ((cutout[2], min(max(8 * noise, 0.5 * peak), peak)), (cutout[3], 8.0)):
         panels.append(np.clip(127.5 * (1 + np.nan_to_num(plane) / span), 0, 255).astype(np.uint8))
     side, gap = cutout.shape[1] * _ZOOM, 6

@@ -33,6 +33,7 @@ from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 from nightsift.tiles import largest, tiles
 from nightsift.trails import Trail, find_trails, trail_light
+from nightsift.unitnoise import fluxes, in_units, pixel_unit, unit
 
 SPOILT = (
     Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
@@ -136,6 +137,20 @@ def subtract(
     Rejected
         If too few stars are common to both, or if the difference fails one of the limits of `params`.
     """
+    size, other = pixel_unit(exposure.data, exposure.mask != 0), unit(float(np.median(reference.noise[::4, ::4])))
+    own = _subtract(
+        replace(exposure, data=in_units(exposure.data, size), gain=exposure.gain and exposure.gain * size),
+        replace(reference, data=in_units(reference.data, other), noise=in_units(reference.noise, other)),
+        fluxes(objects, size),
+        params,
+        run,
+    )
+    planes = {name: in_units(getattr(own, name), 1 / size) for name in ("data", "sigma", "model")}
+    ratio = other / size if own.facts["convolved"] == "image" else size / other
+    return replace(own, **planes, facts=own.facts | {"kernel_sum": own.facts["kernel_sum"] * ratio})
+
+
+def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, run) -> Difference:
     unharmed = _unharmed(objects, exposure)
     raw, stars = _matched(exposure, reference, unharmed, params, run)
     # What the template does not show has the image's PSF all the same.

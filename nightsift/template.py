@@ -15,6 +15,7 @@ from nightsift.background import background
 from nightsift.errors import NotAsked, Rejected
 from nightsift.planes import Mask
 from nightsift.register import Registration, carry, register
+from nightsift.unitnoise import in_units, pixel_unit
 
 GRID = 16
 PAD = 24  # pixels around the image that are filled too: kernels and filters at its border rest on them
@@ -53,6 +54,16 @@ class Source:
         """Return a part of it."""
         noise = None if self.noise is None else self.noise[part]
         return replace(self, data=self.data[part], mask=self.mask[part], wcs=self.wcs[part], noise=noise)
+
+    def per(self, unit: float) -> Source:
+        """Return it in a unit, ADU."""
+        return replace(
+            self,
+            data=in_units(self.data, unit),
+            noise=in_units(self.noise, unit),
+            gain=self.gain and self.gain * unit,
+            saturation=self.saturation and self.saturation / unit,
+        )
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,12 @@ def template(
     """
     if params.source == "none":
         raise NotAsked("no template is configured")
+    size = pixel_unit(source.data, source.mask != 0)
+    own = _template(source.per(size), image_wcs, shape, params, objects)
+    return replace(own, data=in_units(own.data, 1 / size), noise=in_units(own.noise, 1 / size))
+
+
+def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template, objects) -> Template:
     data, mask, wcs = source.data, source.mask, source.wcs
     absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
     sky = background(data, mask != 0, MESH)

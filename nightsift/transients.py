@@ -20,6 +20,7 @@ from nightsift.planes import Flag, Mask
 from nightsift.psf import forced
 from nightsift.realbogus import Model, features
 from nightsift.stamps import stamps
+from nightsift.unitnoise import fluxes
 
 BESIDE = 0.02  # of the light of a saturated star: what its wings and spikes may leave around it
 BESIDE_ANY = 0.005  # of the light of any star: the same
@@ -117,6 +118,11 @@ def find(search: Search, objects: Table, threshold: float, params: parameters.Tr
         Measures of `nightsift.measure.measure`, `nightsift.planes.Flag` bits, ``facts`` (reasons to set it aside
         whatever it looks like, comma separated), ``burnt`` (its core saturates), ``label``.
     """
+    size = search.unit
+    return fluxes(_found(search.per(size), fluxes(objects, size), threshold, params, depth), 1 / size)
+
+
+def _found(search: Search, objects: Table, threshold: float, params: parameters.Transients, depth: float) -> Table:
     x, y, sign = peaks(search.snr, PEAK_LOSS * depth * threshold, search.psf.fwhm)
     if not params.negative:
         x, y, sign = x[sign > 0], y[sign > 0], sign[sign > 0]

@@ -22,6 +22,7 @@ from nightsift.simulate_pixels import psf_stamps, render_points
 from nightsift.subtract import Difference, Exposure, Reference, _compared, subtract
 from nightsift.template import PAD
 from nightsift.transients import peaks
+from nightsift.unitnoise import fluxes
 
 SIZE, SKY, GAIN = 384, 400.0, 4.0
 NOISE = np.sqrt(SKY / GAIN)
@@ -202,6 +203,27 @@ def test_without_transients_the_significance_map_is_noise(case, method):
         assert found.facts["coverage"] > 0.95
     assert abs(np.mean(medians)) < 0.08
     assert np.max(np.abs(medians)) < 0.15
+
+
+@pytest.mark.parametrize(("case", "method"), METHODS)
+def test_the_units_of_image_and_template_change_no_digit(case, method):
+    made = pair(*CASES[case])
+    one, other = 2.0**-90, 2.0**80
+    image, template = (
+        {name: getattr(part, name) * np.float32(size) for name in names}
+        for part, size, names in ((made.exposure, one, ["data"]), (made.reference, other, ["data", "noise"]))
+    )
+    scaled = replace(
+        made,
+        exposure=replace(made.exposure, **image, gain=GAIN / one),
+        reference=replace(made.reference, **template),
+        objects=fluxes(made.objects, 1 / one),
+    )
+    plain, found = difference(*CASES[case], method=method), differenced(scaled, method)
+    for name, size in (("data", one), ("sigma", one), ("model", one), ("snr", 1)):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name) * np.float32(size))
+    size = other / one if found.facts["convolved"] == "image" else one / other
+    assert found.facts["kernel_sum"] == pytest.approx(plain.facts["kernel_sum"] * size, rel=1e-6)
 
 
 @pytest.mark.parametrize(("case", "method"), QUICK)
