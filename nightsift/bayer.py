@@ -37,7 +37,7 @@ def refuse_mosaic(residual, header, bad, noise: float, warnings: list[str]) -> N
         What is found to say is appended.
     """
     said = next((key for key in CARDS if _PATTERN.match(str(get(header, key) or "").strip().upper())), None)
-    by_sky = _sky(residual, bad)
+    by_sky = _sky(residual / np.float32(noise), bad)
     if by_sky > (_SKY_SAID if said else _SKY) or (said and _stars(residual, bad, noise) > _STARS):
         why = f"{said} = {get(header, said)}" if said else "its pixels differ in 2 x 2"
         raise Rejected(
