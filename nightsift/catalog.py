@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from nightsift.errors import Rejected
 from nightsift.locate import RADIUS
+from nightsift.plausible import magnitudes, motions
 
 _MAS = np.deg2rad(1 / 3.6e6)
 _DUPLICATE = np.deg2rad(0.01 / 3600)
@@ -195,12 +196,13 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     Proper motion moves the unit vector in its tangent plane, then normalises: ESA SP-1200 (1997), vol. 1, eq. 1.5.16
     with zero parallax and radial velocity, which holds at the poles.
     """
-    notes = list(stars.meta.get("warnings", ()))
+    stars, strange = motions(stars)
+    notes = [*stars.meta.get("warnings", ()), *strange]
     has_motion = "pmRA" in stars.colnames
     year = None if mjd is None else 2000.0 + (mjd - 51544.5) / 365.25
     if year is None:
         notes.append("The time of the image is unknown: catalogue positions are those of the catalogue's epoch.")
-    elif not has_motion:
+    elif not has_motion and not strange:
         notes.append("The catalogue has no proper motions: its positions are those of its epoch.")
     slack = 0.0
     if has_motion and year is not None and len(stars):
@@ -230,7 +232,8 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     for key in near.colnames:
         if key.endswith("mag"):
             table[key] = np.asarray(near[key], float) * u.mag
-    return CatalogCut(table=table, n=len(table), warnings=tuple(notes))
+    table, strange = magnitudes(table)
+    return CatalogCut(table=table, n=len(table), warnings=(*notes, *strange))
 
 
 def column(table: Table, name: str) -> np.ndarray:
