@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.io import fits
@@ -46,7 +46,8 @@ class Astrometry:
     `MAP` x `MAP` equal parts of the image from the lower left, row by row: the centre ``x, y``, the median residuals
     ``dx, dy`` in pixels, NaN where fewer than `FEWEST` matches are, and ``n``, their number. `shift` (arcsec, at the
     image's centre), `rotation` (deg, north through east) and `scale` (ratio) are against the input, NaN where the
-    input did not tell.
+    input did not tell. `seen` is the share of the catalogue's brightest stars in the image that are matched, NaN where
+    there are few; `doubts` tell why the solution, or the catalogue, is to be doubted.
     """
 
     wcs: WCS
@@ -66,6 +67,8 @@ class Astrometry:
     scale: float
     kept_input: bool
     warnings: tuple[str, ...]
+    seen: float = np.nan
+    doubts: tuple[str, ...] = ()
 
 
 def astrometry(
@@ -118,7 +121,37 @@ def astrometry(
     if fitted.sum() < params.min_matches:
         raise Rejected(f"only {fitted.sum()} objects match the catalogue, {params.min_matches} needed")
     name, header = plates.choose(image, first[fitted], second[fitted], sigma[fitted], plate.crval, start, params)
-    return _result(image, name, header, start, hint, params)
+    result = _result(image, name, header, start, hint, params)
+    if brightness_column(catalog, band_hint) is None:
+        return result
+    return _doubted(image, result, max(_usual_width(objects), 1.0), params)
+
+
+def _doubted(image, result: Astrometry, fwhm: float, params) -> Astrometry:
+    """Return the result with the share of the brightest catalogue stars that are seen, and what that means.
+
+    These are half as many as there are objects, or as there are stars: all of them should be there within the FWHM.
+    """
+    x, y = celestial.on_image(result.wcs, image.ra, image.dec, image.shape)
+    inside = np.flatnonzero((x > 0) & (y > 0) & (x < image.shape[1] - 1) & (y < image.shape[0] - 1))
+    brightest = image.index_ref[inside][: min(len(inside), len(image.pixels)) // 2]
+    if len(brightest) < params.min_matches:
+        return result
+    near = np.hypot(result.residual_x, result.residual_y) < fwhm
+    seen = float(np.isin(brightest, result.catalog_index[near]).mean())
+    if seen >= params.min_seen:
+        return replace(result, seen=seen)
+    doubt = (
+        f"Only {seen:.2f} of the {len(brightest)} brightest catalogue stars in the image are seen where the catalogue"
+        f" has them, astrometry.min_seen is {params.min_seen:g}: wrong proper motions or epoch, or another place?"
+    )
+    return replace(result, seen=seen, doubts=(doubt,))
+
+
+def _usual_width(objects) -> float:
+    """Return the median FWHM of objects, or a guess."""
+    fwhm = _column(objects, "fwhm", np.nan)
+    return float(np.median(fwhm[fwhm > 0])) if (fwhm > 0).any() else 3.0
 
 
 def _column(table, name, default):
@@ -146,8 +179,7 @@ def _prepare(objects, catalog, shape, band_hint) -> plates.Lists:
     flags = np.nan_to_num(_column(objects, "flags", 0)).astype(int)
     index = np.flatnonzero(np.isfinite(x) & np.isfinite(y) & (flags & int(Flag.COSMIC) == 0))
     index = index[np.argsort(-np.nan_to_num(flux[index], nan=-np.inf), kind="stable")]
-    fwhm = _column(objects, "fwhm", np.nan)
-    fwhm = float(np.median(fwhm[fwhm > 0])) if (fwhm > 0).any() else 3.0
+    fwhm = _usual_width(objects)
     # the centroid's error for a Gaussian star in the background's noise, King 1983, PASP 95, 163
     photon = 0.6 * fwhm / np.where(snr > 0, snr, 5.0)
     ra, dec = _column(catalog, "ra", np.nan), _column(catalog, "dec", np.nan)

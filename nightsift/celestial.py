@@ -57,3 +57,10 @@ def jacobian(wcs, shape):
     plane = sip.project(*sky(wcs, center + np.array([-1, 1, -1j, 1j])), *center_sky(wcs, shape))
     along_x, along_y = (plane[1] - plane[0]) / 2, (plane[3] - plane[2]) / 2
     return np.array([[along_x.real, along_y.real], [along_x.imag, along_y.imag]])
+
+
+def on_image(wcs, ra, dec, shape):
+    """Return 0-based pixels of ICRS positions in degrees, without distortion; NaN beyond the horizon of the centre."""
+    plane = sip.project(ra, dec, *center_sky(wcs, shape))
+    x, y = np.linalg.solve(jacobian(wcs, shape), np.stack([plane.real, plane.imag]))
+    return x + (shape[1] - 1) / 2, y + (shape[0] - 1) / 2

@@ -114,6 +114,9 @@ class Astrometry:
     min_log_odds: float = option(
         20.7, "ln of the odds for the solution, on held-out stars, below which an image is rejected", minimum=0
     )
+    min_seen: float = option(
+        0.4, "fraction of the brightest catalogue stars that are seen, below which an image is degraded", minimum=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

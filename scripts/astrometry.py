@@ -41,7 +41,8 @@ def work(job):
     )
     job.write_images("wcs", {"WCS": None}, cards)
     job.write_table("matches", matches(objects, stars, result), "matches")
-    names = ("order", "rms", "n_matches", "n_used", "log_odds", "shift", "rotation", "scale", "kept_input")
+    names = ("order", "rms", "n_matches", "n_used", "log_odds", "shift", "rotation", "scale", "kept_input", "seen")
+    job.doubt(result.doubts)
     job.facts |= {name: getattr(result, name) for name in (*names, "residual_map")}
 
 

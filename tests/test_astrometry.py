@@ -512,3 +512,22 @@ def test_a_header_in_galactic_axes_is_solved(code):
     assert grid_error(result.wcs, true) < 0.05
     assert abs(result.rotation) < 1.0
     assert all(kind.startswith(("RA---TAN", "DEC--TAN")) for kind in result.wcs.wcs.ctype)
+
+
+def test_a_catalogue_whose_stars_are_elsewhere_is_doubted():
+    for seed in range(3):
+        rng, wcs = np.random.default_rng(seed), make_wcs(1.0)
+        objects, catalog, _ = make_stars(rng, wcs)
+        healthy = astrometry(objects, catalog, Hint(wcs=wcs), SQUARE, PARAMS)
+        assert healthy.seen > 0.55  # a quarter of the stars has no object here
+        assert healthy.doubts == ()
+        # wrong proper motions: few stars keep their places
+        moved = catalog.copy()
+        far = rng.random(len(catalog)) < 0.8
+        for name in ("ra", "dec"):
+            moved[name] = moved[name] + far * rng.normal(0, 6.0 / 3600, len(catalog))
+        result = astrometry(objects, moved, Hint(wcs=wcs), SQUARE, PARAMS)
+        assert result.seen < 0.35
+        assert "wrong proper motions" in result.doubts[0]
+        strict = astrometry(objects, catalog, Hint(wcs=wcs), SQUARE, parameters.Astrometry(min_seen=0.95))
+        assert strict.doubts
