@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import re
 import shutil
@@ -526,7 +525,9 @@ def main() -> None:
                 figures[one.name] = measure(one, folder)
                 report(one.name, figures[one.name])
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1))
+        from nightsift.io.products import write_json
+
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":
