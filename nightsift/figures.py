@@ -139,7 +139,9 @@ def limits_of(values, low=0.5, high=99.5, least=0.0):
     if not len(values):
         return -1.0, 1.0
     low, high = np.percentile(values, [low, high])
-    half, middle = max((high - low) / 2 * 1.15, least, 1e-6), (high + low) / 2
+    middle = (high + low) / 2
+    # Whatever the unit, the limits must differ.
+    half = max((high - low) / 2 * 1.15, least, 1e-6 * abs(middle)) or 1e-6
     return middle - half, middle + half
 
 

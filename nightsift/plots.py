@@ -85,7 +85,7 @@ def stretch(data: np.ndarray, low: float = 1.5, soft: float = 6.0) -> np.ndarray
     if not len(sample):
         return np.zeros(data.shape, np.float32)
     level = np.median(sample)
-    sigma = max(1.4826 * np.median(np.abs(sample - level)), 1e-6 * abs(level), 1e-12)
+    sigma = max(1.4826 * np.median(np.abs(sample - level)), 1e-6 * abs(level)) or 1.0
     top = max(np.percentile(sample, 99.8), level + 10 * sigma)
     scaled = np.arcsinh((np.nan_to_num(data, nan=level) - (level - low * sigma)) / (soft * sigma))
     return np.clip(scaled / np.arcsinh((top - level + low * sigma) / (soft * sigma)), 0, 1)

@@ -1,14 +1,21 @@
 """Detection and its fluxes, errors and positions against simulated truth."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from starfields import GAIN, SIDE, SIGMA, SKY, flux_of, gaussians, in_aperture, lattice, nearest, observe, run, the_one
 
-from nightsift.detect import gaussian_kernel
+from nightsift import parameters
+from nightsift.detect import detect, gaussian_kernel
 from nightsift.errors import Rejected
+from nightsift.inspect import inspect
+from nightsift.io.fits import read_image
 from nightsift.planes import Flag, Mask
 from nightsift.simulate_pixels import Psf, render_points
+
+REAL = Path(__file__).parents[2] / "shared" / "data" / "real" / "surveys"
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +239,20 @@ def test_a_long_galaxy_is_no_trail(seed):
     result = run(observe(galaxy + gaussians(shape, x, y, flux_of(80, 3.0), 3.0), seed + 1))
     assert result.trails == ()
     assert nearest(result.objects, 250, 250)[1] < 3
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real frames are not here")
+@pytest.mark.parametrize(("name", "fwhm"), [("undersampled_crowded_j", (0.9, 1.4)), ("galactic_wcs", (1.8, 2.3))])
+def test_widths_in_real_surveys_are_those_of_their_stars(name, fwhm):
+    image = read_image(REAL / f"{name}.fits")
+    found = inspect(image.data, image.header, parameters.Inspect())
+    result = detect(image.data, found.mask, found.gain, parameters.Detect())
+    assert fwhm[0] < result.seeing.fwhm < fwhm[1]
+    assert len(result.objects) > 500
+    assert np.sum(result.objects["flags"] == 0) > 100
+    # A clip is no width.
+    width = np.round(np.asarray(result.objects["fwhm"]), 4)
+    assert np.unique(width[width < fwhm[1]], return_counts=True)[1].max() < 5
 
 
 @pytest.mark.parametrize("fwhm", [1.0, 1.2, 1.5, 2.0])

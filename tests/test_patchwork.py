@@ -107,6 +107,22 @@ def test_a_defect_of_one_is_replaced_by_the_other():
     assert np.median(joined.noise) == pytest.approx(5, rel=0.1)
 
 
+@pytest.mark.parametrize("unit", [2.0**-100, 2.0**100])
+def test_a_mosaic_has_the_unit_of_its_pieces(unit):
+    data = (500 + np.random.default_rng(3).normal(0, 5, SHAPE)).astype(np.float32)
+    data[100, 150] += 5000
+    joined = []
+    for size in (1.0, unit):
+        image = Source(data * np.float32(size), np.zeros(SHAPE, np.uint16), solution(), gain=2.0 / size)
+        turned = Source(image.data, image.mask, solution(90, 0, 10.0), gain=image.gain)
+        joined.append(mosaic([piece(image, 1.0), piece(turned, 1.0)], solution(), (200, 400)))
+    plain, other = joined
+    assert np.array_equal(plain.mask, other.mask)
+    for name in ("data", "noise"):
+        np.testing.assert_allclose(getattr(other, name) / unit, getattr(plain, name), rtol=1e-5, atol=1e-3)
+    assert np.median(other.noise[other.mask == 0]) == pytest.approx(5 * unit, rel=0.1)
+
+
 def test_the_grid_has_no_distortion_and_holds_the_image():
     wcs = solution()
     wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]

@@ -15,7 +15,7 @@ from synthetic_results import write_campaign
 
 from nightsift import plots, searchplots, shapeplots
 from nightsift.completeness import interval
-from nightsift.figures import NOTHING
+from nightsift.figures import NOTHING, limits_of
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMES = (
@@ -166,6 +166,16 @@ def test_stretch_is_monotonic_and_bounded():
     assert shown.max() <= 1
     assert np.all(np.diff(shown[0, :4]) >= 0)
     assert shown[0, 1] > 0.5 > np.median(shown) > 0
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_figures_look_alike_in_any_unit(unit):
+    data = np.random.default_rng(2).normal(100, 5, (50, 50))
+    data[20, 20] = 1000
+    np.testing.assert_allclose(plots.stretch(data * unit), plots.stretch(data), atol=1e-6)
+    np.testing.assert_allclose(np.array(limits_of(data.ravel() * unit)) / unit, limits_of(data.ravel()))
+    low, high = limits_of(np.zeros(5))
+    assert low < high
 
 
 def test_stretch_of_a_constant_image():
