@@ -12,7 +12,9 @@ from nightsift.unitnoise import in_units, pixel_unit
 
 STEEP = 1.1  # scatter in a cell, in units of the noise, from which on it hides stars from the clipping
 FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the stars
-FINER = 0.8  # of the noise, that cells of half the side leave where the background has structure within the larger ones
+# Share of the variance beyond that of single pixels that cells of half the side leave at most where the background has
+# structure within the larger ones; of the light of stars and galaxies they leave more than 0.75.
+FINER = 0.6
 ENOUGH = 500_000  # pixels, of whole rows, for the scatter of single ones
 
 
@@ -72,12 +74,14 @@ def background(data: np.ndarray, bad: np.ndarray, mesh: int) -> Background:
     data = np.ascontiguousarray(in_units(np.asarray(data, np.float32), unit))
     found = _measured(data, bad, mesh, unit)
     single = pixel_noise(data, bad) * unit
-    while mesh >= 2 * FINEST and single < FINER * found.typical_noise:
+    excess = found.typical_noise**2 - single**2
+    while mesh >= 2 * FINEST and found.typical_noise > STEEP * single:
         mesh //= 2
         finer = _measured(data, bad, mesh, unit)
-        if finer.typical_noise > FINER * found.typical_noise:
+        left = finer.typical_noise**2 - single**2
+        if left > FINER * excess:
             break
-        found = finer
+        found, excess = finer, left
     return found
 
 

@@ -16,7 +16,7 @@ from nightsift.cosmics import sharpest_star
 from nightsift.errors import Rejected
 from nightsift.pixelphase import phase_light
 from nightsift.planes import HIDDEN, Flag, Mask
-from nightsift.seeing import Seeing, centroids, seeing, star_width, widths
+from nightsift.seeing import Seeing, centroids, seeing, star_width, widest, widths
 from nightsift.stamps import crowded, pair_ratios
 from nightsift.trails import Trail, crossing, without_trails
 from nightsift.unitnoise import fluxes, in_units, pixel_unit
@@ -27,6 +27,7 @@ MIN_ANNULUS_PIXELS = 20
 # joins neighbours, a narrow one tears galaxies apart.
 CROWDING, FILTER = (0.01, 0.025), (0.55, 0.3)
 PROMISING = 0.75  # of the aperture S/N asked for, for the S/N of the peak behind a matched filter
+FEWEST = 5  # stars that their width rests on safely
 MOST_BRIGHT = 2000  # objects that the stars' width is sought among
 LEVELS, CONTRAST = 32, 0.001  # of the deblending: thresholds, and least share of the light that makes an object
 # Mean of two opposite neighbours, relative to the peak (0.16 for a star of FWHM 1 pixel), or to that of the image's
@@ -122,7 +123,10 @@ def _detect(data, mask, gain, params, find) -> Detection:
     found, touched, parent = found[alone], touched[alone], parent[alone]
     width = widths(image, found["x"], found["y"], guess, hidden)
     bright = _bright(image, found, mask, float(np.median(noise)), seen.lonely)
-    shape = seeing(found["x"], found["y"], width, bright, data.shape)
+    # Knots of nebulae may be many and all have the greatest width that is measured: where there are others, these are
+    # the stars.
+    narrow = bright & (width < 0.99 * widest(guess))
+    shape = seeing(found["x"], found["y"], width, narrow if narrow.sum() >= FEWEST else bright, data.shape)
     if not np.isfinite(shape.fwhm):
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
     radii = (r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer))
@@ -138,7 +142,7 @@ def _detect(data, mask, gain, params, find) -> Detection:
     near = crowded(objects["x"], objects["y"], objects["flux"], 2 * aperture.radius, 0.1)
     objects["flags"][near] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
-    warnings = () if shape.n_stars >= 5 else (f"FWHM from {shape.n_stars} stars only",)
+    warnings = () if shape.n_stars >= FEWEST else (f"FWHM from {shape.n_stars} stars only",)
     return Detection(objects, shape, aperture.radius, seen.level, float(np.median(noise)), seen.trails, warnings)
 
 

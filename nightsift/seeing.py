@@ -114,9 +114,18 @@ def widths(image: np.ndarray, x, y, guess: float, bad: np.ndarray | None = None)
         FWHM, pixels; NaN where the moments do not converge, and for what is narrower than a pixel. What is wider than
         the stamps (1.7 times their half side of 1.5 `guess` and a pixel) has that width.
     """
-    half = int(np.ceil(1.5 * guess)) + 1
+    half = _half(guess)
     parts = [_widths(cut, half, guess) for cut in _cuts(image, x, y, half, bad)]
     return np.concatenate([np.empty(0), *parts])
+
+
+def widest(guess: float) -> float:
+    """Return the width that `widths` gives to everything wider, pixels: no measurement."""
+    return float(2.3548 * _half(guess) / np.sqrt(2))
+
+
+def _half(guess: float) -> int:
+    return int(np.ceil(1.5 * guess)) + 1
 
 
 def _widths(cut: _Cut, half: int, guess: float):

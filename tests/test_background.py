@@ -78,14 +78,14 @@ def clouds(shape, seed, index=4.0, finest=8.0):
     return (field - field.min()) / np.ptp(field)
 
 
-@pytest.mark.parametrize("brightest", [0, 1000, 10000])
-def test_stars_within_a_nebula_keep_their_width(brightest):
+@pytest.mark.parametrize(("brightest", "step"), [(0, 40), (1000, 40), (10000, 40), (30000, 60)])
+def test_stars_within_a_nebula_keep_their_width(brightest, step):
     rng, shape = np.random.default_rng(62), (600, 600)
-    x, y = lattice(rng, shape, 40)
+    x, y = lattice(rng, shape, step)
     light = gaussians(shape, x, y, 10 ** rng.uniform(3.5, 5.3, len(x)), 3.2)
     found = run(observe(light + brightest * clouds(shape, 63), 64))
     assert found.seeing.fwhm == pytest.approx(3.3, rel=0.03)
-    assert found.seeing.n_stars > 60
+    assert found.seeing.n_stars > 0.3 * len(x)
     looked = inspect(
         observe(light + brightest * clouds(shape, 63), 64), fits.Header({"GAIN": GAIN}), parameters.Inspect()
     )
