@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import sep
@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.background import background
+from nightsift.correlation import WHITE, disc, factor, noise_correlation, summed
 from nightsift.cosmics import sharpest_star
 from nightsift.errors import Rejected
 from nightsift.pixelphase import phase_light
@@ -65,6 +66,8 @@ class Detection:
     trails : tuple of Trail
         Whose light was taken out of the image before its objects were found and measured.
     warnings : tuple of str
+    correlation : 2-D array
+        Autocorrelation of the noise: see `nightsift.correlation`.
     """
 
     objects: Table
@@ -74,6 +77,7 @@ class Detection:
     noise: float
     trails: tuple[Trail, ...] = ()
     warnings: tuple[str, ...] = ()
+    correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
 
 def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.Detect, find=None) -> Detection:
@@ -112,7 +116,7 @@ def _detect(data, mask, gain, params, find) -> Detection:
     image, noise, found, guess = seen.image, seen.noise, seen.objects, seen.guess
     if not len(found):
         raise Rejected("no object rises above the noise")
-    lit = _lit(found, seen.segments, float(np.median(noise)))
+    lit = _lit(found, seen.segments, seen.rough * float(np.median(noise)))
     touched = np.bincount(seen.segments[mask != 0], minlength=len(found) + 1)[1:] > 0
     # Nine of ten are peaks of the noise. Aperture and filter share most of that: none has twice the S/N in the other.
     lost = 2 * seen.ratio / (1 + seen.ratio**2)
@@ -131,7 +135,7 @@ def _detect(data, mask, gain, params, find) -> Detection:
         raise Rejected("no object is wider than a pixel: nothing here looks like a star")
     radii = (r * shape.fwhm for r in (params.aperture, params.annulus_inner, params.annulus_outer))
     aperture = Aperture(*radii, shape.fwhm)
-    measured = measure(image, noise, mask, found["x"], found["y"], gain, aperture, lit)
+    measured = measure(image, noise, mask, found["x"], found["y"], gain, aperture, lit, seen.correlation)
     objects = _table(found, width, measured, touched)
     kept = objects["snr"] >= params.min_snr
     if not kept.any():
@@ -143,7 +147,8 @@ def _detect(data, mask, gain, params, find) -> Detection:
     objects["flags"][near] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
     warnings = () if shape.n_stars >= FEWEST else (f"FWHM from {shape.n_stars} stars only",)
-    return Detection(objects, shape, aperture.radius, seen.level, float(np.median(noise)), seen.trails, warnings)
+    levels = seen.level, float(np.median(noise))
+    return Detection(objects, shape, aperture.radius, *levels, seen.trails, warnings, seen.correlation)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class _Seen:
     """An image without background and trails, its noise, and what `extract` returns for it.
 
     ``guess`` is the stars' rough FWHM in pixels, ``ratio`` the filter's in units of it, ``lonely`` the limit for
-    `_lonely`.
+    `_lonely`; ``correlation`` is the noise's, and ``rough`` by what white noise underrates it behind the filter.
     """
 
     image: np.ndarray
@@ -163,6 +168,8 @@ class _Seen:
     guess: float
     ratio: float
     lonely: float
+    correlation: np.ndarray
+    rough: float
 
 
 def _seen(data, mask, find, params) -> _Seen:
@@ -178,15 +185,18 @@ def _seen(data, mask, find, params) -> _Seen:
     lonely = min(LONELY, SHARPER * sharpest_star(image, float(np.median(noise)), unusable).side)
     guess, crowding = _first_look(image, noise, unusable, params.min_area, lonely)
     ratio = float(np.interp(crowding, CROWDING, FILTER))
-    found, segments = find(image, noise, ratio * guess, params)
+    correlation = noise_correlation(image, noise, bad, guess)
+    rough = factor(detection_filter(ratio * guess)[0], correlation)
+    found, segments = find(image, noise * np.float32(rough), ratio * guess, params)
     if np.any((found["a"] > STREAK * guess) & (found["a"] > SLIM * found["b"])):
         trails = crossing(image, noise, ~bad, guess)
     if trails:
         data, grain = without_trails(data, bad, params.background_size, trails, guess)
         sky = background(data, bad, params.background_size)
         image, noise = flat(data, sky), np.hypot(sky.noise, grain)
-        found, segments = find(image, noise, ratio * guess, params)
-    return _Seen(image, noise, float(np.median(sky.level)), trails, found, segments, guess, ratio, lonely)
+        found, segments = find(image, noise * np.float32(rough), ratio * guess, params)
+    level = float(np.median(sky.level))
+    return _Seen(image, noise, level, trails, found, segments, guess, ratio, lonely, correlation, rough)
 
 
 def extract(image, noise, fwhm: float, params: parameters.Detect):
@@ -329,7 +339,7 @@ def _bright(image, found, mask, noise: float, lonely: float) -> np.ndarray:
     return good
 
 
-def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dict[str, np.ndarray]:
+def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None, correlation=WHITE) -> dict[str, np.ndarray]:
     """Aperture photometry with a local background.
 
     Parameters
@@ -345,6 +355,8 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dic
     aperture : Aperture
     lit : 2-D bool array, optional
         Pixels with the light of objects, left out of the annulus.
+    correlation : 2-D array
+        Autocorrelation of the noise: see `nightsift.correlation`.
 
     Returns
     -------
@@ -362,7 +374,11 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None) -> dic
     unusable = hidden | saturated
     if lit is not None:
         unusable |= lit
+    sky_error = sky_error * factor(disc(aperture.radius), correlation)
     level, level_error, count = annulus(image, unusable, x, y, aperture)
+    # Of pixels far apart, a mean is as good as in white noise.
+    share = np.minimum(count / (np.pi * (aperture.outer**2 - aperture.inner**2)), 1)
+    level_error = level_error * np.sqrt(np.maximum(1 + share * (summed(correlation) - 1), 0.1))
     few = count < MIN_ANNULUS_PIXELS
     level, level_error = np.where(few, 0.0, level), np.where(few, 0.0, level_error)
     flux = total - level * area

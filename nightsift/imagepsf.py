@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.background import background
+from nightsift.correlation import WHITE, disc, factor
 from nightsift.errors import Rejected
 from nightsift.growth import RADII, candidates, growth
 from nightsift.outliers import outlier_score
@@ -69,7 +70,17 @@ class PsfPhotometry:
     warnings: tuple[str, ...] = ()
 
 
-def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float, params: parameters.Psf, trails=()):
+def image_psf(
+    data,
+    mask,
+    gain,
+    objects: Table,
+    seeing: Seeing,
+    aperture: float,
+    params: parameters.Psf,
+    trails=(),
+    correlation=WHITE,
+):
     """Fit the PSF of an image to its clean stars, and all objects with it.
 
     Parameters
@@ -88,6 +99,8 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
     params : parameters.Psf
     trails : sequence of Trail, optional
         Whose light is taken out first.
+    correlation : 2-D array
+        Autocorrelation of the noise: see `nightsift.correlation`.
 
     Returns
     -------
@@ -96,13 +109,14 @@ def image_psf(data, mask, gain, objects: Table, seeing: Seeing, aperture: float,
     """
     size = pixel_unit(data, mask != 0)
     layers = _layers(in_units(data, size), mask, gain and gain * size, trails, seeing.fwhm)
+    layers = replace(layers, correlation=np.asarray(correlation))
     own = _fitted(layers, fluxes(objects, size), seeing, aperture, params)
     return replace(own, table=fluxes(own.table, 1 / size))
 
 
 def _fitted(layers: Layers, objects: Table, seeing: Seeing, aperture: float, params) -> PsfPhotometry:
     objects = objects.copy()
-    objects["level_err"] = _level_error(objects, layers.noise, aperture)
+    objects["level_err"] = _level_error(objects, layers, aperture)
     unlike = outlier_score(objects, seeing)
     try:
         psf, used, tried, clean = _psf(layers, objects, seeing, aperture, params)
@@ -162,14 +176,16 @@ def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: flo
         others[rows] = False
         light = render(psf, scene.x[others], scene.y[others], scene.flux[others], image.shape)
         image, bad = image - light, bad | (light > LIT * layers.noise)
-    value, error = growth(image, layers.noise, bad, objects[rows], fwhm, aperture)
+    noise = layers.noise * np.float32(factor(disc(2 * fwhm), layers.correlation))
+    value, error = growth(image, noise, bad, objects[rows], fwhm, aperture)
     table["growth"][rows], table["growth_err"][rows] = value, error
 
 
-def _level_error(objects: Table, noise, aperture: float) -> np.ndarray:
+def _level_error(objects: Table, layers: Layers, aperture: float) -> np.ndarray:
     """Error of the background beneath each object: what its aperture's error holds beside the noise of the pixels."""
-    area = np.pi * aperture**2
+    area, noise = np.pi * aperture**2, layers.noise
     at = noise[_pixels(objects["y"], noise.shape[0]), _pixels(objects["x"], noise.shape[1])]
+    at = at * factor(disc(aperture), layers.correlation)
     return np.sqrt(np.maximum(np.asarray(objects["bgerr"]) ** 2 - area * at.astype(float) ** 2, 0)) / area
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nightsift.correlation import WHITE
 from nightsift.polynomial import design, lines, powers
 from nightsift.template import PAD
 
@@ -26,6 +27,8 @@ class Layer:
         Pixels.
     gain : float or None
         e-/ADU, if the photons of the sources are not in `noise` yet.
+    correlation : 2-D array
+        Autocorrelation of the noise: see `nightsift.correlation`.
     """
 
     data: np.ndarray
@@ -33,6 +36,7 @@ class Layer:
     bad: np.ndarray
     fwhm: float
     gain: float | None = field(default=None)
+    correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class Raw:
         Stars that the method rests on.
     facts : dict
         What the method has to say of itself.
+    white_correlation, smoothed_correlation : 2-D arrays
+        Autocorrelations of the noise that `white` and `smoothed` are of: see `nightsift.correlation`.
     """
 
     data: np.ndarray
@@ -104,6 +110,8 @@ class Raw:
     fwhm: float
     used: np.ndarray
     facts: dict
+    white_correlation: np.ndarray = field(default_factory=lambda: WHITE)
+    smoothed_correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
     def factor(self, rows: slice, columns: slice) -> np.ndarray:
         """Return the factor to the image's flux scale on a part: float32, (1, 1) if it is the same throughout."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nightsift.convolve import Bank, convolve
+from nightsift.correlation import WHITE, carried
 
 BLIND = 1e-5  # share of the PSF, squared, on usable pixels
 
@@ -18,7 +19,7 @@ class Noise:
     Attributes
     ----------
     white : array
-        Variance that is independent from pixel to pixel.
+        Variance of a pixel of what was not convolved.
     smoothed : array
         Variance, before the convolution with `kernel`, of the image that was convolved.
     kernel : (side, side) array
@@ -62,13 +63,19 @@ class MatchedFilter:
         `Noise.kernel`.
     shape : tuple of int
         Most rows and columns that an image has.
+    white, smoothed : 2-D arrays
+        Autocorrelations (`nightsift.correlation`) of the noise of `Noise.white` and, before the convolution, of
+        `Noise.smoothed`.
     """
 
-    def __init__(self, psf: np.ndarray, kernel: np.ndarray, shape):
+    def __init__(self, psf: np.ndarray, kernel: np.ndarray, shape, white=WHITE, smoothed=WHITE):
         mirrored = psf[::-1, ::-1]
-        wide = convolve(np.pad(kernel, psf.shape[0] // 2), psf)
+        wide = convolve(np.pad(kernel, psf.shape[0] // 2), psf)[::-1, ::-1]
         self.reach = wide.shape[0] // 2
-        self._bank = Bank([mirrored, mirrored**2, wide[::-1, ::-1] ** 2], shape)
+        kernels = [mirrored, mirrored**2, wide * carried(wide, smoothed), mirrored * carried(mirrored, white)]
+        # Noise that is white has no kernel of its own.
+        self._own = 1 if np.size(white) == 1 else 3
+        self._bank = Bank(kernels[: self._own + 1 if self._own > 1 else 3], shape)
 
     def __call__(self, difference, usable, variance, noise: Noise) -> Significance:
         """Filter a difference with its PSF.
@@ -88,7 +95,7 @@ class MatchedFilter:
         With weights w = 1/variance (0 where not usable) the flux is sum(P w D) / sum(P^2 w) (Zackay & Ofek 2017, eq. 8)
         and the variance of its numerator is sum(P^2 w^2 V_white) + sum((P*K)^2 w^2 V_smoothed) + (sum P w residual)^2:
         the second term holds the covariance that the convolution with K makes, for variances that hardly change over a
-        PSF.
+        PSF. Where noise has an autocorrelation R, the square of a filter F becomes F (F*R).
         """
         bank = self._bank
         weight = np.where(usable, 1 / variance, 0).astype(np.float32)
@@ -96,7 +103,7 @@ class MatchedFilter:
         coherent = next(bank(weight * noise.residual, 0))
         response, plain = bank(weight, 0, 1)
         weight *= weight
-        total = next(bank(weight * noise.white, 1))
+        total = next(bank(weight * noise.white, self._own))
         total += next(bank(weight * noise.smoothed, 2))
         np.maximum(total, 0, out=total)
         # Far from any usable pixel there is nothing but rounding errors.

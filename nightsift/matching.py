@@ -118,6 +118,8 @@ def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
         fwhm=target.fwhm,
         used=convolved.used,
         facts={"convolved": "template" if forward else "image"} | convolved.facts,
+        white_correlation=target.correlation,
+        smoothed_correlation=source.correlation,
     )
     for tile in tiles(data.shape):
         own, factor = tile.own, result.factor(*tile.own)

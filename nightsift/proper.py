@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
+from scipy.signal import fftconvolve
 
 from nightsift import parameters, zogy
+from nightsift.convolve import convolve
+from nightsift.correlation import WHITE
 from nightsift.errors import Rejected
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matching import LEAK, MIN_STAMPS, isolated, leaks
@@ -90,6 +93,7 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
         forward=True,
         fwhm=star_width(wide) if len(wide) else image.fwhm,
         used=found.used,
+        white_correlation=_correlation(image, template, result, found.ratio),
         facts={
             "convolved": "both",
             "stamps": int(found.used.sum()),
@@ -152,6 +156,23 @@ def _completed(image: Layer, template: Layer, ratio: float) -> list[np.ndarray]:
     completed = template.data.copy()
     completed[none_there] = image.data[none_there] * np.float32(ratio)
     return [image.data, completed]
+
+
+def _correlation(image: Layer, template: Layer, result: zogy.Proper, ratio: float) -> np.ndarray:
+    """Autocorrelation of the noise of the difference, in units of what it would be of white noise in both."""
+    if image.correlation.size == template.correlation.size == 1:
+        return WHITE
+    covariance, white = 0.0, 0.0
+    parts = (image, result.kernels, 1.0), (template, result.reference_kernels, ratio)
+    for layer, kernels, scale in parts:
+        kernel = kernels[tuple(side // 2 for side in kernels.shape[:2])].astype(float)
+        variance = float(np.median(layer.noise[::8, ::8]) / scale) ** 2
+        reach = kernel.shape[0] // 2
+        whole = convolve(np.pad(kernel, reach), kernel[::-1, ::-1])
+        part = fftconvolve(whole, layer.correlation, mode="same")
+        covariance = covariance + variance * part[reach:-reach, reach:-reach]
+        white += variance * np.sum(kernel**2)
+    return covariance / white
 
 
 def _spoilt(data: np.ndarray, bad: np.ndarray, kernels: np.ndarray, variance: np.ndarray) -> np.ndarray:

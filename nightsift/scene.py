@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from astropy.table import Table
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from nightsift.correlation import WHITE, factor
 from nightsift.psf import FLOOR, LIKENESS, MIN_SHARE
 from nightsift.psfmodel import Psf
 
@@ -24,12 +25,17 @@ CHUNK = 500_000  # pixels of stamps measured at once
 
 @dataclass(frozen=True)
 class Layers:
-    """What is fitted: background-subtracted image, noise of a sky pixel [ADU], pixels to leave out, e-/ADU or None."""
+    """What is fitted.
+
+    Background-subtracted image, noise of a sky pixel [ADU], pixels to leave out, e-/ADU or None, and the noise's
+    autocorrelation (`nightsift.correlation`).
+    """
 
     image: np.ndarray
     noise: np.ndarray
     bad: np.ndarray
     gain: float | None
+    correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,10 @@ class _Fit:
         self.psf, self.level, self.gain = psf, level, layers.gain
         self.data = np.pad(np.where(layers.bad, 0, layers.image), frame).astype(np.float32).ravel()
         self.good = np.pad(~layers.bad, frame).astype(np.float32).ravel()
-        self.sky = np.pad(layers.noise, frame, constant_values=1).astype(np.float32).ravel() ** 2
+        # Photons are counted before any resampling, so that only the sky's noise is more than its pixels show.
+        more = factor(psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, _pixels(CORE, psf)), layers.correlation) ** 2
+        self.sky = np.pad(layers.noise, frame, constant_values=1).astype(np.float32).ravel() ** 2 * np.float32(more)
+        self.beyond = np.float32(1 - 1 / more)
 
     def weigh(self, model):
         """Return the pixels' variance, and weights that allow for errors of the model too."""
@@ -237,7 +246,8 @@ def _measured(fit: _Fit, x, y, flux, free, level_err) -> Scene:
         shape, _, _, laplacian = stamps.grid(psf, x, y, 2, part)
         own = flux[part, None].astype(np.float32) * shape
         value = left[pixels] + own - fit.level[part, None].astype(np.float32)
-        values = _statistics(value, own, shape, laplacian, variance[pixels], weight[pixels])
+        single = variance[pixels] - fit.beyond * fit.sky[pixels]
+        values = _statistics(value, own, shape, laplacian, variance[pixels], single, weight[pixels])
         for name, numbers in zip(names, values, strict=True):
             result[name][part] = numbers
     scale = 1.5 * (DISC * psf.fwhm) ** 2
@@ -256,14 +266,17 @@ def _measured(fit: _Fit, x, y, flux, free, level_err) -> Scene:
     return Scene(x=x, y=y, free=free & ~hidden, **{name: np.where(hidden, np.nan, v) for name, v in columns.items()})
 
 
-def _statistics(value, own, shape, laplacian, variance, weight):
-    """Per stamp: error of the flux, its change with the level, good share, chi2, spread and its error (unscaled)."""
+def _statistics(value, own, shape, laplacian, variance, single, weight):
+    """Per stamp: error of the flux, its change with the level, good share, chi2, spread and its error (unscaled).
+
+    `single` is the variance of a pixel by itself, `variance` what it adds to that of a sum.
+    """
     weighted = weight * shape
     square = np.maximum(_dot(weighted, shape), 1e-30)
     sky_error = np.sqrt(_dot(weighted, weighted, variance)) / square
     good = (weight > 0).astype(np.float32)
     share = _dot(np.abs(shape), good) / np.maximum(_dot(np.abs(shape)), 1e-30)
-    tolerant = good / (variance + np.float32(LIKENESS**2) * own**2)
+    tolerant = good / (single + np.float32(LIKENESS**2) * own**2)
     chi2 = _dot(tolerant, (value - own) ** 2) / np.maximum(_dot(good) - 3, 1)
     # What of the Laplacian the PSF itself does not hold.
     beyond = (laplacian - (_dot(weighted, laplacian) / square)[:, None] * shape) * weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy import ndimage
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.convolve import Bank
+from nightsift.correlation import WHITE, carried, factor, summed
 from nightsift.delta import delta
 from nightsift.errors import Rejected
 from nightsift.external import hotpants
@@ -69,6 +70,8 @@ class Exposure:
         e-/ADU.
     fwhm, aperture : float
         FWHM and radius of the calibration aperture, pixels.
+    correlation : 2-D array
+        Autocorrelation of the noise: see `nightsift.correlation`.
     """
 
     data: np.ndarray
@@ -76,6 +79,7 @@ class Exposure:
     gain: float | None
     fwhm: float
     aperture: float
+    correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class Reference:
     data: np.ndarray
     noise: np.ndarray
     mask: np.ndarray
+    correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ def _matched(exposure: Exposure, reference: Reference, objects: Table, params, r
     stars = _stars(objects, exposure, reference)
     image = _framed(exposure)
     width = _width(reference, stars, exposure.fwhm)
-    template = Layer(reference.data, reference.noise, reference.mask != 0, width)
+    template = Layer(reference.data, reference.noise, reference.mask != 0, width, None, reference.correlation)
     method = partial(hotpants, run=run) if params.method == "hotpants" else METHODS[params.method]
     raw = method(image, template, stars, params)
     facts = {"method": params.method, "template_fwhm": width} | raw.facts
@@ -221,7 +226,8 @@ def _framed(exposure: Exposure) -> Layer:
     # What a kernel may smear a little of must not be garbage; saturated cores are nearer to the truth than 0.
     core(data)[(exposure.mask & int(HIDDEN)) != 0] = 0
     bad = np.pad(exposure.mask != 0, PAD, constant_values=True)
-    return Layer(data, np.pad(sky.noise, PAD, mode="edge"), bad, exposure.fwhm, exposure.gain)
+    noise = np.pad(sky.noise, PAD, mode="edge")
+    return Layer(data, noise, bad, exposure.fwhm, exposure.gain, exposure.correlation)
 
 
 def _unharmed(objects: Table, exposure: Exposure) -> Table:
@@ -347,10 +353,12 @@ def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
     if not raw.forward:
         sample["background"] = 0.0
     found = fit_psf_stars(raw.shown(), raw.sigma(), raw.bad, sample, raw.fwhm, exposure.aperture)
+    middle = found.psf.stamp(raw.data.shape[1] / 2, raw.data.shape[0] / 2, int(np.ceil(1.5 * found.psf.fwhm)))
+    fitted = found.fluxerr * factor(middle, raw.white_correlation)
     flux, error, sky = (np.asarray(best[name], float)[found.rows] for name in ("flux", "fluxerr", "bgerr"))
     # The optimal flux is the part that the noise of both has in common; of the photons of the star itself, what is
     # beyond the aperture's own, a third for a Gaussian.
-    noise = np.maximum(sky**2 - found.fluxerr**2, sky**2 / 10) if raw.forward else sky**2 + found.fluxerr**2
+    noise = np.maximum(sky**2 - fitted**2, sky**2 / 10) if raw.forward else sky**2 + fitted**2
     noise = np.sqrt(noise + (error**2 - sky**2) / 3)
     scale = flux_scale(found.flux / flux, noise / flux, free=not raw.forward)
     return replace(found.psf, correction=found.psf.correction * scale.ratio), scale.error
@@ -384,7 +392,11 @@ def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, left:
     half = raw.kernel.shape[0] // 2
     margin = 2 * half + stamp.shape[0] // 2 + max(wide // 2, 1)
     most = largest(shape, margin)
-    smear, point = Bank([raw.kernel**2], most), MatchedFilter(stamp, raw.kernel, most)
+    both = raw.white_correlation, raw.smoothed_correlation
+    smear = Bank([raw.kernel * carried(raw.kernel, raw.smoothed_correlation)], most)
+    point = MatchedFilter(stamp, raw.kernel, most, *both)
+    # A pixel of resampled noise has less of the photons' than it has of them.
+    electrons = gain and gain * summed(both[0] if raw.forward else both[1])
     unit = float(np.median(raw.white[::8, ::8]))
     sigma, snr = np.empty(shape, np.float32), np.empty(shape, np.float32)
     response = np.empty(shape, np.float16)  # of the little that is left of the background
@@ -393,8 +405,8 @@ def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, left:
         own, around, inside = tile.own, tile.around, tile.inside
         model, factor = raw.model[around], raw.factor(*around)
         white, smoothed = (raw.white[around] * factor) ** 2, (raw.smoothed[around] * factor) ** 2
-        if gain:
-            photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / gain
+        if electrons:
+            photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / electrons
             if raw.forward:
                 white += photons
             else:
@@ -492,8 +504,8 @@ def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
     reach = int(np.ceil(fwhm))
     quiet = usable.copy()
     few = (slice(None, None, max(1, int(np.sqrt(snr.size / ENOUGH_PIXELS)))),) * 2
-    spread = _robust(snr[few], usable[few] & (model[few] < 3 * sigma[few]))[0]
-    limit = 4 * max(1.0, spread if np.isfinite(spread) else 1.0)
+    scatter = _robust(snr[few], usable[few] & (model[few] < 3 * sigma[few]))[0]
+    limit = 4 * max(1.0, scatter if np.isfinite(scatter) else 1.0)
     for tile in tiles(usable.shape, reach):
         busy = (np.abs(snr[tile.around]) > limit) | (model[tile.around] > 3 * sigma[tile.around])
         quiet[tile.own] &= ~ndimage.binary_dilation(busy, iterations=reach)[tile.inside]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy.table import Table
@@ -12,6 +12,7 @@ from scipy.interpolate import RectBivariateSpline
 
 from nightsift import parameters
 from nightsift.background import background
+from nightsift.correlation import WHITE, moved, noise_correlation, summed
 from nightsift.errors import NotAsked, Rejected
 from nightsift.planes import Mask
 from nightsift.register import Registration, carry, register
@@ -23,6 +24,7 @@ MESH = 128
 SPLINE = 4
 FINE = 1.1  # template pixels in an image pixel from which on the template is smoothed
 SMOOTHING = 0.45  # standard deviation of that smoothing, image pixels
+USUAL = 3.0  # FWHM of stars, image pixels, where there are none
 UNKNOWN_GAIN = "the template's gain is unknown: its stars' own noise is left out"
 
 
@@ -75,7 +77,8 @@ class Template:
     data : 2-D float32 array
         Background-subtracted template, ADU of the template in an image pixel; 0 where it does not reach.
     noise : 2-D float32 array
-        Standard deviation of a pixel for noise that is white on the scale of a PSF.
+        Standard deviation of a pixel for noise that is white on the scale of a PSF where it is on the template's own
+        pixels.
     mask : 2-D uint16 array
         ``NO_TEMPLATE`` and ``TEMPLATE_BAD`` bits of `nightsift.planes.Mask`.
     coverage : float
@@ -85,6 +88,8 @@ class Template:
     registration : Registration or None
         What its WCS did not know.
     warnings : tuple of str
+    correlation : 2-D array
+        Autocorrelation of the noise on the image's pixels, in units of `noise` squared: see `nightsift.correlation`.
     """
 
     data: np.ndarray
@@ -94,6 +99,7 @@ class Template:
     area: float
     registration: Registration | None = None
     warnings: tuple[str, ...] = ()
+    correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
 
 def template(
@@ -140,7 +146,10 @@ def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template
     covered = (x > -0.5) & (y > -0.5) & (x < data.shape[1] - 0.5) & (y < data.shape[0] - 0.5)
     if not covered.any():
         raise Rejected("the template does not overlap the image")
-    variance = _variance(clean, mask != 0, sky.noise, source)
+    stars = np.array([USUAL]) if objects is None else np.asarray(objects["fwhm"], float)
+    width = np.median(stars[np.isfinite(stars)]) if np.isfinite(stars).any() else USUAL
+    correlation = noise_correlation(clean, sky.noise, mask != 0, float(width * np.sqrt(np.median(area))))
+    variance = _variance(clean, mask != 0, sky.noise, source, correlation)
     values = interpolated(clean, x, y, area)
     resampled_variance = ndimage.map_coordinates(variance, [y, x], order=1, mode="nearest")
     hidden = nearest_pixel(absent, x, y)
@@ -161,14 +170,28 @@ def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template
         registration=registration,
         warnings=(registration.warnings if registration else ())
         + (() if source.gain or source.noise is not None else (UNKNOWN_GAIN,)),
+        correlation=_carried(correlation, x, y, sky.noise, source),
     )
 
 
-def _variance(clean, bad, sky_noise, source: Source) -> np.ndarray:
+def _carried(correlation, x, y, sky_noise, source: Source) -> np.ndarray:
+    """Bring the autocorrelation of the template's noise onto the image's pixels."""
+    if correlation.size == 1:
+        return WHITE
+    row, column = (side // 2 for side in x.shape)
+    here = np.s_[row : row + 2, column : column + 2]
+    steps = np.array([[np.diff(plane[here], axis=axis).mean() for axis in (1, 0)] for plane in (x, y)])
+    # What the pixels show is the truth, also where a plane of the noise has more, as for a sum, or less.
+    known = 1.0 if source.noise is None else float(np.median(sky_noise) / np.median(source.noise[source.mask == 0]))
+    return known**2 * moved(correlation, np.linalg.inv(steps))
+
+
+def _variance(clean, bad, sky_noise, source: Source, correlation) -> np.ndarray:
     if source.noise is not None:
         # Bad pixels may have any noise; interpolation must not carry it to others.
         return np.where(bad, sky_noise, source.noise).astype(np.float32) ** 2
-    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / source.gain if source.gain else 0.0
+    electrons = source.gain and source.gain * summed(correlation)
+    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / electrons if electrons else 0.0
     return (sky_noise**2 + photons).astype(np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import numpy as np
+
 from nightsift.detect import detect
 from nightsift.io.fits import read_image
 from nightsift.io.sextractor import run_sextractor
@@ -28,6 +30,7 @@ def work(job):
         "aperture": result.aperture,
         "background": result.background_level,
         "noise": result.noise,
+        "noise_autocorrelation": np.round(result.correlation, 4).tolist(),
         "n_objects": len(result.objects),
         "trails": [asdict(trail) for trail in result.trails],
     }

@@ -49,8 +49,8 @@ def work(job):
     image = read_image(job.inputs["exposure"], inspected["hdu"]).data
     search, objects = read_search(job, image), job.read_table("objects")
     mask, layers = job.read_images("mask")[0]["PRIMARY"], job.read_images("template")[0]
-    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"])
-    about = inspected | {name: job.facts_of("detect")[name] for name in ("fwhm", "aperture")}
+    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"], layers["CORRELATION"])
+    about = inspected | {name: job.facts_of("detect")[name] for name in ("fwhm", "aperture", "noise_autocorrelation")}
     seed = job.params.seed + zlib.crc32(job.image.encode())
     planned = job.call(plan, image, search, objects, image_psf(job, search), seed, job.params)
     try:
@@ -83,7 +83,8 @@ def searched(planned, mask, reference, about, extra):
         limits = sections["inspect"].cosmic_sigma, sections["inspect"].cosmic_fwhm
         hit = find_cosmics(data, sky.level, sky.noise, gain, bad, *limits).mask
         mask |= np.where(hit, int(Mask.COSMIC), 0).astype(mask.dtype)
-    exposure = Exposure(data, mask, gain, about["fwhm"], about["aperture"])
+    correlation = np.array(about["noise_autocorrelation"])
+    exposure = Exposure(data, mask, gain, about["fwhm"], about["aperture"], correlation)
     result = subtract(exposure, reference, planned.objects, sections["subtract"], run_hotpants)
     after = sections["transients"]
     threshold = after.threshold or noise_threshold(result.psf.fwhm, after.false_alarms)

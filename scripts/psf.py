@@ -31,9 +31,8 @@ def work(job):
     seeing = Seeing(detected["fwhm"], width, order(len(width)), data.shape, 0, np.zeros(0, bool))
     objects = job.read_table("detections")
     trails = tuple(Trail(**trail) for trail in detected["trails"])
-    result = job.call(
-        image_psf, data, mask, inspected["gain"], objects, seeing, detected["aperture"], job.params, trails
-    )
+    about = detected["aperture"], job.params, trails, np.array(detected["noise_autocorrelation"])
+    result = job.call(image_psf, data, mask, inspected["gain"], objects, seeing, *about)
     job.write_images("psf", *(result.psf.to_images() if result.psf else ({}, None)))
     job.write_table("photometry", result.table, "psf_photometry")
     job.facts |= result.facts

@@ -1,5 +1,6 @@
 """Match the template to the image and subtract it."""
 
+import numpy as np
 from astropy.io import fits
 
 from nightsift.io.fits import read_image
@@ -31,9 +32,10 @@ def work(job):
         gain=inspected["gain"],
         fwhm=detected["fwhm"],
         aperture=detected["aperture"],
+        correlation=np.array(detected["noise_autocorrelation"]),
     )
     layers = job.read_images("template")[0]
-    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"])
+    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"], layers["CORRELATION"])
     result = job.call(subtract, exposure, reference, job.read_table("objects"), job.params, run_hotpants)
     header = fits.getheader(job.inputs["wcs"])
     for name in [key for key in header if key.startswith("NS")] + ["SIMPLE", "BITPIX", "NAXIS", "EXTEND"]:

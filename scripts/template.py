@@ -161,7 +161,8 @@ def work(job):
     frame["CRPIX1"] += PAD
     frame["CRPIX2"] += PAD
     frame["NSPAD"] = (PAD, "pixels around the image's own")
-    job.write_images("template", {"TEMPLATE": result.data, "NOISE": result.noise, "MASK": result.mask}, frame)
+    layers = {"TEMPLATE": result.data, "NOISE": result.noise, "MASK": result.mask}
+    job.write_images("template", layers | {"CORRELATION": result.correlation}, frame)
     job.facts |= {
         "coverage": result.coverage,
         "area": result.area,
