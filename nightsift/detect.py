@@ -15,6 +15,7 @@ from nightsift.background import background
 from nightsift.correlation import WHITE, disc, factor, noise_correlation, summed
 from nightsift.cosmics import sharpest_star
 from nightsift.errors import Rejected
+from nightsift.ghosts import doubled
 from nightsift.pixelphase import phase_light
 from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.seeing import Seeing, centroids, seeing, star_width, widest, widths
@@ -98,7 +99,7 @@ def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: param
     Raises
     ------
     Rejected
-        If there is no object.
+        If there is no object, or if it is a double exposure.
     """
     size = pixel_unit(data, mask != 0)
     own = _detect(in_units(data, size), mask, gain and gain * size, params, find or extract)
@@ -146,9 +147,16 @@ def _detect(data, mask, gain, params, find) -> Detection:
     near = crowded(objects["x"], objects["y"], objects["flux"], 2 * aperture.radius, 0.1)
     objects["flags"][near] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
+    pairs = doubled(*(objects[name] for name in ("x", "y", "flux", "snr")), shape.fwhm, _ellipses(objects))
+    if pairs is not None and pairs.share > params.max_doubled:
+        raise Rejected(f"a double exposure: {pairs}")
     warnings = () if shape.n_stars >= FEWEST else (f"FWHM from {shape.n_stars} stars only",)
     levels = seen.level, float(np.median(noise))
     return Detection(objects, shape, aperture.radius, *levels, seen.trails, warnings, seen.correlation)
+
+
+def _ellipses(objects: Table) -> np.ndarray:
+    return np.array([objects[name] for name in ("a", "b", "theta")], float)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,12 @@ class Detect:
     aperture: float = option(1.0, "radius of the photometric aperture, in FWHM", exclusiveMinimum=0)
     annulus_inner: float = option(5.0, "inner radius of the background annulus, in FWHM", exclusiveMinimum=0)
     annulus_outer: float = option(7.0, "outer radius of the background annulus, in FWHM", exclusiveMinimum=0)
+    max_doubled: float = option(
+        0.5,
+        "share of stars with a companion at one offset above which an image is rejected: a double exposure",
+        minimum=0,
+        maximum=1,
+    )
     time_limit: float = option(300.0, "seconds after which SExtractor is ended", exclusiveMinimum=0)
 
 
@@ -207,6 +213,12 @@ class Template:
     )
     min_coverage: float = option(
         0.02, "covered fraction of the image below which it is not subtracted", minimum=0, maximum=1
+    )
+    max_doubled: float = option(
+        0.5,
+        "share of its stars with a companion at one offset above which it is not used: a double exposure",
+        minimum=0,
+        maximum=1,
     )
 
 

@@ -7,6 +7,7 @@ from nightsift import filters, parameters, patchwork
 from nightsift.described import described
 from nightsift.detect import detect
 from nightsift.errors import NotAsked, Rejected
+from nightsift.ghosts import BRIGHT, doubled, peaks
 from nightsift.headers import read_exptime, read_filter, read_gain
 from nightsift.inspect import Overrides, inspect
 from nightsift.io.campaign import fits_files
@@ -145,6 +146,14 @@ def inspected(job, data, header, user_mask, image_wcs, shape):
     return Source(data, about.mask, WCS(cards)[part], None, gain, about.saturation)
 
 
+def refuse_doubled(result, detections, most):
+    """Refuse a template whose stars come in pairs."""
+    fwhm = float(np.nanmedian(detections["fwhm"][:BRIGHT]))
+    pairs = doubled(*peaks(result.data, result.noise, result.mask != 0, fwhm), fwhm)
+    if pairs is not None and pairs.share > most:
+        raise Rejected(f"the template is a double exposure: {pairs}")
+
+
 def work(job):
     if job.inputs["source"] is None and job.inputs["mosaic"] is None:
         raise NotAsked("no template is configured")
@@ -156,7 +165,9 @@ def work(job):
         source = from_folder(job, wcs, shape)
     else:
         source = from_file(job, job.inputs["source"], wcs, shape)
-    result = job.call(template, source, wcs, shape, job.params, job.read_table("detections"))
+    detections = job.read_table("detections")
+    result = job.call(template, source, wcs, shape, job.params, detections)
+    refuse_doubled(result, detections, job.params.max_doubled)
     frame = wcs.to_header(relax=True)
     frame["CRPIX1"] += PAD
     frame["CRPIX2"] += PAD

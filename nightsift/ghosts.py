@@ -1,0 +1,120 @@
+"""Recognise double exposures: every star has a companion at the same offset, with the same share of its light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+BRIGHT = 300  # stars whose companions are looked for
+NEAREST, FURTHEST = 1.5, 40.0  # FWHM between a star and its companion
+FAINTEST, EQUAL = 0.03, 1.2  # light of the companion, relative to the star's
+PLACE, LIGHT = 0.4, 0.12  # FWHM and dex by which companions of a kind differ
+SEEN = 8.0  # S/N that a companion must have for its absence to count
+FEWEST = 6  # pairs
+CHAINED = 0.4  # of stars with a companion that are companions themselves: a regular pattern, as simulations have
+CONSTANT = 0.6  # least share of what is found at the offset that has the right brightness
+ACROSS = 1.3  # width of both across the line that joins them over that along it: pieces of a ring, stars out of focus
+PEAK = 10.0  # sigma of a star's peak, in `peaks`
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """Stars that come in pairs.
+
+    Attributes
+    ----------
+    dx, dy : float
+        From star to companion, pixels.
+    ratio : float
+        Light of the companion, relative to the star's.
+    share : float
+        Of the stars that are one of such a pair, among those bright enough.
+    number : int
+        Pairs.
+    """
+
+    dx: float
+    dy: float
+    ratio: float
+    share: float
+    number: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.share:.0%} of the stars come in pairs, with a companion of {self.ratio:.2f} of their light"
+            f" at ({self.dx:+.1f}, {self.dy:+.1f}) pixels"
+        )
+
+
+def doubled(x, y, flux, snr, fwhm: float, shape=None) -> Doubled | None:
+    """Return the offset at which most stars of an image have a companion; None where there are too few such pairs.
+
+    Parameters
+    ----------
+    x, y, flux, snr : 1-D arrays
+        Positions (pixels), fluxes and their S/N of all objects.
+    fwhm : float
+        Pixels.
+    shape : (3, n) array, optional
+        Semi-axes a and b of the objects (pixels) and the angle of a from x towards y (radians). By them, pieces of
+        stars that are out of focus are told from companions.
+    """
+    good = np.isfinite(x) & np.isfinite(y) & (np.nan_to_num(flux) > 0)
+    place = np.column_stack([x, y]).astype(float)[good] / fwhm
+    flux, snr = np.asarray(flux, float)[good], np.asarray(snr, float)[good]
+    brightest = np.argsort(-flux)[:BRIGHT]
+    near = cKDTree(place[brightest]).query_ball_tree(cKDTree(place), FURTHEST) if len(brightest) else []
+    star = np.repeat(brightest, [len(found) for found in near]).astype(int)
+    other = np.concatenate([np.zeros(0, int), *map(np.asarray, near)]).astype(int)
+    offset, ratio = place[other] - place[star], flux[other] / flux[star]
+    kept = (np.hypot(*offset.T) > NEAREST) & (ratio > FAINTEST) & (ratio < EQUAL)
+    star, offset, ratio = star[kept], offset[kept], ratio[kept]
+    if len(star) < FEWEST:
+        return None
+    kinds = cKDTree(np.column_stack([offset / PLACE, np.log10(ratio) / LIGHT]))
+    densest = max(kinds.query_ball_point(kinds.data, 1.0), key=len)
+    number = len(np.unique(star[densest]))
+    if number < FEWEST:
+        return None
+    dx, dy = np.median(offset[densest], axis=0)
+    if shape is not None and _arcs(np.asarray(shape, float)[:, good][:, star[densest]], np.arctan2(dy, dx)):
+        return None
+    typical = float(np.median(ratio[densest]))
+    tree = cKDTree(place)
+
+    def partnered(rows, way):
+        """Tell which stars have anything at the offset (way 1) or opposite to it (-1), and which what belongs there."""
+        there = tree.query_ball_point(place[rows] + way * np.array([dx, dy]), PLACE)
+        off = [np.abs(np.log10(flux[found] / flux[one] / typical**way)) for one, found in zip(rows, there, strict=True)]
+        found = np.array([len(each) > 0 for each in off], bool)
+        return found, np.array([np.any(each < 1.5 * LIGHT) for each in off], bool)
+
+    # Bright enough that its companion, if it is a star, and its star, if it is a companion, would be seen.
+    counted = brightest[snr[brightest] * typical > SEEN]
+    (anything, has), (_, is_one) = partnered(counted, 1), partnered(counted, -1)
+    if np.sum(has & is_one) > CHAINED * has.sum() or has.sum() < CONSTANT * anything.sum():
+        return None
+    share = float(np.mean(has | is_one)) if len(counted) else 0.0
+    return Doubled(float(dx * fwhm), float(dy * fwhm), typical, share, number)
+
+
+def _arcs(shape: np.ndarray, angle: float) -> bool:
+    """Tell whether objects are wider across a direction than along it."""
+    a, b, theta = shape
+    turn = theta - angle
+    along = np.hypot(a * np.cos(turn), b * np.sin(turn))
+    across = np.hypot(a * np.sin(turn), b * np.cos(turn))
+    return bool(np.median(across / np.maximum(along, 1e-6)) > ACROSS)
+
+
+def peaks(image: np.ndarray, noise: np.ndarray, bad: np.ndarray, fwhm: float):
+    """Return ``x, y, height, snr`` of the peaks of a smoothed image: enough to recognise pairs by."""
+    smooth = ndimage.gaussian_filter(np.where(bad, 0, image / np.maximum(noise, 1e-30)), fwhm / 2.3548)
+    # White noise of 1 is that much lower behind the filter.
+    snr = smooth * (2 * np.sqrt(np.pi) * fwhm / 2.3548)
+    row, column = np.nonzero((snr > PEAK) & (snr == ndimage.maximum_filter(snr, 3)))
+    height = snr[row, column] * noise[row, column]
+    return column.astype(float), row.astype(float), height, snr[row, column]
