@@ -27,8 +27,9 @@ class CatalogCut:
     Attributes
     ----------
     table : Table
-        ``ra dec`` [deg, ICRS at the epoch of the image], ``ra_ref dec_ref`` [deg, as catalogued], and all
-        ``<band>mag`` and ``e_<band>mag`` [mag, NaN = not measured].
+        ``ra dec`` [deg, ICRS at the epoch of the image], ``ra_ref dec_ref`` [deg, as catalogued], ``pmra pmdec``
+        [mas/yr, pmra with the factor cos(dec)] where the catalogue has them, and all ``<band>mag`` and
+        ``e_<band>mag`` [mag, NaN = not measured].
     n : int
         Number of stars.
     warnings : tuple of str
@@ -229,6 +230,8 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     table = Table()
     table["ra"], table["dec"] = (values * u.deg for values in angles(vectors))
     table["ra_ref"], table["dec_ref"] = (np.asarray(near[key], float) * u.deg for key in ("ra", "dec"))
+    if has_motion:
+        table["pmra"], table["pmdec"] = (column(near, key) * u.mas / u.yr for key in ("pmRA", "pmDE"))
     for key in near.colnames:
         if key.endswith("mag"):
             table[key] = np.asarray(near[key], float) * u.mag

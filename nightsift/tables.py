@@ -111,7 +111,7 @@ CANDIDATES = (
         "score": Field(float, None, "probability of being real"),
         "is_real": Field(bool, None, "the score is high and no fact speaks against it"),
         "reasons": Field(str, None, "why it was set aside, comma separated"),
-        "label": Field(str, None, "what it is: new, variable, faded, ..."),
+        "label": Field(str, None, "what it is: new, variable, faded, moving, ..."),
         **MEASURES,
         "maglim": Field(float, "mag", "limiting magnitude here"),
     }

@@ -119,6 +119,7 @@ rule transients:
         template=rules.template.output.template,
         wcs=rules.astrometry.output.wcs,
         fakes=rules.fakes.output.fakes,
+        catalog=rules.catalog.output.catalog,
     output:
         state=f"{IMAGE}/status.json",
         candidates=f"{IMAGE}/candidates.fits",
@@ -141,6 +142,6 @@ rule transients:
         " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
         " --photometry {input.photometry:q} --objects {input.objects:q} --difference {input.difference:q}"
         " --subtract {input.subtract:q} --psf {input.psf:q} --template {input.template:q} --wcs {input.wcs:q}"
-        " --fakes {input.fakes:q}"
+        " --fakes {input.fakes:q} --catalog {input.catalog:q}"
         " --state {output.state:q} --candidates {output.candidates:q} --everything {output.everything:q}"
         " --cutouts {output.cutouts:q} > {log:q} 2>&1"

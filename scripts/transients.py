@@ -2,7 +2,9 @@
 
 import numpy as np
 import sklearn.ensemble  # noqa: F401  a warm process then imports it once for all images
+from astropy.wcs.utils import proj_plane_pixel_scales
 
+from nightsift import moving
 from nightsift.background import background
 from nightsift.completeness import completeness
 from nightsift.fakes import FAKES
@@ -31,6 +33,7 @@ STAGE = Stage(
         "template": "template on the image's pixels",
         "wcs": "solution of astrometry",
         "fakes": "fakes of fakes",
+        "catalog": "catalogue of the field",
     },
     outputs={"candidates": "table:candidates", "everything": "table:candidates", "cutouts": "images"},
 )
@@ -51,7 +54,10 @@ def work(job):
     complete = curves(fakes, recovered, solution)
     trusted(fakes, recovered, deeper(complete, solution), job.params)
     table = calibrated(result.candidates, solution)
-    table["ra"], table["dec"] = read_wcs(job.inputs["wcs"]).all_pix2world(table["x"], table["y"], 0)
+    wcs = read_wcs(job.inputs["wcs"])
+    table["ra"], table["dec"] = wcs.all_pix2world(table["x"], table["y"], 0)
+    pixel = 3600 * float(np.mean(proj_plane_pixel_scales(wcs.celestial)))
+    moving.join(table, job.read_table("catalog"), search.psf.fwhm * pixel)
     real = write_found(job, table, "is_real", "candidates")
     template = job.read_images("template")[0]["TEMPLATE"][PAD:-PAD, PAD:-PAD]
     stack = [image - background(image, search.mask != 0, 64).level, template, search.difference, search.snr]
