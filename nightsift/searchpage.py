@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from nightsift.completeness import efficiency, interval
 from nightsift.modelcard import campaign_card
+from nightsift.moving import OLD_PLACE
 from nightsift.parameters import KINDS
 
 GROUPS = {"off_hosts": "on blank sky", "on_hosts": "on galaxies", "beside_stars": "beside stars"}
@@ -40,6 +41,7 @@ REASONS = {
     "noisy surroundings": "more noise around it than expected",
     "too wide": "wider than the PSF",
     "too narrow": "narrower than the PSF",
+    OLD_PLACE: "a star of the catalogue stood there, which is listed where it is now",
     **{f"known {kind}": "which one stands in candidates.ecsv" for kind in KINDS},
 }
 
