@@ -15,7 +15,7 @@ from nightsift.background import background
 from nightsift.correlation import WHITE, disc, factor, noise_correlation, summed
 from nightsift.cosmics import sharpest_star
 from nightsift.errors import Rejected
-from nightsift.ghosts import doubled
+from nightsift.ghosts import doubled, near
 from nightsift.pixelphase import phase_light
 from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.seeing import Seeing, centroids, seeing, star_width, widest, widths
@@ -37,6 +37,7 @@ LEVELS, CONTRAST = 32, 0.001  # of the deblending: thresholds, and least share o
 LONELY, SHARPER = 0.1, 0.6
 LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
 TWINS = 0.3  # FWHM below which two objects have found the same place
+PLAIN_SNR, MOST_PLAIN = 50.0, 60  # of the stars whose median may show a companion
 STREAK, SLIM = 5.0, 5.0  # semi-major axis in FWHM, and ratio of the axes, of what may be a piece of a trail
 
 
@@ -144,15 +145,26 @@ def _detect(data, mask, gain, params, find) -> Detection:
     objects, parent = objects[kept], parent[kept]
     # By those that stay: peaks of the noise are no neighbours.
     objects["flags"][np.bincount(parent)[parent] > 1] |= int(Flag.DEBLENDED)
-    near = crowded(objects["x"], objects["y"], objects["flux"], 2 * aperture.radius, 0.1)
-    objects["flags"][near] |= int(Flag.CROWDED)
+    close = crowded(objects["x"], objects["y"], objects["flux"], 2 * aperture.radius, 0.1)
+    objects["flags"][close] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
     pairs = doubled(*(objects[name] for name in ("x", "y", "flux", "snr")), shape.fwhm, _ellipses(objects))
+    if pairs is None or pairs.share <= params.max_doubled:
+        pairs = near(image, *plain(objects, shape.fwhm), shape.fwhm)
     if pairs is not None and pairs.share > params.max_doubled:
         raise Rejected(f"a double exposure: {pairs}")
     warnings = () if shape.n_stars >= FEWEST else (f"FWHM from {shape.n_stars} stars only",)
     levels = seen.level, float(np.median(noise))
     return Detection(objects, shape, aperture.radius, *levels, seen.trails, warnings, seen.correlation)
+
+
+def plain(objects: Table, fwhm: float):
+    """Return the positions of the brightest stars that are neither spoilt nor of another width."""
+    bad = Flag.SATURATED | Flag.TRUNCATED | Flag.COSMIC | Flag.APERTURE_INCOMPLETE | Flag.FOOTPRINT_MASKED
+    good = ((np.asarray(objects["flags"]) & int(bad)) == 0) & (np.asarray(objects["snr"]) > PLAIN_SNR)
+    good &= np.abs(np.asarray(objects["fwhm"]) / fwhm - 1) < 0.3
+    rows = np.flatnonzero(good)[:MOST_PLAIN]
+    return np.asarray(objects["x"])[rows], np.asarray(objects["y"])[rows]
 
 
 def _ellipses(objects: Table) -> np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from nightsift.stamps import stamps
+
 BRIGHT = 300  # stars whose companions are looked for
 NEAREST, FURTHEST = 1.5, 40.0  # FWHM between a star and its companion
 FAINTEST, EQUAL = 0.03, 1.2  # light of the companion, relative to the star's
@@ -17,6 +19,9 @@ FEWEST = 6  # pairs
 CHAINED = 0.4  # of stars with a companion that are companions themselves: a regular pattern, as simulations have
 CONSTANT = 0.6  # least share of what is found at the offset that has the right brightness
 ACROSS = 1.3  # width of both across the line that joins them over that along it: pieces of a ring, stars out of focus
+MEDIAN_OF = 12  # stars that a median must have, for a companion that merges with its star
+LOPSIDED, MENDED = 0.25, 0.55  # difference of a star from itself upside down, and the share of it that may remain
+LIGHTS = np.array([0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7])  # of a companion that are tried
 PEAK = 10.0  # sigma of a star's peak, in `peaks`
 
 
@@ -99,6 +104,67 @@ def doubled(x, y, flux, snr, fwhm: float, shape=None) -> Doubled | None:
         return None
     share = float(np.mean(has | is_one)) if len(counted) else 0.0
     return Doubled(float(dx * fwhm), float(dy * fwhm), typical, share, number)
+
+
+def near(image: np.ndarray, x, y, fwhm: float) -> Doubled | None:
+    """Return the offset of a companion that merges with its star, in the median of stars; None without one.
+
+    Only what a second copy of the PSF explains is one: once it is taken out, what is left must look the same from
+    both sides, much more than before. So coma, doughnuts and trails have none.
+
+    Parameters
+    ----------
+    image : 2-D float32 array
+        Without its background.
+    x, y : 1-D arrays
+        Of bright unsaturated stars, pixels.
+    fwhm : float
+        Pixels.
+    """
+    if len(x) < MEDIAN_OF:
+        return None
+    reach, half = int(np.ceil(fwhm)), int(np.ceil(3 * fwhm))
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    # Of the two the star itself is the brighter.
+    highest = stamps(image, column, row, reach).reshape(len(column), -1).argmax(axis=1)
+    cut = stamps(image, column + highest % (2 * reach + 1) - reach, row + highest // (2 * reach + 1) - reach, half)
+    cut = cut / np.maximum(cut[:, half, half], 1e-30)[:, None, None]
+    whole = np.median(cut, axis=0).astype(float)
+    best, before = None, _lopsided(whole)
+    if before < LOPSIDED:
+        return None
+    for away in np.arange(0.8, 2.4, 0.15) * fwhm:
+        for angle in np.linspace(0, 2 * np.pi, int(np.ceil(2 * np.pi * away)), endpoint=False):
+            dx, dy = away * np.cos(angle), away * np.sin(angle)
+            there = whole[half + round(dy), half + round(dx)]
+            for light in LIGHTS[1.1 * there > LIGHTS]:
+                single = _without_copy(whole, dx, dy, light)
+                left = _lopsided(single)
+                if best is None or left < best[0]:
+                    best = left, dx, dy, light, single
+    if best is None or best[0] > MENDED * before:
+        return None
+    _, dx, dy, light, single = best
+    width = 2 * np.sqrt(np.sum(single > single.max() / 2) / np.pi)
+    if np.hypot(dx, dy) < width:
+        return None
+    ahead, behind = (cut[:, half + round(way * dy), half + round(way * dx)] for way in (1, -1))
+    share = np.mean(ahead - behind > light / 2)
+    return Doubled(float(dx), float(dy), float(light), float(share), len(x))
+
+
+def _lopsided(stamp: np.ndarray) -> float:
+    """Return how much a stamp differs from itself turned by half a turn, relative to its light."""
+    return float(np.abs(stamp - stamp[::-1, ::-1]).sum() / np.abs(stamp).sum())
+
+
+def _without_copy(stamp: np.ndarray, dx: float, dy: float, light: float) -> np.ndarray:
+    """Take a fainter copy at an offset out of a stamp: of 1 / (1 + copy), the first terms of the series."""
+    result, term, weight = stamp.copy(), stamp, 1.0
+    while weight > 0.02:
+        term, weight = -light * ndimage.shift(term, (dy, dx), order=1), weight * light
+        result += term
+    return result
 
 
 def _arcs(shape: np.ndarray, angle: float) -> bool:

@@ -3,11 +3,11 @@
 import numpy as np
 from astropy.wcs import WCS
 
-from nightsift import filters, parameters, patchwork
+from nightsift import filters, parameters, patchwork, sources
 from nightsift.described import described
-from nightsift.detect import detect
+from nightsift.detect import detect, plain
 from nightsift.errors import NotAsked, Rejected
-from nightsift.ghosts import BRIGHT, doubled, peaks
+from nightsift.ghosts import BRIGHT, doubled, near, peaks
 from nightsift.headers import read_exptime, read_filter, read_gain
 from nightsift.inspect import Overrides, inspect
 from nightsift.io.campaign import fits_files
@@ -150,6 +150,10 @@ def refuse_doubled(result, detections, most):
     """Refuse a template whose stars come in pairs."""
     fwhm = float(np.nanmedian(detections["fwhm"][:BRIGHT]))
     pairs = doubled(*peaks(result.data, result.noise, result.mask != 0, fwhm), fwhm)
+    if pairs is None or pairs.share <= most:
+        x, y = plain(detections, fwhm)
+        seen = sources.covered(x + PAD, y + PAD, result.mask)
+        pairs = near(result.data, x[seen] + PAD, y[seen] + PAD, fwhm)
     if pairs is not None and pairs.share > most:
         raise Rejected(f"the template is a double exposure: {pairs}")
 

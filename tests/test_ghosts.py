@@ -50,6 +50,18 @@ def trail(length, angle):
     return ndimage.gaussian_filter(np.maximum(ndimage.rotate(line, angle, reshape=False), 0), 1.3)
 
 
+def coma(length):
+    v, u = np.mgrid[-16:17, -16:17].astype(float)
+    fan = [(t, 1.3 + 0.25 * t) for t in np.linspace(0, length, 20)]
+    return sum(np.exp(-((u - t) ** 2 + v**2) / (2 * s**2) - 2 * t / length) / s**2 for t, s in fan)
+
+
+@pytest.mark.parametrize("number", [60, 300])
+@pytest.mark.parametrize(("dx", "dy", "share"), [(3.5, 1, 0.4), (4, 2, 0.4), (-3, 3, 0.25), (0, -4.5, 0.4)])
+def test_a_companion_that_merges_with_its_star_is_recognised(number, dx, dy, share):
+    test_a_double_exposure_is_refused_and_named(number, dx, dy, share)
+
+
 @pytest.mark.parametrize("number", [30, 150, 600])
 @pytest.mark.parametrize(
     ("dx", "dy", "share"), [(20, 3, 0.4), (6, 0, 0.4), (-4, -5, 0.4), (0, 12, 1.0), (30, -40, 0.15)]
@@ -87,7 +99,16 @@ def test_a_lattice_is_no_double_exposure():
 
 @pytest.mark.parametrize(
     "kernel",
-    [doughnut(2, 6, 0), doughnut(4, 9, 0), doughnut(5, 12, 1), doughnut(5, 13, 2), trail(12, 30), trail(25, 75)],
+    [
+        coma(4),
+        coma(8),
+        doughnut(2, 6, 0),
+        doughnut(4, 9, 0),
+        doughnut(5, 12, 1),
+        doughnut(5, 13, 2),
+        trail(12, 30),
+        trail(25, 75),
+    ],
 )
 def test_doughnuts_and_trailed_stars_are_kept(kernel):
     assert len(run(observe(smeared(kernel, 16), 17)).objects) > 60
@@ -106,7 +127,7 @@ def test_real_fields_are_kept_and_refused_when_taken_twice(path):
 def test_a_double_exposure_as_template_is_refused():
     stage, light = script("template"), stars(150, 18)
     objects = run(observe(light, 19)).objects
-    for image, sound in ((light, True), (twice(light, 15, 5, 0.5), False)):
+    for image, sound in ((light, True), (twice(light, 15, 5, 0.5), False), (twice(light, 4, 2, 0.4), False)):
         data = np.pad(observe(image, 20) - 300, 24).astype(np.float32)
         noise, mask = np.full(data.shape, 15.0, np.float32), np.zeros(data.shape, np.uint16)
         result = SimpleNamespace(data=data, noise=noise, mask=mask)
