@@ -10,10 +10,12 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from nightsift import sip
+from nightsift.background import background
 from nightsift.planes import HIDDEN
 from nightsift.unitnoise import in_units, pixel_unit
 
 MOST = 500
+MESH = 64  # pixels, of the background
 #: uncertainty of a position that comes without one, degrees: for the matching, and for a search of the sky
 RADIUS, FAR = 1.0, 5.0
 #: how far a pixel scale that is no range may be off
@@ -33,10 +35,10 @@ def brightest(data, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     bad = (mask & int(HIDDEN)) != 0
     data = np.where(bad, np.float32(np.median(data[~bad])), data).astype(np.float32)
     data = in_units(data, pixel_unit(data, bad))
-    sky = sep.Background(data, mask=bad)
+    sky = background(data, bad, MESH)
     sep.set_extract_pixstack(max(1_000_000, data.size // 4))
     sep.set_sub_object_limit(8192)
-    found = sep.extract(data - sky.back(), 5.0, err=sky.globalrms, mask=bad, minarea=5)
+    found = sep.extract(data - sky.level, 5.0, err=sky.typical_noise, mask=bad, minarea=5)
     found = found[np.argsort(-found["flux"], kind="stable")[:MOST]]
     return found["x"], found["y"], found["flux"]
 

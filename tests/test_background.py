@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.spatial import cKDTree
 from starfields import GAIN, SIGMA, gaussians, lattice, nearest, observe, run
 
 from nightsift import parameters
 from nightsift.background import background
 from nightsift.inspect import inspect
+from nightsift.locate import brightest
 
 
 def test_background_map_follows_a_slope_and_the_noise():
@@ -102,3 +104,13 @@ def test_cells_shrink_for_clouds_only():
     crowd = observe(gaussians(shape, x, y, 10 ** rng.uniform(2, 4.5, 8000), 3.0), 68)
     first, second = (background(crowd, bad, mesh) for mesh in (64, 32))
     assert np.std(first.level) < 0.8 * np.std(second.level)
+
+
+@pytest.mark.parametrize("slopes", [(4, 0), (3, 3)])
+def test_stars_for_a_blind_search_are_the_same_on_a_slope(slopes):
+    flat, steep = (
+        np.transpose(brightest(data, np.zeros(data.shape, np.uint16)))
+        for data in (sloping(0, 0)[0], sloping(*slopes)[0])
+    )
+    assert abs(len(flat) - len(steep)) <= 2
+    assert cKDTree(steep[:, :2]).query(flat[:40, :2])[0].max() < 0.3
