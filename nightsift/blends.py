@@ -24,8 +24,8 @@ def all_magnitudes(catalog: Table, band: str, bands: list[str]) -> np.ndarray:
     return mag
 
 
-def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> np.ndarray:
-    """Return, for each match, the light of neighbours in its aperture relative to its own.
+def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> tuple[np.ndarray, np.ndarray]:
+    """Return the light of neighbours in the aperture of each match relative to its own, and what of it its flux holds.
 
     Parameters
     ----------
@@ -38,11 +38,12 @@ def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> np.nd
 
     Returns
     -------
-    ndarray, shape (n_matches,)
-        Neighbours are the other catalogue stars, and the objects that no catalogue star accounts for.
+    light, left : ndarray, shape (n_matches,)
+        Neighbours are the other catalogue stars, and the objects that no catalogue star accounts for. Where the objects
+        have ``neighbours``, the light of those that are objects is not in the flux.
     """
     index_object, index_star = matches
-    result = np.zeros(len(index_star))
+    result, left = np.zeros((2, len(index_star)))
     reach = 8 * seeing.fwhm + seeing.aperture
     chord = np.deg2rad(reach * seeing.pixscale / 3600)
     stars = unit_vectors(column(catalog, "ra"), column(catalog, "dec"))
@@ -56,6 +57,8 @@ def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> np.nd
         ratio = 10 ** (0.4 * (mag[index_star[pairs["i"]]] - mag[known[pairs["j"]]]))
     share = light_fraction(pairs["v"] / chord * reach, seeing.aperture, seeing.fwhm) / own
     np.add.at(result, pairs["i"], ratio * share)
+    unseen = ~np.isin(known[pairs["j"]], index_star)
+    np.add.at(left, pairs["i"][unseen], (ratio * share)[unseen])
 
     flux = column(objects, "flux")
     places = unit_vectors(column(objects, "ra"), column(objects, "dec"))
@@ -68,4 +71,4 @@ def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> np.nd
         # what a loose object's aperture holds of the star itself is no neighbour's light
         ratio = np.maximum(flux[loose[pairs["j"]]] / flux[index_object[pairs["i"]]] - share, 0)
         np.add.at(result, pairs["i"], ratio * share)
-    return result
+    return result, left if "neighbours" in objects.colnames else result

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.background import background
+from nightsift.confusion import Confusion, confusion, levels
 from nightsift.correlation import WHITE, disc, factor
 from nightsift.errors import Rejected
 from nightsift.growth import RADII, candidates, growth
@@ -40,6 +41,8 @@ ENOUGH = 30  # stars without neighbours that make those with neighbours unnecess
 EXTENDED = 3.0  # standard deviations of `spread` beyond which a star is none
 LEAST_SPREAD = 0.0015  # that what is no star has in any case: of the brightest the PSF's errors are all that shows
 WIDEST = 0.006  # `spread` and its error together: up to there an object is hardly a galaxy
+# Root of the area within 4 FWHM in units of that in which stars not seen count for a flux of the PSF, of two Gaussians.
+BEAMS, MAG = float(np.sqrt(64 * np.log(2))), float(2.5 / np.log(10))
 LIT = 0.5  # light of other objects that a ring around a star leaves out, in the noise of a pixel
 # S/N of the stars that tie PSF to aperture fluxes, or else of those that may, how many it takes, and the largest error.
 TIE_SNR, MIN_TIE, TIE_ERROR = (50.0, 20.0), 5, 0.01
@@ -125,26 +128,46 @@ def _fitted(layers: Layers, objects: Table, seeing: Seeing, aperture: float, par
         table["outlier"] = unlike
         _grow(layers, objects, None, None, seeing.fwhm, aperture, table)
         return PsfPhotometry(None, table, {"n_stars": 0}, (f"no PSF photometry: {reason}",))
-    scene = photometer(layers, psf, objects)
+    scene, objects, beneath = _scene(layers, psf, objects, aperture)
     residual = _residual(clean, layers.noise, psf, scene, used)
     spread_err = np.hypot(scene.spread_err, _excess(scene.spread[used], scene.spread_err[used]))
     psf, scene, tie = _tied(psf, scene, objects, spread_err)
     table = Table(
         {
             "psf_flux": scene.flux,
-            "psf_fluxerr": scene.fluxerr,
+            "psf_fluxerr": np.hypot(scene.fluxerr, beneath.psf_error),
             "psf_chi2": scene.chi2,
             "psf_dx": np.where(scene.free, scene.x - objects["x"], np.nan),
             "psf_dy": np.where(scene.free, scene.y - objects["y"], np.nan),
             "spread": scene.spread,
             "spread_err": spread_err,
             "outlier": unlike,
+            "neighbours": beneath.neighbours,
+            "confusion": beneath.aperture_error,
+            "psf_confusion": beneath.psf_error,
             **{name: np.full(len(objects), np.nan) for name in ("growth", "growth_err")},
         }
     )
-    _grow(layers, objects, psf, scene, seeing.fwhm, aperture, table)
+    _grow(layers, objects, psf, scene, seeing.fwhm, aperture, table, beneath.scatter)
     facts = {"n_stars": psf.n_stars, "n_rejected": tried - psf.n_stars, "chi2": psf.chi2, "order": psf.order}
     return PsfPhotometry(psf, table, facts | _shape(psf) | tie | {"residual": residual})
+
+
+def _scene(layers: Layers, psf: Psf, objects: Table, aperture: float) -> tuple[Scene, Table, Confusion]:
+    """Fit the objects; where the rings around them do not tell the level, with that between the stars.
+
+    Returns the objects with that level, and with aperture fluxes that lack the light of neighbours, too.
+    """
+    scene, raised, objects = photometer(layers, psf, objects), np.zeros(len(objects)), objects.copy()
+    better = levels(layers, psf, scene, objects)
+    if better is not None:
+        raised = (better[0] - np.asarray(objects["background"])) * np.pi * aperture**2
+        objects["background"], objects["level_err"] = better
+        scene = photometer(layers, psf, objects)
+    found = confusion(layers, psf, scene, objects, aperture)
+    found = replace(found, neighbours=found.neighbours + raised)
+    objects["flux"] = np.asarray(objects["flux"]) - found.neighbours
+    return scene, objects, found
 
 
 def _layers(data, mask, gain, trails, fwhm: float) -> Layers:
@@ -166,7 +189,7 @@ def extended(spread, spread_err) -> np.ndarray:
         return (spread > EXTENDED * spread_err) & (spread > LEAST_SPREAD)
 
 
-def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: float, table: Table) -> None:
+def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: float, table: Table, scatter=None) -> None:
     """Fill in the growth of the brighter objects, without the light of the others."""
     rows = candidates(objects, int(SPOILT))
     rows = rows[~crowded(*(np.asarray(objects[name][rows], float) for name in ("x", "y", "flux")), 5 * fwhm, 0.02)]
@@ -178,6 +201,9 @@ def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: flo
         image, bad = image - light, bad | (light > LIT * layers.noise)
     noise = layers.noise * np.float32(factor(disc(2 * fwhm), layers.correlation))
     value, error = growth(image, noise, bad, objects[rows], fwhm, aperture)
+    if scatter is not None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.hypot(error, MAG * BEAMS * scatter[rows] / np.asarray(objects["flux"])[rows])
     table["growth"][rows], table["growth_err"][rows] = value, error
 
 

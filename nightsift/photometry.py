@@ -34,6 +34,7 @@ _CLEARLY = 3.5  # standard deviations
 _MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
 # What the growth of the PSF is wrong by: mag, and relative. Measured: its fit does not reach far into a halo.
 _PSF_GROWTH = np.array([0.03, 0.1])
+_UNSEEN = 0.4  # of a star's confusion that its growth shares with that of the others; measured on simulated fields
 _POINT = 3.0  # standard deviations of `spread` beyond which an object is no point source
 
 
@@ -346,12 +347,12 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     color, more = colorterms.choose_color(catalog, band, params, star)
     matched = _gather(objects, catalog, matches, band, color, seeing.shape)
     mags = all_magnitudes(catalog, band, colorterms.catalog_bands(catalog))
-    blended = contamination(objects, catalog, matches, mags, seeing)
+    blended, left = contamination(objects, catalog, matches, mags, seeing)
     good, reasons, strange = _clean(objects, matched, matches, blended, params)
     # steps of the PSF make steps of what the aperture misses
     params = replace(params, amplifiers=params.amplifiers and not strange)
     # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
-    matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(blended)))
+    matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(left)))
     result, rows, again = calibrators.solve(matched, good, reasons, params)
     used = np.zeros(len(row), bool)
     used[rows[result.used]] = True
@@ -427,9 +428,11 @@ def _total(objects: Table, result: Photometry, params, seeing) -> Photometry:
         for rows in (result.match_object[result.used], loose):
             if fit is None:
                 fit, surface = _correction(objects[rows], result, params.max_spatial_order)
+                unseen = _unseen(objects[rows])
     if fit is not None:
-        value, error, number = float(-fit.coefficients[0]), float(np.sqrt(fit.covariance[0, 0])), int(fit.used.sum())
-        covariance = fit.covariance[: fit.surface, : fit.surface]
+        covariance, number = fit.covariance[: fit.surface, : fit.surface].copy(), int(fit.used.sum())
+        covariance[0, 0] += unseen**2
+        value, error = float(-fit.coefficients[0]), float(np.sqrt(covariance[0, 0]))
     else:
         value, number = -float(getattr(seeing, "growth", np.nan)), 0
         error = float(np.hypot(*_PSF_GROWTH * np.array([1.0, value])))
@@ -452,6 +455,16 @@ def _total(objects: Table, result: Photometry, params, seeing) -> Photometry:
         correction_coefficients=surface,
         correction_covariance=covariance,
     )
+
+
+def _unseen(stars: Table) -> float:
+    """Return what light of stars too faint to be seen may add to the growth of all stars alike [mag]."""
+    if "confusion" not in stars.colnames:
+        return 0.0
+    grown = np.isfinite(column(stars, "growth"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = column(stars, "confusion")[grown] / column(stars, "flux")[grown]
+    return float(_UNSEEN * _MAG * np.median(share)) if np.isfinite(share).any() else 0.0
 
 
 def _correction(stars: Table, result: Photometry, max_order: int):

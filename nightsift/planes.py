@@ -50,7 +50,7 @@ MASK_MEANING = {
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 
 FLAG_MEANING = {
-    Flag.CROWDED: "neighbours or bad pixels affect the aperture",
+    Flag.CROWDED: "neighbours, seen or not, affect the aperture",
     Flag.DEBLENDED: "deblended from another object",
     Flag.SATURATED: "contains saturated pixels",
     Flag.TRUNCATED: "footprint cut by the image border",

@@ -64,6 +64,9 @@ PSF_PHOTOMETRY = {
     "spread": Field(float, None, "0 for point sources, positive for extended ones (SPREAD_MODEL)"),
     "spread_err": Field(float, None, "standard deviation of spread"),
     "outlier": Field(float, None, "how unlike the stars in shape (isolation forest): unusual above 0.6; a mere label"),
+    "neighbours": Field(float, "adu", "light in the aperture that is not the object's own, taken off flux in objects"),
+    "confusion": Field(float, "adu", "what neighbours, seen and unseen, add to fluxerr in objects"),
+    "psf_confusion": Field(float, "adu", "what stars not seen add to psf_fluxerr: alike at all times in equal seeing"),
     "growth": Field(float, "mag", "light within 4 FWHM over that in the aperture; NaN unless bright and unharmed"),
     "growth_err": Field(float, "mag", "standard deviation of growth"),
 }

@@ -6,6 +6,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from nightsift.catalog import column
 from nightsift.colorterms import catalog_color
+from nightsift.confusion import without_neighbours
 from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.photometry import Seeing, calibrate, photometry
@@ -32,6 +33,7 @@ def work(job):
     wcs = read_wcs(job.inputs["wcs"])
     objects, stars = job.read_table("detections"), job.read_table("catalog")
     objects.add_columns(list(job.read_table("psf").columns.values()))
+    objects = without_neighbours(objects)
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
     growth = shape.get("growth")

@@ -8,6 +8,7 @@ from astropy.wcs import WCS
 
 from nightsift import parameters, simulate
 from nightsift.catalog import catalog, field
+from nightsift.confusion import without_neighbours
 from nightsift.detect import detect
 from nightsift.imagepsf import image_psf
 from nightsift.photometry import Photometry, Seeing, calibrate, photometry
@@ -35,6 +36,7 @@ def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> 
     objects = found.objects
     fitted = image_psf(data, mask, gain, objects, found.seeing, found.aperture, parameters.Psf())
     objects.add_columns(list(fitted.table.columns.values()))
+    objects = without_neighbours(objects)
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     cut = catalog(stars, *field(wcs, data.shape, 0.25), mjd, parameters.Catalog()).table
     seeing = Seeing(found.seeing.fwhm, 1.0, found.aperture, data.shape)
