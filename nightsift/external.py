@@ -61,7 +61,12 @@ def hotpants(image: Layer, template: Layer, stars: Table, params: parameters.Sub
     sums = Surface(np.array([found.kernel_sum]), 0, shape)
     convolved = core(target.data) - core(found.difference)
     raw = subtracted(image, template, Convolved(convolved, kernel, sums, used, facts))
-    return replace(raw, bad=raw.bad | core(found.bad))
+    # At the border its kernel reaches further than the Gaussian.
+    reach = PAD + int(np.ceil(target.fwhm))
+    unseen = source.bad.copy()
+    if source is image:
+        unseen[:reach] = unseen[-reach:] = unseen[:, :reach] = unseen[:, -reach:] = True
+    return replace(raw, bad=raw.bad | core(found.bad), unseen=unseen)
 
 
 def _with_photons(layer: Layer) -> Layer:

@@ -49,15 +49,16 @@ def flux_scale(ratio, error, free: bool) -> FluxScale:
         weight = (np.abs(ratio - center) < 3 * width) / width**2
         if weight.any():
             center = float(np.sum(weight * ratio) / weight.sum())
-        scatter = _scatter(ratio / center - 1, error / center)
+        scatter = scatter_beyond(ratio / center - 1, error / center)
     if not free:
         off = center - 1
         center = 1 + off * off**2 / (off**2 + NEIGHBOURS**2)
-        scatter = _scatter(ratio / center - 1, error / center)
+        scatter = scatter_beyond(ratio / center - 1, error / center)
     return FluxScale(center, float(np.hypot(scatter, FLOOR)))
 
 
-def _scatter(off, error) -> float:
+def scatter_beyond(off, error) -> float:
+    """Return the scatter of relative fluxes beyond their errors: the root of the posterior mean of `FluxScale`."""
     grid = np.geomspace(3e-4, 0.3, 120)
     inner, outer = error[:, None] ** 2 + grid**2, error[:, None] ** 2 + FAR**2
     square = off[:, None] ** 2

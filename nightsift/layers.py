@@ -81,6 +81,8 @@ class Raw:
         Difference, and what was subtracted, on the flux scale of the image.
     bad : 2-D bool array
         Pixels that do not count.
+    unseen : 2-D bool array
+        Pixels that do not count of what was convolved, with its frame.
     white, smoothed : 2-D float32 arrays
         Standard deviation of a pixel of what was not convolved, and of what was, before it was; ADU of the target.
     scale : tuple of Surface
@@ -102,6 +104,7 @@ class Raw:
     data: np.ndarray
     model: np.ndarray
     bad: np.ndarray
+    unseen: np.ndarray
     white: np.ndarray
     smoothed: np.ndarray
     scale: tuple[Surface, ...]

@@ -18,7 +18,7 @@ from nightsift.template import PAD
 from nightsift.tiles import largest, tiles
 
 MIN_STAMPS = 5
-LEAK = 0.05  # share of the kernel's weight on bad pixels that makes a pixel of the difference bad
+LEAK = 0.05  # fraction of the kernel's weight on bad pixels that makes a pixel of the difference bad
 BRIGHT, ENOUGH = 20.0, 10  # S/N of the stars of a PSF, and how many make fainter ones unnecessary
 LIKE_STARS = 0.12  # relative difference of the width
 RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
@@ -110,6 +110,7 @@ def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
         data=data,
         model=np.empty_like(data),
         bad=leaks(source.bad, kernel, LEAK * np.abs(kernel).sum()) | core(target.bad),
+        unseen=source.bad,
         white=core(target.noise),
         smoothed=core(source.noise),
         scale=() if forward else (convolved.sums,),

@@ -86,6 +86,7 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
         data=new,
         model=reference,
         bad=bad,
+        unseen=np.broadcast_to(False, shape),
         white=np.sqrt(white, out=white),
         smoothed=np.broadcast_to(np.float32(0), shape),
         scale=(),

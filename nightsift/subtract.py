@@ -13,26 +13,25 @@ from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.background import background
-from nightsift.convolve import Bank
-from nightsift.correlation import WHITE, carried, factor, summed
+from nightsift.convolve import convolve
+from nightsift.correlation import WHITE, carried, factor
 from nightsift.delta import delta
 from nightsift.errors import Rejected
 from nightsift.external import hotpants
-from nightsift.fluxscale import flux_scale
-from nightsift.halo import Halo, remove_halos
+from nightsift.fluxscale import flux_scale, scatter_beyond
+from nightsift.halo import remove_halos
 from nightsift.layers import Layer, Raw, Surface, core
-from nightsift.matchedfilter import MatchedFilter, Noise
 from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
 from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.polynomial import design
 from nightsift.proper import proper
 from nightsift.psf import Psf, fit_psf, fit_psf_stars, forced
-from nightsift.pulls import balanced
 from nightsift.seeing import star_width, widths
+from nightsift.significance import Beneath, Planes, learnt, significance
 from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
-from nightsift.tiles import largest, tiles
+from nightsift.tiles import tiles
 from nightsift.trails import Trail, find_trails, trail_light
 from nightsift.unitnoise import fluxes, in_units, pixel_unit, unit
 
@@ -161,7 +160,9 @@ def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, 
     # What the template does not show has the image's PSF all the same.
     psf, scale_error = _psf(exposure, unharmed if raw.forward else stars[raw.used], raw)
     raw = replace(raw, facts=raw.facts | {"flux_scale_err": scale_error})
-    raw, ratio = _rescaled(raw, stars, psf)
+    # As faint light that it is not told from, a background would be of the stars.
+    raw.data[:] -= background(raw.data, raw.bad, MESH).level
+    raw, ratio = _rescaled(raw, stars, psf, exposure.gain)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
     bright = unharmed[np.asarray(unharmed["snr"]) > STAMP_SNR]
     result = replace(result, facts=result.facts | {"changed": _changed(result.snr, result.mask == 0, bright)})
@@ -301,35 +302,50 @@ class _Ratio:
     scatter: float
 
 
-def _rescaled(raw: Raw, stars: Table, psf: Psf) -> tuple[Raw, _Ratio]:
-    """Scale what is subtracted so that stars vanish in the median, as a function of position.
+def _rescaled(raw: Raw, stars: Table, psf: Psf, gain: float | None) -> tuple[Raw, _Ratio]:
+    """Scale what is subtracted so that stars vanish in the mean, as a function of position.
 
     Least squares with noise (and interpolation errors) in what is convolved underrate the kernel's sum; the fluxes of
     the stars do not suffer from that.
     """
+    stars = isolated(stars, raw.data.shape)
     chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), raw.data.shape, MOST)
     x, y = np.asarray(stars["x"], float)[chosen], np.asarray(stars["y"], float)[chosen]
     sigma = raw.sigma()
     left = forced(raw.data, sigma, raw.bad, psf, x, y)
     whole = forced(raw.model, sigma, raw.bad, psf, x, y)
-    ratio, error = left.flux / whole.flux, left.fluxerr / np.abs(whole.flux)
+    photons = np.maximum(whole.flux, 0) / gain if gain else 0.0
+    ratio = left.flux / whole.flux
+    error = np.sqrt((left.fluxerr * _of_both(raw, psf)) ** 2 + photons) / np.abs(whole.flux)
     good = np.isfinite(ratio) & (whole.flux > 0) & (np.abs(ratio) < 0.5)
-    if good.sum() < max(MIN_STAMPS, 0.3 * len(good)):
+    if good.sum() < min(MIN_STAMPS, len(good)) or good.sum() < 0.3 * len(good):
         raise Rejected(f"only {good.sum()} stars have about the same flux in image and template")
     order = 0 if good.sum() < 30 else 1 if good.sum() < 100 else 2
     terms = design(x, y, raw.data.shape, order)
-    scatter, used = 0.05, good
+    best = np.flatnonzero(good)[np.argsort(error[good])][: max(MIN_STAMPS, good.sum() // 2)]
+    off, used, scatter = ratio - np.median(ratio[best]), good, MIN_SCATTER
     for _ in range(6):
-        weight = 1 / np.hypot(error[used], scatter)
-        solution = np.linalg.lstsq(terms[used] * weight[:, None], ratio[used] * weight, rcond=None)[0]
-        off = ratio - terms @ solution
-        used = good & (np.abs(off) < 4 * np.hypot(error, scatter))
+        scatter = scatter_beyond(off[used], error[used])
+        width = np.hypot(error, scatter)
+        used = good & (np.abs(off) < 4 * width)
         if used.sum() < terms.shape[1] + 2:
             return raw, _Ratio(float(np.median(ratio[good])), max(scatter, MIN_SCATTER))
-        scatter = _excess(off[used], error[used])
+        weight = 1 / width[used]
+        solution = np.linalg.lstsq(terms[used] * weight[:, None], ratio[used] * weight, rcond=None)[0]
+        off = ratio - terms @ solution
     solution[0] += 1
     raw = _scaled(raw, Surface(solution, order, raw.data.shape))
     return raw, _Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER))
+
+
+def _of_both(raw: Raw, psf: Psf) -> float:
+    """Return by what the error of a PSF's flux exceeds that by the noise of the image that was not convolved."""
+    stamp = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
+    smeared = convolve(np.pad(raw.kernel, stamp.shape[0] // 2), stamp)
+    few = (slice(None, None, 8),) * 2
+    share = np.median(raw.smoothed[few]) / np.median(raw.white[few])
+    later = np.sum(smeared * carried(smeared, raw.smoothed_correlation)) / np.sum(stamp**2)
+    return float(np.sqrt(factor(stamp, raw.white_correlation) ** 2 + share**2 * later))
 
 
 def _scaled(raw: Raw, factor: Surface) -> Raw:
@@ -339,11 +355,6 @@ def _scaled(raw: Raw, factor: Surface) -> Raw:
         raw.data[tile.own] -= (grown - 1) * model
         model *= grown
     return raw
-
-
-def _excess(values, errors) -> float:
-    """Scatter beyond the errors: the width for which the median of the squared pulls is that of a Gaussian."""
-    return balanced(lambda scatter: values**2 / (errors**2 + scatter**2), float(np.abs(values).max()) + 1e-9)
 
 
 def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
@@ -364,71 +375,13 @@ def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
     return replace(found.psf, correction=found.psf.correction * scale.ratio), scale.error
 
 
-@dataclass(frozen=True)
-class _Planes:
-    """Standard deviation of the pixels, S/N and its response to 1 `unit` of level; correlation at usable pixels."""
-
-    sigma: np.ndarray
-    snr: np.ndarray
-    response: np.ndarray
-    unit: float
-    correlation: float
-
-
-@dataclass(frozen=True)
-class _Left:
-    """What the subtraction may leave: of a star's core relative to its light, and around it."""
-
-    scatter: float
-    halo: Halo
-    fwhm: float
-
-
-def _significance(raw: Raw, usable, gain: float | None, stamp: np.ndarray, left: _Left) -> _Planes:
-    """Work out noise and S/N, a tile at a time."""
-    shape = raw.data.shape
-    # Rings and dipoles of a star reach as far as its own core is wide.
-    wide = 2 * int(np.rint(0.4 * left.fwhm)) + 1
-    half = raw.kernel.shape[0] // 2
-    margin = 2 * half + stamp.shape[0] // 2 + max(wide // 2, 1)
-    most = largest(shape, margin)
-    both = raw.white_correlation, raw.smoothed_correlation
-    smear = Bank([raw.kernel * carried(raw.kernel, raw.smoothed_correlation)], most)
-    point = MatchedFilter(stamp, raw.kernel, most, *both)
-    # A pixel of resampled noise has less of the photons' than it has of them.
-    electrons = gain and gain * summed(both[0] if raw.forward else both[1])
-    unit = float(np.median(raw.white[::8, ::8]))
-    sigma, snr = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    response = np.empty(shape, np.float16)  # of the little that is left of the background
-    correlation = []
-    for tile in tiles(shape, margin):
-        own, around, inside = tile.own, tile.around, tile.inside
-        model, factor = raw.model[around], raw.factor(*around)
-        white, smoothed = (raw.white[around] * factor) ** 2, (raw.smoothed[around] * factor) ** 2
-        if electrons:
-            photons = np.maximum(ndimage.uniform_filter(model, 3), 0) / electrons
-            if raw.forward:
-                white += photons
-            else:
-                smoothed += photons * factor**2
-        variance = next(smear(smoothed))
-        variance += white
-        light = ndimage.maximum_filter(np.maximum(model, 0), wide)
-        light = np.hypot(left.scatter * light, left.halo.left(*around))
-        found = point(raw.data[around], usable[around], variance, Noise(white, smoothed, raw.kernel, light))
-        np.sqrt(variance[inside], out=sigma[own])
-        snr[own] = found.snr[inside]
-        np.multiply(found.response[inside], unit, out=response[own], casting="same_kind")
-        correlation.append(found.correlation[inside][::4][usable[own][::4]])
-    return _Planes(sigma, snr, response, unit, float(np.median(np.concatenate(correlation))))
-
-
 def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _Ratio) -> Difference:
     shape = raw.data.shape
     mask = exposure.mask.astype(np.uint16)
     mask |= core(reference.mask).astype(np.uint16, copy=False)
     mask[raw.bad & (mask == 0)] = int(Mask.EDGE)
-    usable = mask == 0
+    # In the memory of what is not looked at any more.
+    usable = np.equal(mask, 0, out=raw.bad)
     data, model = raw.data, raw.model
     data -= background(data, ~usable, MESH).level
     data[~np.isfinite(data)] = 0
@@ -436,12 +389,13 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     noise = float(np.median(np.hypot(raw.white[few], raw.smoothed[few] * raw.kernel.sum()) * raw.factor(*few)))
     halo = remove_halos(data, model, reference.data, noise, usable, psf.fwhm)
     stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
-    left = _Left(ratio.scatter, halo, psf.fwhm)
-    found = _significance(raw, usable, exposure.gain, stamp, left)
+    beneath = Beneath(raw, usable, exposure.gain, halo, stamp, psf.fwhm)
+    light = learnt(beneath, ratio.scatter)
+    found = significance(beneath, light)
     raw, trails = _without_trails(raw, found, usable, psf.fwhm)
     if trails:
         del found
-        found = _significance(raw, usable, exposure.gain, stamp, left)
+        found = significance(replace(beneath, raw=raw), light)
     sigma, snr = found.sigma, found.snr
     quiet = _quiet(usable, model, sigma, snr, psf.fwhm)
     # What is left of the background is taken out of the difference and of its S/N alike.
@@ -455,21 +409,24 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     unit = unit if np.isfinite(unit) and unit > 0 else 1.0
     sigma *= np.float32(unit)
     snr /= np.float32(unit)
+    middle /= unit
     # Places that overlap would say the same again.
     apart = int(np.clip(quiet.sum() / psf.fwhm**2, 20, 400))
     sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet, apart)
     warnings = [f"a trail crosses the image at {np.degrees(trail.angle) - 90:.0f} degrees" for trail in trails]
+    unit *= light.sky
     if not 0.8 < unit < 1.3:
         warnings.append(f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it")
     facts = raw.facts | {
         "residual": ratio.scatter,
         "flux_ratio": ratio.median,
         "mismatch": _mismatch(data, stars, stamp),
-        "snr_median": middle / unit,
+        "snr_median": middle,
         "sky_median": sky.median,
         "sky_sigma": sky.sigma,
         "sky_number": sky.number,
         "noise_scale": unit,
+        "noise_on_light": {name: np.round(value, 5).tolist() for name, value in asdict(light).items()},
         "noise_correlation": correlation,
         "psf_chi2": psf.chi2,
         "psf_stars": psf.n_stars,
@@ -480,7 +437,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     return Difference(data, sigma, snr, mask, model, psf, facts, tuple(warnings))
 
 
-def _without_trails(raw: Raw, found: _Planes, usable, fwhm: float) -> tuple[Raw, list[Trail]]:
+def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, list[Trail]]:
     """Take the light of trails out of a difference, in place, and add what it brings to the noise."""
     trails = find_trails(found.snr, usable, fwhm)
     if not trails:

@@ -70,7 +70,7 @@ def search_of(difference, psf, model=None, mask=None, saturated=None, mismatch=0
     nothing = np.zeros_like(variance)
     delta = np.zeros((5, 5))
     delta[2, 2] = 1
-    about = Noise(variance, nothing, delta, mismatch * ndimage.maximum_filter(model, 3))
+    about = Noise(variance, nothing, delta, (mismatch * ndimage.maximum_filter(model, 3),))
     stamp = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
     found = matched_filter(difference, mask == 0, variance, about, stamp)
     return Search(

@@ -280,7 +280,7 @@ def filtered(data, variance, noise, usable=None):
 
 def white_noise(variance):
     nothing = np.zeros_like(variance)
-    return Noise(variance, nothing, gaussian(6, 1.4), nothing)
+    return Noise(variance, nothing, gaussian(6, 1.4), ())
 
 
 def inner(snr, margin=15):
@@ -300,7 +300,7 @@ def test_the_significance_of_noise_is_that_of_a_unit_gaussian(kind):
         }
         data, plain, hidden = parts[kind]
         total = plain + convolve(hidden, kernel**2)
-        snr = inner(filtered(data, total, Noise(plain, hidden, kernel, nothing)).snr)
+        snr = inner(filtered(data, total, Noise(plain, hidden, kernel, ())).snr)
         means.append(snr.mean())
         widths.append(snr.std())
     assert abs(np.mean(means)) < 0.03
@@ -349,7 +349,7 @@ def test_what_a_subtraction_leaves_of_stars_lowers_their_significance():
     star[45:56, 45:56] = 1e5 * psf
     variance = np.full(star.shape, 25, np.float32)
     noise = white_noise(variance)
-    careful = Noise(noise.white, noise.smoothed, noise.kernel, 0.01 * star)
+    careful = Noise(noise.white, noise.smoothed, noise.kernel, (0.01 * star,))
     assert filtered(0.01 * star, variance, noise).snr.max() > 30
     assert filtered(0.01 * star, variance, careful).snr[50, 50] < 1.05
     assert filtered(0.01 * star, variance, careful).snr[5, 5] == pytest.approx(0, abs=1e-3)
@@ -360,7 +360,7 @@ def test_flux_errors_of_smoothed_noise_need_the_correlation():
     white, variance, smoothed, before, kernel = scenes(13)
     total = (variance + convolve(before, kernel**2)).astype(np.float32)
     data = white + smoothed
-    found = filtered(data, total, Noise(variance, before, kernel, np.zeros_like(before)))
+    found = filtered(data, total, Noise(variance, before, kernel, ()))
     y, x = (part.ravel() for part in np.mgrid[20:380:9, 20:380:9].astype(float))
     psf = gaussian_psf(3.0, data.shape)
     fluxes = forced(data, np.sqrt(total), np.zeros(data.shape, bool), psf, x, y)

@@ -198,8 +198,8 @@ def test_without_transients_the_significance_map_is_noise(case, method):
         medians.append(middle)
         assert 0.97 < (high - low) / 2 < 1.03
         assert 0.94 < found.facts["noise_scale"] < 1.06  # before it was scaled to be one
-        # The stars included. The PSFs know less of a star that the border cuts than a kernel does.
-        assert np.abs(found.snr).max() < (7 if method == "zogy" else 5.5)
+        # The stars included. PSFs and HOTPANTS know less of stars that the border cuts.
+        assert np.abs(found.snr).max() < (8 if method in ("zogy", "hotpants") else 5.5)
         assert found.facts["coverage"] > 0.95
     assert abs(np.mean(medians)) < 0.08
     assert np.max(np.abs(medians)) < 0.15
@@ -293,6 +293,7 @@ def test_an_external_program_gets_layers_and_options(case):
         return Subtracted(np.zeros_like(given[0].data), np.ones_like(given[0].data), bad, scale)
 
     options = {"kernel_order": 2, "time_limit": 7.0, "max_residual": 9, "max_sky_sigma": 99, "min_sky_sigma": 0}
+    options["min_noise_scale"] = 0
     params = replace(PARAMS, method="hotpants", **options)
     found = subtract(made.exposure, made.reference, made.objects, params, run)
     ((target, source, x, y, order, seconds),) = calls
@@ -377,12 +378,12 @@ def test_the_difference_is_good_up_to_the_border(case, method):
     assert np.nanmedian(ratios) == pytest.approx(1, abs=0.06)  # what a kernel takes from beyond the border is lost
 
 
-def test_an_unknown_gain_leaves_only_the_photons_out():
+def test_an_unknown_gain_is_learnt_from_what_is_left_of_stars():
     made, found = pair(3.6, 2.6), difference(3.6, 2.6)
     unknown = subtract(replace(made.exposure, gain=None), made.reference, made.objects, PARAMS)
     assert np.std(quiet(unknown)) == pytest.approx(np.std(quiet(found)), rel=0.05)
     bright = found.model > SKY
-    assert np.all(unknown.sigma[bright] < found.sigma[bright])
+    assert 0.5 < np.median(unknown.sigma[bright] / found.sigma[bright]) < 2
     ratio, *_ = pulls(made, unknown)
     assert ratio == pytest.approx(1, abs=0.01)
 
@@ -399,7 +400,7 @@ def test_masked_pixels_do_not_spoil_their_surroundings(method):
     assert np.mean(found.mask != 0) < 0.06
     near = (np.abs(np.arange(SIZE) - 200) < 12) & (found.mask == 0)
     assert 0.88 < found.snr[near].std() < 1.1
-    assert np.abs(found.snr).max() < (7 if method == "zogy" else 6)
+    assert np.abs(found.snr).max() < (7 if method == "zogy" else 6.5)
 
 
 @pytest.mark.parametrize("case", ["template sharper", "template broader"])
