@@ -13,13 +13,15 @@ from astropy.table import Table
 
 from nightsift.tables import SCHEMAS
 
+USUAL = 1e-3, 1e5  # noise of which single precision holds the fourth power, and that of stars 1,000 times as bright
 ENOUGH = 100_000  # pixels that tell the scatter of all
 FLUXES = frozenset(name for fields in SCHEMAS.values() for name, field in fields.items() if field.unit == "adu")
 
 
 def unit(noise: float) -> float:
-    """Return the power of two nearest to a noise; 1 where it is not a positive number."""
-    return 2.0 ** round(math.log2(noise)) if 0 < noise < math.inf else 1.0
+    """Return the power of two nearest to a noise; 1 where it is usual, so that nothing is copied, or no number."""
+    usual = USUAL[0] < noise < USUAL[1]
+    return 2.0 ** round(math.log2(noise)) if 0 < noise < math.inf and not usual else 1.0
 
 
 def pixel_unit(data, bad) -> float:

@@ -1,0 +1,104 @@
+"""The noise of a difference on light is learnt from it: S/N of 1 sigma on sky and on every level of light."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_subtract import CASES, PARAMS, differenced, pair
+
+from nightsift.lightnoise import LEVELS, LightNoise, Samples, light_noise
+from nightsift.subtract import subtract
+
+
+def samples(truth, seed=1, number=40_000, outliers=0.0):
+    """Draw numerators of a matched filter, half of them on empty sky."""
+    rng = np.random.default_rng(seed)
+    level = np.where(np.arange(number) % 2, 0.0, np.exp(rng.uniform(0, np.log(300), number)))
+    made = Samples(
+        numerator=np.zeros(number),
+        sky=rng.uniform(0.8, 1.2, number),
+        photons=0.1 * level,
+        flux=6 * level * rng.uniform(0.5, 1, number),
+        shift=3 * level * rng.uniform(0, 1, number),
+        left=np.zeros(number),
+        level=level,
+        snr=np.zeros(number),
+        around=np.zeros(number),
+        lit=level > 0,
+    )
+    numerator = rng.normal(size=number) * np.sqrt(made.variance(truth))
+    changed = (rng.uniform(size=number) < outliers) & (level > 0)
+    numerator[changed] += 15 * np.sqrt(made.variance(truth)[changed])
+    snr = np.abs(numerator) / np.sqrt(made.sky + made.photons)
+    return replace(made, numerator=numerator, snr=snr, around=snr)
+
+
+def learnt(made, gain_known=True, scatter=0.01):
+    return light_noise(made, ~made.lit, 3.0, 9.0, gain_known, scatter)
+
+
+def widths(made, noise):
+    pull = made.numerator / np.sqrt(made.variance(noise))
+    bins = zip((-1.0, *LEVELS[:4]), (*LEVELS[:4], 300.0), strict=True)
+    parts = (pull[(made.level > low) & (made.level <= high)] for low, high in bins)
+    return [float(np.diff(np.percentile(part, [15.865, 84.135]))[0] / 2) for part in parts]
+
+
+@pytest.mark.parametrize("outliers", [0.0, 0.1])
+@pytest.mark.parametrize(
+    "truth",
+    [
+        LightNoise(sky=1.0, flux=0.01),
+        LightNoise(sky=0.5, flux=0.003, shift=0.02),
+        LightNoise(sky=1.3, flux=0.03, shift=0.1),
+        LightNoise(sky=1.0, flux=0.01, levels=(2.0, 1.5, 1.0, 0.8, 0.7, 1.0, 1.0)),
+    ],
+)
+def test_the_significance_has_a_width_of_one_on_every_level(truth, outliers):
+    noise = learnt(samples(truth, outliers=outliers))
+    # What varies is to be told apart from it.
+    assert widths(samples(truth, seed=2), noise) == pytest.approx(np.ones(5), abs=0.08)
+    assert noise.sky == pytest.approx(truth.sky, rel=0.03)
+
+
+def test_photons_are_learnt_where_no_gain_is_known():
+    truth = LightNoise(photons=6.0, flux=0.003)
+    assert learnt(samples(truth), gain_known=False, scatter=0.003).photons == pytest.approx(6, rel=0.2)
+    assert learnt(samples(replace(truth, photons=0.0)), gain_known=False, scatter=0.003).photons < 0.1
+
+
+def test_without_light_what_clean_stars_tell_holds():
+    made = samples(LightNoise())
+    noise = learnt(made[~made.lit], scatter=0.02)
+    assert (noise.flux, noise.photons, noise.shift) == (0.02, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_significance_map_of_stars_is_that_of_noise(case):
+    """Of stars that are brighter than the sky's noise by 1 to 100, transients apart."""
+    snr, level = [], []
+    for seed in (11, 12, 13):
+        found = differenced(pair(*CASES[case], seed, number=0), "alard-lupton")
+        use = found.mask == 0
+        snr.append(found.snr[use])
+        level.append(found.model[use] / np.median(found.sigma))
+    snr, level = np.concatenate(snr), np.concatenate(level)
+    for low, high in ((1, 3), (3, 10), (10, 30), (30, 100)):
+        part = snr[(level >= low) & (level < high)]
+        assert 0.78 < np.diff(np.percentile(part, [15.865, 84.135]))[0] / 2 < 1.15, low
+
+
+def test_galaxies_among_the_stars_do_not_hide_transients():
+    """A third of the objects are extended, and a quarter brighter or fainter: none of that is noise of clean stars."""
+    made = pair(3.6, 2.6, number=0)
+    objects, rng = made.objects.copy(), np.random.default_rng(5)
+    odd = rng.uniform(size=len(objects)) < 0.3
+    data = made.exposure.data.copy()
+    y, x = np.mgrid[: data.shape[0], : data.shape[1]]
+    for row in objects[odd]:
+        sigma = 3.6 / 2.3548
+        share = rng.normal(0, 0.15) * row["flux"] / (2 * np.pi * sigma**2)
+        data += (share * np.exp(-((x - row["x"]) ** 2 + (y - row["y"]) ** 2) / (2 * sigma**2))).astype(np.float32)
+    objects["fwhm"][odd] *= 1.5
+    found = subtract(replace(made.exposure, data=data), made.reference, objects, replace(PARAMS, max_changed=1))
+    assert found.facts["residual"] < 0.02
