@@ -221,7 +221,10 @@ def test_the_units_of_image_and_template_change_no_digit(case, method):
     )
     plain, found = difference(*CASES[case], method=method), differenced(scaled, method)
     for name, size in (("data", one), ("sigma", one), ("model", one), ("snr", 1)):
-        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name) * np.float32(size))
+        there, here = getattr(found, name), getattr(plain, name) * np.float32(size)
+        # The program has absolute numbers of its own.
+        off = 0.1 * float(np.median(plain.sigma)) * size if name != "snr" else 0.1
+        np.testing.assert_allclose(there, here, rtol=0, atol=off if method == "hotpants" else 0)
     size = other / one if found.facts["convolved"] == "image" else one / other
     assert found.facts["kernel_sum"] == pytest.approx(plain.facts["kernel_sum"] * size, rel=1e-6)
 
