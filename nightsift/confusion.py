@@ -78,26 +78,25 @@ class _Residual:
         self.model = model
         self.step = max(1, round(psf.fwhm))
 
-    def leave_out(self, rows, radius: float) -> None:
-        """Leave out what lies around some of the objects."""
-        distance = np.ones(self.good.shape, bool)
-        sides = zip((self.x, self.y), self.good.shape[::-1], strict=True)
-        column, row = (np.clip(np.rint(place[rows]).astype(int), 0, side - 1) for place, side in sides)
-        distance[row, column] = False
-        self.good = self.good & (ndimage.distance_transform_edt(distance) > radius if rows.any() else True)
+    def around(self, rows, radius: float) -> np.ndarray:
+        """Tell which cells lie within a radius of some of the objects, FWHM."""
+        free = np.ones(self.good[:: self.step, :: self.step].shape, bool)
+        if not rows.any():
+            return ~free
+        row, column = self.places(free.shape)
+        free[row[rows], column[rows]] = False
+        return ndimage.distance_transform_edt(free) < radius * self.psf.fwhm / self.step
+
+    def places(self, shape) -> list[np.ndarray]:
+        """Return row and column of the cell nearest to each object."""
+        sides = zip((self.y, self.x), shape, strict=True)
+        return [np.clip(np.rint(place / self.step).astype(int), 0, side - 1) for place, side in sides]
 
     def halos(self, flux) -> np.ndarray:
         """Tell which cells may hold light of stars beyond what is followed of them."""
-        dark = np.ones(self.good[:: self.step, :: self.step].shape, bool)
-        column, row = (
-            np.clip(np.rint(place / self.step).astype(int), 0, side - 1)
-            for place, side in zip((self.x, self.y), dark.shape[::-1], strict=True)
-        )
-        bright = flux * EDGE / self.psf.fwhm**2 > DARK * self.noise[row * self.step, column * self.step]
-        dark[row[bright], column[bright]] = False
-        if not bright.any():
-            return ~dark
-        return ndimage.distance_transform_edt(dark) < HALO * self.psf.fwhm / self.step
+        noise = self.noise[:: self.step, :: self.step]
+        row, column = self.places(noise.shape)
+        return self.around(flux * EDGE / self.psf.fwhm**2 > DARK * noise[row, column], HALO)
 
     def cells(self, values) -> np.ndarray:
         """Return sums over cells."""
@@ -141,8 +140,8 @@ def levels(layers: Layers, psf: Psf, scene: Scene, objects: Table) -> tuple[np.n
         return None
     left = _Residual(layers, psf, scene)
     level, error = np.array(objects["background"], float), np.array(objects["level_err"], float)
-    variance = layers.noise.astype(float) ** 2
-    weight = left.good * variance / (variance + (DIM * left.model) ** 2)
+    variance = np.maximum(layers.noise, 1e-15) ** 2
+    weight = left.good * (variance / (variance + np.float32(DIM**2) * left.model**2))
     total = np.maximum(left.smooth(left.cells(weight), LEVEL), 1e-6)
     mean = left.smooth(left.cells(weight * left.left), LEVEL) / total
     # A Gaussian's square is a narrower one, of a height that counts for its share of the weights.
@@ -182,9 +181,9 @@ def confusion(layers: Layers, psf: Psf, scene: Scene, objects: Table, aperture: 
     seen are many. That is a measure of what stars hide, too, which are not seen for the star they are blended with.
     """
     left = _Residual(layers, psf, scene)
-    left.leave_out(_galaxies(scene, psf), GALAXY * psf.fwhm)
-    scatter = _scatter(left, np.nan_to_num(scene.flux))
     flux = np.maximum(np.nan_to_num(scene.flux), 0)
+    weight = np.where(left.halos(flux), IN_HALO, 1.0) * ~left.around(_galaxies(scene, psf), GALAXY)
+    scatter = _scatter(left, weight)
     with np.errstate(divide="ignore", invalid="ignore"):
         times = np.where(scatter > 0, (flux / scatter) ** SLOPE, 0.0)
     error = {name: scatter * np.minimum(scale * times, MOST) for name, scale in SCALE.items()}
@@ -202,8 +201,11 @@ def _galaxies(scene: Scene, psf: Psf) -> np.ndarray:
     return wide & (wide[near].mean(axis=1) < FEW) & (distance[:, 1] > GALAXY * psf.fwhm)
 
 
-def _scatter(left: _Residual, flux) -> np.ndarray:
-    """Return what unseen stars add to the scatter of fluxes between the objects, at each of these, ADU."""
+def _scatter(left: _Residual, weight) -> np.ndarray:
+    """Return what unseen stars add to the scatter of fluxes between the objects, at each of these, ADU.
+
+    `weight` is that of each cell.
+    """
     fwhm = left.psf.fwhm
     half = int(np.ceil(1.5 * fwhm))
     line = np.arange(-half, half + 1)
@@ -213,15 +215,15 @@ def _scatter(left: _Residual, flux) -> np.ndarray:
     own = gauss @ stamp @ gauss  # light of a star of flux 1 behind the filter
 
     def behind(values, kernel):
-        rows = ndimage.convolve1d(values, kernel, axis=0, mode="nearest")
-        return ndimage.convolve1d(rows, kernel, axis=1, mode="nearest")[:: left.step, :: left.step]
+        rows = ndimage.convolve1d(values, kernel, axis=0, mode="nearest")[:: left.step]
+        return ndimage.convolve1d(rows, kernel, axis=1, mode="nearest")[:, :: left.step]
 
-    quiet = left.good & (left.model < QUIET * left.noise)
-    sigma = np.sqrt(np.maximum(behind(left.noise**2, gauss**2), 1e-30))
+    good, model, noise = (part[:: left.step, :: left.step] for part in (left.good, left.model, left.noise))
+    usable = good & (model < QUIET * noise)
+    sigma = np.maximum(noise, 1e-30) * np.sum(gauss**2)
     sigma *= factor(np.outer(gauss, gauss), left.correlation)
-    usable = quiet[:: left.step, :: left.step]
     ratio = behind(left.left, gauss) / sigma
-    weight = usable * np.where(left.halos(flux), IN_HALO, 1.0)
+    weight = usable * weight
     area = np.maximum(left.smooth(weight, SIZES[0]), 1e-6)
     ratio = ratio - left.smooth(weight * np.clip(ratio, -CLIP, CLIP), SIZES[0]) / area
     square = np.ones(ratio.shape)
