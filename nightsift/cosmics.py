@@ -66,6 +66,11 @@ def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.n
     threshold : float
         Lowest peak, in sigma.
     """
+    return _stars(signal, noise, bad, threshold)[:2]
+
+
+def _stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return what `find_stars` does, and whether all have light in all eight neighbours."""
     inner = signal[2:-2, 2:-2]
     y, x = np.nonzero(inner > threshold * noise)
     y, x = y + 2, x + 2
@@ -83,14 +88,16 @@ def find_stars(signal, noise: float, bad, threshold: float = 30.0) -> tuple[np.n
     # beside it.
     stars = (lowest > 3.0 * noise) & (lowest > 0.01 * peak)
     lit = pair_ratios(signal, y, x)[:2].min(axis=0) > np.maximum(3.0 * np.sqrt(0.5) * noise / peak, _LIT)
-    chosen = stars if stars.sum() >= _STRICT * lit.sum() else lit
+    # Where hits are far more than stars, most of what is lit is their tracks.
+    struck = np.sum(~lit) > lit.sum() and stars.sum() >= _ENOUGH
+    chosen = stars if struck or stars.sum() >= _STRICT * lit.sum() else lit
     order = np.argsort(-peak[chosen])[:2000]
-    return y[chosen][order], x[chosen][order]
+    return y[chosen][order], x[chosen][order], chosen is stars
 
 
 def sharpest_star(signal, noise: float, bad) -> Sharpest:
     """Return what an image's own stars say of the sharpest one; parameters as in `find_stars`."""
-    y, x = find_stars(signal, noise, bad)
+    y, x, wide = _stars(signal, noise, bad)
     # Where the bright ones are enough: noise makes the others' tops look sharper than they are.
     enough = max(_ENOUGH, int(np.sum(signal[y, x] > 200.0 * noise)))
     ratios = pair_ratios(signal, y[:enough], x[:enough])
@@ -102,7 +109,7 @@ def sharpest_star(signal, noise: float, bad) -> Sharpest:
     typical = [np.median(part) for part in least]
     fwhm = float(np.interp(typical[0], tables[0][0], widths))
     bounds = [float(np.interp(value, *table)) for value, table in zip(typical, tables, strict=True)]
-    if fwhm < _USUAL:
+    if fwhm < _USUAL and not wide:
         # Neighbours and the stars' own variety blur the middle most where they are sharpest.
         bounds = [min(value, np.percentile(part, _SHARP_SHARE)) for value, part in zip(bounds, least, strict=True)]
     side, diagonal = (float(value) for value in bounds)

@@ -342,6 +342,23 @@ def test_hits_are_masked_and_star_cores_are_not(fwhm):
     assert lost <= 0.001 * stars
 
 
+def test_many_more_hits_than_stars_do_not_pass_for_stars():
+    # As in long exposures above the atmosphere.
+    shape, noise, rng = (420, 420), np.hypot(np.sqrt(SKY), READNOISE), np.random.default_rng(3)
+    x, y = rng.uniform(8, 411, (2, 70))
+    light, psf = np.zeros(shape), Psf(1.6, 3.0, 0.0, 0.0, (0.0, 0.0, 0.0), (0.0, 0.0))
+    render_points(light, x, y, 10 ** rng.uniform(3, 5.2, 70), psf, 0.5)
+    charge = hits(shape, count=1500)
+    image = (observe(light, seed=3) + charge).astype(np.float32)
+    found = cosmics.find_cosmics(image, np.float32(SKY), noise, GAIN, np.zeros(shape, bool))
+    assert not found.warnings
+    assert found.mask[charge > 10 * np.sqrt(noise**2 + light)].mean() > 0.95
+    row, column = np.rint(y).astype(int), np.rint(x).astype(int)
+    free = (light[row, column] > 10 * noise) & ~ndimage.maximum_filter(charge > 0, 5)[row, column]
+    assert free.sum() > 10
+    assert not found.mask[row[free], column[free]].any()
+
+
 @pytest.mark.parametrize("count", [800, 2000, 8000])
 @pytest.mark.parametrize("fwhm", [0.8, 1.0, 1.3])
 def test_no_undersampled_star_is_taken_for_a_hit(fwhm, count):

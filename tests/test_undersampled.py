@@ -72,4 +72,7 @@ def test_frames_of_a_small_telescope(tmp_path):
     assert list(images["status"]) == ["ok", "ok"]
     assert ((images["fwhm"] > 1.6) & (images["fwhm"] < 2.4)).all()
     assert (images["n_objects"] > 1000).all()
+    for name in images["image"]:
+        masked = read_json(tmp_path / "results" / "images" / name / "inspect.json")["masked"]
+        assert sum(masked.values()) < 0.02
     assert (images["astrom_rms"] < 0.15 * 5.2).all()
