@@ -71,7 +71,7 @@ def test_candidates_do_not_depend_on_the_unit(results, name):
     for plane, scale in (("SNR", 1), ("DIFFERENCE", level), ("SIGMA", level), ("MODEL", level)):
         there = planes[1][plane][both] / (1 if plane == "SNR" else UNITS[name])
         off = np.abs(there / scale - planes[0][plane][both] / scale)
-        assert (off < 0.02 + 0.002 * np.abs(planes[0][plane][both] / scale)).mean() > 0.999
+        assert (off < 0.02 + 0.002 * np.abs(planes[0][plane][both] / scale)).mean() > 0.998
     sums = [read_json(results / "images" / one / "subtract.json")["kernel_sum"] for one in ("counts", name)]
     assert sums[1] == pytest.approx(sums[0], rel=1e-3)
     curves = Table.read(results / "campaign" / "lightcurves.ecsv")
