@@ -17,6 +17,7 @@ LEAST = 0.04  # excess of the nearest neighbours below which noise passes for wh
 SURE = 5.0  # standard deviations of that excess which have to be there, too
 STEEPEST = 2.5  # fall of unresolved light from 1 to 2 pixels; sharper than that it could not be told from noise
 SKY, OUTLYING = 3.5, 4.0  # standard deviations of smoothed and of single pixels beyond which they are no sky
+EMPTY = 0.5  # share of the good pixels that has to be empty sky
 FAR = 3.0  # FWHM, lag at which what is left of correlation is the background's
 ENOUGH = 400_000  # pixels that tell it to 0.2 per cent
 STRIPE = 64  # rows that are taken together
@@ -75,7 +76,11 @@ def noise_correlation(image, noise, bad, fwhm: float) -> np.ndarray:
         image, noise, bad = image[rows], noise[rows], bad[rows]
     if min(image.shape) < 4 * REACH:
         return WHITE
-    sky = _Sky(*_empty(image, noise, bad, fwhm), max(REACH, int(np.ceil(FAR * fwhm))))
+    value, usable = _empty(image, noise, bad, fwhm)
+    # Where light is everywhere, it is what is alike.
+    if usable.mean() < EMPTY * np.mean(~bad):
+        return WHITE
+    sky = _Sky(value, usable, max(REACH, int(np.ceil(FAR * fwhm))))
     far = max(REACH + 1, int(np.ceil(FAR * fwhm)))
     around = ((far, 0), (0, far), (far, 1), (1, far), (far - 2, far - 2), (2 - far, far - 2), (far, 2), (2, far))
     level = float(np.mean([sky.at(*lag)[0] for lag in around]))
@@ -83,7 +88,8 @@ def noise_correlation(image, noise, bad, fwhm: float) -> np.ndarray:
     if min(pair[0][1] for pair in nearest) < 1000:
         return WHITE
     fall = min(_light(1.0, fwhm) / _light(2.0, fwhm), STEEPEST)
-    excess = [one - level - fall * (two - level) for (one, _), (two, _) in nearest]
+    # What falls below 0 is what the background has taken of light too faint to be seen.
+    excess = [one - level - fall * max(two - level, 0) for (one, _), (two, _) in nearest]
     lowest = min(one for (one, _), _ in nearest)
     limit = max(LEAST, SURE * np.sqrt((1 + fall**2) / nearest[0][0][1]))
     if max(excess) < limit and lowest > -limit:
