@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +29,14 @@ GAIN_ERROR = 0.04  # natural logarithm: how well photon noise is known where the
 GRID = np.concatenate([[0.0], np.geomspace(1 / 16, 16, 17)])  # factors of a value that the search tries first
 FACTORS = np.geomspace(0.5, 4, 13)
 FINER, FINEST = np.geomspace(0.75, 1 / 0.75, 9), np.geomspace(0.94, 1 / 0.94, 7)
+
+
+class Gains(Enum):
+    """Which gains are known: without the image's, its photon noise may be any, without the template's, more."""
+
+    BOTH = "both"
+    IMAGE = "image"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return Samples(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
-def light_noise(samples: Samples, quiet, fwhm: float, area: float, gain_known: bool, scatter: float) -> LightNoise:
+def light_noise(samples: Samples, quiet, fwhm: float, area: float, gains: Gains, scatter: float) -> LightNoise:
     """Find the noise model under which the S/N of all samples is that of noise.
 
     Parameters
@@ -121,8 +130,8 @@ def light_noise(samples: Samples, quiet, fwhm: float, area: float, gain_known: b
         Of the PSF, pixels.
     area : float
         Pixels of the image that stand behind one sample.
-    gain_known : bool
-        Whether `Samples.photons` rests on a known gain; otherwise it may be off by any factor.
+    gains : Gains
+        What `Samples.photons` and the sky's noise know of photons.
     scatter : float
         Of the fluxes that clean stars have left, relative to theirs.
 
@@ -138,14 +147,14 @@ def light_noise(samples: Samples, quiet, fwhm: float, area: float, gain_known: b
     light = samples[samples.level >= LEVELS[0]]
     noise = LightNoise(flux=scatter)
     for _ in range(PASSES):
-        noise = _fitted(noise, sky, light, area / fwhm**2, fwhm, gain_known, scatter)
+        noise = _fitted(noise, sky, light, area / fwhm**2, fwhm, gains, scatter)
         # What stands out by this noise is none of it: it varies, or moves, or is new.
         out = light.around * np.sqrt((light.sky + light.photons) / light.variance(noise))
         light = light[out < CHANGED]
     return noise
 
 
-def _fitted(noise, sky: Samples, light: Samples, independent: float, fwhm, gain_known, scatter) -> LightNoise:
+def _fitted(noise, sky: Samples, light: Samples, independent: float, fwhm, gains, scatter) -> LightNoise:
     few, weight = _thinned(light)
     weight *= min(1.0, independent)
     noise = replace(noise, levels=(1.0,) * len(LEVELS))
@@ -154,7 +163,7 @@ def _fitted(noise, sky: Samples, light: Samples, independent: float, fwhm, gain_
         for name, unit in {"photons": 1.0, "flux": scatter, "shift": 3 * SHIFT * fwhm}.items() if len(weight) else ():
             start = unit if factors is GRID else getattr(noise, name)
             trials = [replace(noise, **{name: start * factor}) for factor in factors]
-            noise = max(trials, key=lambda one: _posterior(one, few, weight, fwhm, gain_known, scatter))
+            noise = max(trials, key=lambda one: _posterior(one, few, weight, fwhm, gains, scatter))
     noise = replace(noise, sky=_sky(noise, sky))
     return replace(noise, levels=_levels(noise, light, independent))
 
@@ -201,7 +210,7 @@ def _sky(noise: LightNoise, quiet: Samples) -> float:
     return float(sky)
 
 
-def _posterior(noise: LightNoise, light: Samples, weight, fwhm: float, gain_known: bool, scatter: float) -> float:
+def _posterior(noise: LightNoise, light: Samples, weight, fwhm: float, gains: Gains, scatter: float) -> float:
     """Logarithm, up to a constant."""
     square, variance = light.numerator**2, light.variance(noise)
     inner = (1 - OUTLIERS) * np.exp(-square / (2 * variance))
@@ -209,6 +218,8 @@ def _posterior(noise: LightNoise, light: Samples, weight, fwhm: float, gain_know
     likelihood = np.sum(weight * (np.log(np.maximum(inner + outer, 1e-300)) - np.log(variance) / 2))
     prior = -((np.log(max(noise.flux, 1e-5) / scatter) / FLUX_ERROR) ** 2) / 2
     prior -= np.log1p((noise.shift / (SHIFT * fwhm)) ** 2)
-    if gain_known:
+    if gains is Gains.IMAGE and noise.photons < 1:
+        return -np.inf
+    if gains is Gains.BOTH:
         prior -= (np.log(max(noise.photons, 1e-3)) / GAIN_ERROR) ** 2 / 2
     return likelihood + prior

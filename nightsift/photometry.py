@@ -527,20 +527,21 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
         bent = result.term("nonlinearity") * (mag - result.reference) if "nonlinearity" in result.parameters else 0.0
         table[name] = (zero + mag + bent) * u.mag
         table[f"{name}_err"] = _MAG * error / seen * u.mag
-    table["mag_std"], table["mag_std_err"] = _standard(table, result, catalog)
+    color, variance = _colors(len(table), result, catalog)
+    table["color"] = color * u.mag
+    term, known = result.term("color"), np.isfinite(color)
+    table["mag_std"] = np.where(known, table["mag_calib"].value + term * np.nan_to_num(color), np.nan) * u.mag
+    error = np.sqrt(table["mag_calib_err"].value ** 2 + term**2 * variance)
+    table["mag_std_err"] = np.where(known, error, np.nan) * u.mag
     table["maglim"] = (zero - 2.5 * np.log10(np.where(faintest > 0, faintest, np.nan))) * u.mag
     return table
 
 
-def _standard(table: Table, result: Photometry, catalog: Table | None):
-    """Return the magnitudes in the catalogue's band, and their errors, of the objects whose colour is known."""
-    color, variance = np.full(len(table), np.nan), np.full(len(table), np.nan)
+def _colors(number: int, result: Photometry, catalog: Table | None):
+    """Return the catalogue's colours of the objects, and their variances; NaN where none is known."""
+    color, variance = np.full(number, np.nan), np.full(number, np.nan)
     if catalog is not None and result.color_tried:
         row, star = result.match_object, result.match_catalog
         color[row] = colorterms.catalog_color(catalog, result.color_tried)[star]
         variance[row] = colorterms.color_errors(catalog, result.band, result.color_tried)[0][star]
-    term = result.term("color")
-    error = np.sqrt(np.asarray(table["mag_calib_err"]) ** 2 + term**2 * variance)
-    known = np.isfinite(color)
-    mag = np.where(known, np.asarray(table["mag_calib"]) + term * np.nan_to_num(color), np.nan)
-    return mag * u.mag, np.where(known, error, np.nan) * u.mag
+    return color, variance

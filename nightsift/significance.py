@@ -12,7 +12,7 @@ from nightsift.convolve import Bank, convolve
 from nightsift.correlation import carried, summed
 from nightsift.halo import Halo
 from nightsift.layers import Raw
-from nightsift.lightnoise import LEVELS, LightNoise, Samples, joined, light_noise
+from nightsift.lightnoise import LEVELS, Gains, LightNoise, Samples, joined, light_noise
 from nightsift.matchedfilter import MatchedFilter, Noise
 from nightsift.tiles import Tile, largest, tiles
 
@@ -48,6 +48,8 @@ class Beneath:
         Pixels that count.
     gain : float or None
         e-/ADU of the image.
+    photons : bool
+        The template's noise holds that of its sources' photons.
     halo : Halo
         What has been taken out around bright stars.
     psf : (side, side) array
@@ -59,6 +61,7 @@ class Beneath:
     raw: Raw
     usable: np.ndarray
     gain: float | None
+    photons: bool
     halo: Halo
     psf: np.ndarray
     fwhm: float
@@ -185,7 +188,13 @@ def learnt(beneath: Beneath, scatter: float) -> LightNoise:
     dark = ~samples.lit
     spread = 1.4826 * float(np.median(samples.snr[dark])) if dark.any() else 1.0
     quiet = dark & (samples.around < BUSY * max(1.0, spread))
-    return light_noise(samples, quiet, beneath.fwhm, step**2, beneath.gain is not None, scatter)
+    return light_noise(samples, quiet, beneath.fwhm, step**2, _gains(beneath), scatter)
+
+
+def _gains(beneath: Beneath) -> Gains:
+    if beneath.gain is None:
+        return Gains.NONE
+    return Gains.BOTH if beneath.photons else Gains.IMAGE
 
 
 def _sampled(every: _Filter, piece: _Piece, step: int) -> tuple[Samples, np.ndarray]:

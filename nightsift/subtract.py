@@ -13,19 +13,18 @@ from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.background import background
-from nightsift.convolve import convolve
-from nightsift.correlation import WHITE, carried, factor
+from nightsift.correlation import WHITE, factor
 from nightsift.delta import delta
 from nightsift.errors import Rejected
 from nightsift.external import hotpants
-from nightsift.fluxscale import flux_scale, scatter_beyond
+from nightsift.fluxscale import flux_scale
 from nightsift.halo import remove_halos
-from nightsift.layers import Layer, Raw, Surface, core
+from nightsift.layers import Layer, Raw, core
 from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
 from nightsift.planes import HIDDEN, Flag, Mask
-from nightsift.polynomial import design
 from nightsift.proper import proper
-from nightsift.psf import Psf, fit_psf, fit_psf_stars, forced
+from nightsift.psf import Psf, fit_psf, fit_psf_stars
+from nightsift.rescaling import Ratio, rescaled
 from nightsift.seeing import star_width, widths
 from nightsift.significance import Beneath, Planes, learnt, significance
 from nightsift.skysources import sky_sources
@@ -89,6 +88,7 @@ class Reference:
     noise: np.ndarray
     mask: np.ndarray
     correlation: np.ndarray = field(default_factory=lambda: WHITE)
+    photons: bool = True
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, 
     raw = replace(raw, facts=raw.facts | {"flux_scale_err": scale_error})
     # As faint light that it is not told from, a background would be of the stars.
     raw.data[:] -= background(raw.data, raw.bad, MESH).level
-    raw, ratio = _rescaled(raw, stars, psf, exposure.gain)
+    raw, ratio = rescaled(raw, stars, psf, exposure.gain)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
     bright = unharmed[np.asarray(unharmed["snr"]) > STAMP_SNR]
     result = replace(result, facts=result.facts | {"changed": _changed(result.snr, result.mask == 0, bright)})
@@ -294,69 +294,6 @@ def _width(reference: Reference, stars: Table, guess: float) -> float:
     return star_width(found)
 
 
-@dataclass(frozen=True)
-class _Ratio:
-    """Flux of the stars in the difference over that in what was subtracted: median, and scatter beyond the noise."""
-
-    median: float
-    scatter: float
-
-
-def _rescaled(raw: Raw, stars: Table, psf: Psf, gain: float | None) -> tuple[Raw, _Ratio]:
-    """Scale what is subtracted so that stars vanish in the mean, as a function of position.
-
-    Least squares with noise (and interpolation errors) in what is convolved underrate the kernel's sum; the fluxes of
-    the stars do not suffer from that.
-    """
-    stars = isolated(stars, raw.data.shape)
-    chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), raw.data.shape, MOST)
-    x, y = np.asarray(stars["x"], float)[chosen], np.asarray(stars["y"], float)[chosen]
-    sigma = raw.sigma()
-    left = forced(raw.data, sigma, raw.bad, psf, x, y)
-    whole = forced(raw.model, sigma, raw.bad, psf, x, y)
-    photons = np.maximum(whole.flux, 0) / gain if gain else 0.0
-    ratio = left.flux / whole.flux
-    error = np.sqrt((left.fluxerr * _of_both(raw, psf)) ** 2 + photons) / np.abs(whole.flux)
-    good = np.isfinite(ratio) & (whole.flux > 0) & (np.abs(ratio) < 0.5)
-    if good.sum() < min(MIN_STAMPS, len(good)) or good.sum() < 0.3 * len(good):
-        raise Rejected(f"only {good.sum()} stars have about the same flux in image and template")
-    order = 0 if good.sum() < 30 else 1 if good.sum() < 100 else 2
-    terms = design(x, y, raw.data.shape, order)
-    best = np.flatnonzero(good)[np.argsort(error[good])][: max(MIN_STAMPS, good.sum() // 2)]
-    off, used, scatter = ratio - np.median(ratio[best]), good, MIN_SCATTER
-    for _ in range(6):
-        scatter = scatter_beyond(off[used], error[used])
-        width = np.hypot(error, scatter)
-        used = good & (np.abs(off) < 4 * width)
-        if used.sum() < terms.shape[1] + 2:
-            return raw, _Ratio(float(np.median(ratio[good])), max(scatter, MIN_SCATTER))
-        weight = 1 / width[used]
-        solution = np.linalg.lstsq(terms[used] * weight[:, None], ratio[used] * weight, rcond=None)[0]
-        off = ratio - terms @ solution
-    solution[0] += 1
-    raw = _scaled(raw, Surface(solution, order, raw.data.shape))
-    return raw, _Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER))
-
-
-def _of_both(raw: Raw, psf: Psf) -> float:
-    """Return by what the error of a PSF's flux exceeds that by the noise of the image that was not convolved."""
-    stamp = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
-    smeared = convolve(np.pad(raw.kernel, stamp.shape[0] // 2), stamp)
-    few = (slice(None, None, 8),) * 2
-    share = np.median(raw.smoothed[few]) / np.median(raw.white[few])
-    later = np.sum(smeared * carried(smeared, raw.smoothed_correlation)) / np.sum(stamp**2)
-    return float(np.sqrt(factor(stamp, raw.white_correlation) ** 2 + share**2 * later))
-
-
-def _scaled(raw: Raw, factor: Surface) -> Raw:
-    """Multiply what is subtracted by a factor, in place."""
-    for tile in tiles(raw.data.shape):
-        model, grown = raw.model[tile.own], factor.on(*tile.own)
-        raw.data[tile.own] -= (grown - 1) * model
-        model *= grown
-    return raw
-
-
 def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
     """PSF of the difference, tied to the aperture fluxes of the image, and the relative error of its fluxes."""
     best = isolated(stars, raw.data.shape)
@@ -375,7 +312,7 @@ def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
     return replace(found.psf, correction=found.psf.correction * scale.ratio), scale.error
 
 
-def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _Ratio) -> Difference:
+def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: Ratio) -> Difference:
     shape = raw.data.shape
     mask = exposure.mask.astype(np.uint16)
     mask |= core(reference.mask).astype(np.uint16, copy=False)
@@ -389,7 +326,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     noise = float(np.median(np.hypot(raw.white[few], raw.smoothed[few] * raw.kernel.sum()) * raw.factor(*few)))
     halo = remove_halos(data, model, reference.data, noise, usable, psf.fwhm)
     stamp = psf.stamp(shape[1] / 2, shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
-    beneath = Beneath(raw, usable, exposure.gain, halo, stamp, psf.fwhm)
+    beneath = Beneath(raw, usable, exposure.gain, reference.photons, halo, stamp, psf.fwhm)
     light = learnt(beneath, ratio.scatter)
     found = significance(beneath, light)
     raw, trails = _without_trails(raw, found, usable, psf.fwhm)
@@ -420,6 +357,8 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: _R
     facts = raw.facts | {
         "residual": ratio.scatter,
         "flux_ratio": ratio.median,
+        "color_slope": ratio.color_slope,
+        "color_slope_err": ratio.color_slope_err,
         "mismatch": _mismatch(data, stars, stamp),
         "snr_median": middle,
         "sky_median": sky.median,

@@ -75,6 +75,7 @@ PSF_MAGNITUDE = {
     "mag_psf_err": Field(float, "mag", "standard deviation of mag_psf, without the zero point's own"),
 }
 STANDARD = {
+    "color": Field(float, "mag", "the catalogue's colour of the colour term; NaN where none is known"),
     "mag_std": Field(float, "mag", "mag_calib and colour part: in the catalogue's band; NaN where no colour is known"),
     "mag_std_err": Field(float, "mag", "standard deviation of mag_std, without the zero point's and colour term's own"),
 }

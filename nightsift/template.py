@@ -25,7 +25,7 @@ SPLINE = 4
 FINE = 1.1  # template pixels in an image pixel from which on the template is smoothed
 SMOOTHING = 0.45  # standard deviation of that smoothing, image pixels
 USUAL = 3.0  # FWHM of stars, image pixels, where there are none
-UNKNOWN_GAIN = "the template's gain is unknown: its stars' own noise is left out"
+UNKNOWN_GAIN = "the template's gain is unknown: its stars' own noise is learnt from what is left of them"
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ class Template:
     warnings : tuple of str
     correlation : 2-D array
         Autocorrelation of the noise on the image's pixels, in units of `noise` squared: see `nightsift.correlation`.
+    photons : bool
+        The noise holds that of the sources' photons.
     """
 
     data: np.ndarray
@@ -100,6 +102,7 @@ class Template:
     registration: Registration | None = None
     warnings: tuple[str, ...] = ()
     correlation: np.ndarray = field(default_factory=lambda: WHITE)
+    photons: bool = True
 
 
 def template(
@@ -161,6 +164,7 @@ def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template
     if coverage < params.min_coverage:
         raise Rejected(f"the template covers {100 * coverage:.1f} % of the image, less than {params.min_coverage:.0%}")
     unseen = (planes & int(Mask.NO_TEMPLATE)) != 0
+    photons = bool(source.gain or source.noise is not None)
     return Template(
         data=np.where(unseen, 0, values * area).astype(np.float32),
         noise=np.sqrt(resampled_variance * area).astype(np.float32),
@@ -168,9 +172,9 @@ def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template
         coverage=coverage,
         area=float(area[area.shape[0] // 2, area.shape[1] // 2]),
         registration=registration,
-        warnings=(registration.warnings if registration else ())
-        + (() if source.gain or source.noise is not None else (UNKNOWN_GAIN,)),
+        warnings=(registration.warnings if registration else ()) + (() if photons else (UNKNOWN_GAIN,)),
         correlation=_carried(correlation, x, y, sky.noise, source),
+        photons=photons,
     )
 
 

@@ -48,8 +48,9 @@ def work(job):
     inspected = job.facts_of("inspect")
     image = read_image(job.inputs["exposure"], inspected["hdu"]).data
     search, objects = read_search(job, image), job.read_table("objects")
-    mask, layers = job.read_images("mask")[0]["PRIMARY"], job.read_images("template")[0]
-    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"], layers["CORRELATION"])
+    mask, (layers, about_template) = job.read_images("mask")[0]["PRIMARY"], job.read_images("template")
+    planes = (layers[name] for name in ("TEMPLATE", "NOISE", "MASK", "CORRELATION"))
+    reference = Reference(*planes, photons=about_template["NSPHOTON"])
     about = inspected | {name: job.facts_of("detect")[name] for name in ("fwhm", "aperture", "noise_autocorrelation")}
     seed = job.params.seed + zlib.crc32(job.image.encode())
     planned = job.call(plan, image, search, objects, image_psf(job, search), seed, job.params)

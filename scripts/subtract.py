@@ -34,8 +34,9 @@ def work(job):
         aperture=detected["aperture"],
         correlation=np.array(detected["noise_autocorrelation"]),
     )
-    layers = job.read_images("template")[0]
-    reference = Reference(layers["TEMPLATE"], layers["NOISE"], layers["MASK"], layers["CORRELATION"])
+    layers, about_template = job.read_images("template")
+    planes = (layers[name] for name in ("TEMPLATE", "NOISE", "MASK", "CORRELATION"))
+    reference = Reference(*planes, photons=about_template["NSPHOTON"])
     result = job.call(subtract, exposure, reference, job.read_table("objects"), job.params, run_hotpants)
     header = fits.getheader(job.inputs["wcs"])
     for name in [key for key in header if key.startswith("NS")] + ["SIMPLE", "BITPIX", "NAXIS", "EXTEND"]:

@@ -176,6 +176,7 @@ def work(job):
     frame["CRPIX1"] += PAD
     frame["CRPIX2"] += PAD
     frame["NSPAD"] = (PAD, "pixels around the image's own")
+    frame["NSPHOTON"] = (result.photons, "its noise holds the photons of its sources")
     layers = {"TEMPLATE": result.data, "NOISE": result.noise, "MASK": result.mask}
     job.write_images("template", layers | {"CORRELATION": result.correlation}, frame)
     job.facts |= {

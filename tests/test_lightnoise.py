@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_subtract import CASES, PARAMS, differenced, pair
+from scipy.stats import theilslopes
+from test_subtract import CASES, PARAMS, differenced, light, moffat, pair
 
-from nightsift.lightnoise import LEVELS, LightNoise, Samples, light_noise
+from nightsift.lightnoise import LEVELS, Gains, LightNoise, Samples, light_noise
+from nightsift.psf import forced
+from nightsift.simulate_pixels import render_points
 from nightsift.subtract import subtract
 
 
@@ -33,8 +36,8 @@ def samples(truth, seed=1, number=40_000, outliers=0.0):
     return replace(made, numerator=numerator, snr=snr, around=snr)
 
 
-def learnt(made, gain_known=True, scatter=0.01):
-    return light_noise(made, ~made.lit, 3.0, 9.0, gain_known, scatter)
+def learnt(made, gains=Gains.BOTH, scatter=0.01):
+    return light_noise(made, ~made.lit, 3.0, 9.0, gains, scatter)
 
 
 def widths(made, noise):
@@ -63,8 +66,27 @@ def test_the_significance_has_a_width_of_one_on_every_level(truth, outliers):
 
 def test_photons_are_learnt_where_no_gain_is_known():
     truth = LightNoise(photons=6.0, flux=0.003)
-    assert learnt(samples(truth), gain_known=False, scatter=0.003).photons == pytest.approx(6, rel=0.2)
-    assert learnt(samples(replace(truth, photons=0.0)), gain_known=False, scatter=0.003).photons < 0.1
+    assert learnt(samples(truth), gains=Gains.NONE, scatter=0.003).photons == pytest.approx(6, rel=0.2)
+    assert learnt(samples(replace(truth, photons=0.0)), gains=Gains.NONE, scatter=0.003).photons < 0.1
+
+
+def test_photons_of_a_template_without_gain_come_on_top():
+    made = samples(LightNoise(photons=3.0, flux=0.003))
+    assert learnt(made, gains=Gains.IMAGE, scatter=0.003).photons == pytest.approx(3, rel=0.2)
+    made = samples(LightNoise(photons=0.5, flux=0.003))
+    assert learnt(made, gains=Gains.IMAGE, scatter=0.003).photons >= 1
+
+
+def test_a_template_whose_photons_are_not_in_its_noise():
+    """As that of a stack of which nobody tells the gain."""
+    made = pair(3.6, 2.6, number=0, template_noise=1.5)
+    flat = np.full_like(made.reference.noise, np.median(made.reference.noise))
+    known, unknown = (
+        subtract(made.exposure, replace(made.reference, noise=flat, photons=photons), made.objects, PARAMS)
+        for photons in (True, False)
+    )
+    assert known.facts["noise_on_light"]["photons"] < 1.3
+    assert unknown.facts["noise_on_light"]["photons"] > 1.5
 
 
 def test_without_light_what_clean_stars_tell_holds():
@@ -102,3 +124,38 @@ def test_galaxies_among_the_stars_do_not_hide_transients():
     objects["fwhm"][odd] *= 1.5
     found = subtract(replace(made.exposure, data=data), made.reference, objects, replace(PARAMS, max_changed=1))
     assert found.facts["residual"] < 0.02
+
+
+@pytest.mark.parametrize("slope", [0.06, -0.05])
+@pytest.mark.parametrize("case", ["template sharper", "template broader"])
+def test_what_goes_with_the_colour_of_stars_is_taken_out(case, slope):
+    """The passbands of image and template differ: redder stars are brighter in one of them."""
+    made = pair(*CASES[case], number=0)
+    objects, data = made.objects.copy(), made.exposure.data.copy()
+    color = np.random.default_rng(3).normal(0.8, 0.5, len(objects))
+    fwhm = CASES[case][0]
+    render_points(
+        data, objects["x"], objects["y"], slope * (color - 0.8) * objects["flux"] / light(fwhm, made.exposure.aperture),
+        moffat(fwhm), 0.1,
+    )  # fmt: skip
+    made = replace(made, exposure=replace(made.exposure, data=data))
+    params = replace(PARAMS, max_changed=1)
+    blind = subtract(made.exposure, made.reference, objects, params)
+    objects["color"] = np.where(np.arange(len(objects)) % 10, color, np.nan)
+    found = subtract(made.exposure, made.reference, objects, params)
+    assert found.facts["color_slope"] == pytest.approx(slope, abs=0.01)
+    assert np.isnan(blind.facts["color_slope_err"])
+    assert found.facts["residual"] < 0.6 * blind.facts["residual"]
+    bright = objects[(objects["snr"] > 30) & np.isfinite(objects["color"]) & (objects["flags"] == 0)]
+    for result, expected in ((found, 0), (blind, slope)):
+        left = forced(result.data, result.sigma, result.mask != 0, result.psf, bright["x"], bright["y"]).flux
+        trend = theilslopes(left / bright["flux"], bright["color"])[0]
+        assert trend == pytest.approx(expected, abs=0.015)
+
+
+def test_colours_that_tell_nothing_change_nothing():
+    made = pair(3.6, 2.6, number=0)
+    objects = made.objects.copy()
+    objects["color"] = np.random.default_rng(3).normal(0.8, 0.5, len(objects))
+    found = subtract(made.exposure, made.reference, objects, PARAMS)
+    assert abs(found.facts["color_slope"]) < 0.003
