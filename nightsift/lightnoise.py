@@ -20,7 +20,7 @@ LEVELS = (
 )  # of the light beneath in units of the sky's noise: bins of the samples
 MOST = 1200  # samples of a level
 OUTLIERS, FAR = 0.05, 8.0  # fraction of the samples on what has changed or moved; how much further out they lie
-PASSES, CHANGED = 3, 6.0  # S/N that noise makes nowhere
+PASSES, CHANGED = 2, 6.0  # S/N that noise makes nowhere
 FEW = 20.0  # independent places of a level, which tell its scatter to a sixth
 FEWEST = 100  # samples of empty sky; with fewer all serve
 SHIFT = 0.01  # in FWHM, that two good images leave: scale of the prior
@@ -203,7 +203,7 @@ def _sky(noise: LightNoise, quiet: Samples) -> float:
     beyond = quiet.variance(replace(noise, sky=0.0))
     numerator = quiet.numerator - np.median(quiet.numerator)
     low, high = 0.02, 50.0
-    for _ in range(30):
+    for _ in range(16):
         sky = np.sqrt(low * high)
         wide = np.diff(np.percentile(numerator / np.sqrt(sky**2 * quiet.sky + beyond), [15.865, 84.135]))[0] > 2
         low, high = (sky, high) if wide else (low, sky)
