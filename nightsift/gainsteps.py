@@ -104,6 +104,11 @@ def _likely(stars: Stars, pull) -> list[Edges]:
     return [edges for edges in tried if _gain(stars, pull, edges) > _HINT]
 
 
+def hint(stars: Stars, pull) -> float:
+    """Return how much smaller the sum of the stars' pulls becomes with the best edge anywhere."""
+    return max(_gain(stars, pull, edges) for lone in _LONE for edges in lone)
+
+
 def _moved(stars: Stars, stepped: Fit) -> Edges:
     """Return where the edges of a fit are better put; those that cross stay."""
     first = len(powers(stepped.order))

@@ -11,7 +11,7 @@ import sep
 from astropy.table import Table
 from scipy import ndimage
 
-from nightsift import parameters
+from nightsift import parameters, ratiosteps
 from nightsift.background import background
 from nightsift.correlation import WHITE, factor
 from nightsift.delta import delta
@@ -31,7 +31,7 @@ from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
 from nightsift.template import PAD
 from nightsift.tiles import tiles
-from nightsift.trails import Trail, find_trails, trail_light
+from nightsift.trails import Trail, beside_steps, find_trails, trail_light
 from nightsift.unitnoise import fluxes, in_units, pixel_unit, unit
 
 SPOILT = (
@@ -156,6 +156,10 @@ def subtract(
 
 def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, run) -> Difference:
     unharmed = _unharmed(objects, exposure)
+    steps = _steps(unharmed, reference, exposure)
+    if steps is not None:
+        planes = {name: ratiosteps.scaled(getattr(reference, name), steps, PAD) for name in ("data", "noise")}
+        reference = replace(reference, **planes)
     raw, stars = _matched(exposure, reference, unharmed, params, run)
     # What the template does not show has the image's PSF all the same.
     psf, scale_error = _psf(exposure, unharmed if raw.forward else stars[raw.used], raw)
@@ -167,7 +171,21 @@ def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, 
     bright = unharmed[np.asarray(unharmed["snr"]) > STAMP_SNR]
     result = replace(result, facts=result.facts | {"changed": _changed(result.snr, result.mask == 0, bright)})
     _gates(result.facts, params)
-    return result
+    return result if steps is None else replace(result, warnings=(steps.sentence(), *result.warnings))
+
+
+def _steps(stars: Table, reference: Reference, exposure: Exposure) -> ratiosteps.RatioSteps | None:
+    """Return where the stars' flux in image and template step against each other, if they do."""
+    stars = stars[(np.asarray(stars["snr"]) > STAMP_SNR) & np.asarray(stars["alone"])]
+    stars = stars[np.sort(np.argsort(-np.asarray(stars["snr"]), kind="stable")[:MOST])]
+    place, fwhm = [np.asarray(stars[axis], float) + PAD for axis in "xy"], exposure.fwhm
+    light, error, _ = sep.sum_circle(reference.data, *place, fwhm, err=reference.noise)
+    # where the level steps, too, the background that has been subtracted is wrong
+    light -= sep.sum_circann(reference.data, *place, 1.5 * fwhm, 2.5 * fwhm)[0] / 4
+    seen = light > 10 * error
+    ratio = np.log(np.asarray(stars["flux"])[seen] / light[seen])
+    width = np.hypot(1 / np.asarray(stars["snr"])[seen], error[seen] / light[seen])
+    return ratiosteps.find(*(part[seen] - PAD for part in place), ratio, width, exposure.data.shape)
 
 
 def _gates(facts: dict, params: parameters.Subtract) -> None:
@@ -350,7 +368,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: Ra
     # Places that overlap would say the same again.
     apart = int(np.clip(quiet.sum() / psf.fwhm**2, 20, 400))
     sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet, apart)
-    warnings = [f"a trail crosses the image at {np.degrees(trail.angle) - 90:.0f} degrees" for trail in trails]
+    warnings = _named(trails, shape)
     unit *= light.sky
     if not 0.8 < unit < 1.3:
         warnings.append(f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it")
@@ -374,6 +392,22 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: Ra
         "trails": [asdict(trail) for trail in trails],
     }
     return Difference(data, sigma, snr, mask, model, psf, facts, tuple(warnings))
+
+
+def _named(trails: list[Trail], shape) -> list[str]:
+    """Tell of trails, and of steps, which look like several."""
+    sides = beside_steps(trails, shape, 2 * MESH)
+    angles = {
+        side: [np.degrees(one.angle) - 90 for one, own in zip(trails, sides, strict=True) if own == side]
+        for side in (False, True)
+    }
+    found = [f"a trail crosses the image at {angle:.0f} degrees" for angle in angles[False]]
+    if angles[True]:
+        found.append(
+            f"the level of the image or the template steps along a line at {np.median(angles[True]):.0f} degrees, as"
+            " between amplifiers: what lies beside it is not to be trusted"
+        )
+    return found
 
 
 def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, list[Trail]]:

@@ -25,6 +25,7 @@ KNOT = 1 / 3  # FWHM between the knots of a trail's profile
 LONG, SHORTEST = 20.0, 60.0  # FWHM, and pixels, over which the profile may change
 TUKEY = 5.0  # sigma beyond which a pixel is no part of a trail
 ROUNDS = 6
+PARALLEL = np.radians(6.0)
 FAINT = 0.01  # of its ridge, below which it is not told from noise
 
 
@@ -41,6 +42,30 @@ class Trail:
     def distance(self, x, y) -> np.ndarray:
         """Return the distance of positions from the ridge, pixels."""
         return np.abs(np.cos(self.angle) * np.asarray(x) + np.sin(self.angle) * np.asarray(y) - self.offset)
+
+
+def beside_steps(trails: list[Trail], shape: tuple[int, int], reach: float) -> list[bool]:
+    """Tell which trails are a side of a step: a background that follows it bends up on one side and down on the other.
+
+    Parameters
+    ----------
+    trails : list of Trail
+    shape : (ny, nx)
+    reach : float
+        How far from a step the background is wrong, pixels.
+    """
+    return [any(_opposite(one, other, shape, reach) for other in trails) for one in trails]
+
+
+def _opposite(one: Trail, other: Trail, shape, reach: float) -> bool:
+    """Tell whether two trails have other signs, run alike, and lie as near as the two sides of a step."""
+    turn = abs((one.angle - other.angle + np.pi / 2) % np.pi - np.pi / 2)
+    if one.sign == other.sign or turn > PARALLEL:
+        return False
+    # where the first is nearest to the middle of the image
+    x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
+    away = np.cos(one.angle) * x + np.sin(one.angle) * y - one.offset
+    return bool(other.distance(x - away * np.cos(one.angle), y - away * np.sin(one.angle)) < reach)
 
 
 def find_trails(snr: np.ndarray, usable: np.ndarray, fwhm: float, most: int = 6) -> list[Trail]:
