@@ -307,7 +307,7 @@ class Transients:
         maximum=1,
     )
     max_deeper: float = option(
-        2.5, "magnitudes beyond the image's own limit where half of the fakes may be found, or it is not searched"
+        1.0, "magnitudes beyond the image's own limit where half of the fakes may be found, or it is not searched"
     )
     cutout: int = option(41, "side of the cutouts, in pixels", minimum=11)
 

@@ -5,7 +5,7 @@ import sklearn.ensemble  # noqa: F401  a warm process then imports it once for a
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from nightsift import moving
-from nightsift.background import background
+from nightsift.background import background, pixel_noise
 from nightsift.completeness import completeness
 from nightsift.fakes import FAKES
 from nightsift.io.candidates import write_found
@@ -52,7 +52,7 @@ def work(job):
     result = job.call(transients, search, job.read_table("objects"), model, job.params)
     recovered = passed(fakes, model.held_out, job.params.min_score)
     complete = curves(fakes, recovered, solution)
-    trusted(fakes, recovered, deeper(complete, solution), job.params)
+    trusted(fakes, recovered, deeper(complete, faintest(image, search, solution)), job.params)
     table = calibrated(result.candidates, solution)
     wcs = read_wcs(job.inputs["wcs"])
     table["ra"], table["dec"] = wcs.all_pix2world(table["x"], table["y"], 0)
@@ -87,12 +87,18 @@ def passed(fakes, score, min_score):
     return result & (np.asarray(fakes["facts"], str) == "")
 
 
-def deeper(complete, solution):
+def faintest(image, search, solution):
+    """Return the magnitude of a star of S/N HALF_SNR by the noise of the image's pixels alone, crowded or not."""
+    x, y = image.shape[1] / 2, image.shape[0] / 2
+    psf = search.psf.stamp(x, y, int(np.ceil(1.5 * search.psf.fwhm)))
+    flux = HALF_SNR * pixel_noise(image, search.mask != 0) / np.sqrt(np.sum(psf**2))
+    return float(solution.zero_point(np.array([x]), np.array([y]))[0] - 2.5 * np.log10(flux))
+
+
+def deeper(complete, limit):
     """Return by how many magnitudes half of the fakes on empty sky are found beyond the image's own limit."""
-    limit = complete.get("off_hosts", {}).get("mag", {})
-    if not limit.get("half_err", np.nan) < SURE:
-        return np.nan
-    return limit["half"] - (solution.maglim + 2.5 * np.log10(solution.limit_snr / HALF_SNR))
+    found = complete.get("off_hosts", {}).get("mag", {})
+    return found["half"] - limit if found.get("half_err", np.nan) < SURE else np.nan
 
 
 def curves(fakes, passed, solution):

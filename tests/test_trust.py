@@ -80,7 +80,7 @@ def test_a_search_that_misses_what_is_plain_is_refused():
 
 def test_nothing_is_found_beyond_what_the_image_shows():
     nothing = fakes([])
-    with pytest.raises(Rejected, match=r"found 2\.67 mag beyond the image's own limit, more than 2.5 mag"):
+    with pytest.raises(Rejected, match=r"found 2\.67 mag beyond the image's own limit, more than 1 mag"):
         trusted(nothing, [], 22.04 - 19.37, SEARCH)
     for deeper in (0.4, -0.5, np.nan):
         trusted(nothing, [], deeper, SEARCH)
