@@ -15,6 +15,7 @@ FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the 
 # Share of the variance beyond that of single pixels that cells of half the side leave at most where the background has
 # structure within the larger ones; of the light of stars and galaxies they leave more than 0.75.
 FINER = 0.6
+CROWDED, LEAST_NOISE = 0.75, 0.5  # noise of single pixels over their scatter: of a crowd, and what is believed of it
 ENOUGH = 500_000  # pixels, of whole rows, for the scatter of single ones
 
 
@@ -110,3 +111,26 @@ def pixel_noise(data, bad) -> float:
     level = (data[:, :-2] + data[:, 2:])[good]
     dark = step[level <= np.median(level)] if level.size else step
     return float(1.4826 * np.median(np.abs(dark)) / math.sqrt(6.0)) if dark.size else math.nan
+
+
+def without_crowd(noise: np.ndarray, data: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Return a map of the noise less what stars that nobody can tell apart make of it, where these are everywhere.
+
+    Parameters
+    ----------
+    noise : 2-D array
+        Scatter of the pixels about the background.
+    data : 2-D array
+        Image whose noise is not correlated.
+    bad : 2-D bool array
+        Pixels to leave out.
+
+    Notes
+    -----
+    By the differences of neighbouring pixels, to half of the scatter at most: neighbours that share some of their noise
+    are not told from stars in a crowd.
+    """
+    few = slice(None, None, max(1, data.size // ENOUGH))
+    typical = float(np.median(noise[few][~bad[few]])) if not bad[few].all() else math.nan
+    share = pixel_noise(data, bad) / typical
+    return noise * np.float32(max(share, LEAST_NOISE)) if share < CROWDED else noise

@@ -12,7 +12,7 @@ from astropy.table import Table
 from scipy import ndimage
 
 from nightsift import parameters, ratiosteps
-from nightsift.background import background
+from nightsift.background import background, without_crowd
 from nightsift.correlation import WHITE, factor
 from nightsift.delta import delta
 from nightsift.errors import Rejected
@@ -20,6 +20,7 @@ from nightsift.external import hotpants
 from nightsift.fluxscale import flux_scale
 from nightsift.halo import remove_halos
 from nightsift.layers import Layer, Raw, core
+from nightsift.leveling import take_level
 from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
 from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.proper import proper
@@ -245,7 +246,10 @@ def _framed(exposure: Exposure) -> Layer:
     # What a kernel may smear a little of must not be garbage; saturated cores are nearer to the truth than 0.
     core(data)[(exposure.mask & int(HIDDEN)) != 0] = 0
     bad = np.pad(exposure.mask != 0, PAD, constant_values=True)
-    noise = np.pad(sky.noise, PAD, mode="edge")
+    noise = sky.noise
+    if exposure.correlation.size == 1:
+        noise = without_crowd(noise, exposure.data, exposure.mask != 0)
+    noise = np.pad(noise, PAD, mode="edge")
     return Layer(data, noise, bad, exposure.fwhm, exposure.gain, exposure.correlation)
 
 
@@ -340,6 +344,7 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: Ra
     data, model = raw.data, raw.model
     data -= background(data, ~usable, MESH).level
     data[~np.isfinite(data)] = 0
+    take_level(data, usable, psf.fwhm)
     few = (slice(None, None, 8), slice(None, None, 8))
     noise = float(np.median(np.hypot(raw.white[few], raw.smoothed[few] * raw.kernel.sum()) * raw.factor(*few)))
     halo = remove_halos(data, model, reference.data, noise, usable, psf.fwhm)
