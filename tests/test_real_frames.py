@@ -8,8 +8,9 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
-from astropy.wcs import WCS
 from conftest import ROOT, snakemake
+
+from nightsift.io.products import read_wcs
 
 DATA = ROOT.parent / "shared" / "data" / "real"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real frames ../shared/data/real are not here")
@@ -59,9 +60,9 @@ def crowded(tmp_path_factory) -> Path:
         )
     run = snakemake(first)
     assert run.code == 0, run.text[-2000:]
-    solved = fits.getheader(first / "results" / "images" / "template" / "wcs.fits")
+    solved = read_wcs(first / "results" / "images" / "template" / "wcs.fits")
     with fits.open(folder / "template.fits") as image:
-        for card in WCS(solved).to_header(relax=True).cards:
+        for card in solved.to_header(relax=True).cards:
             image[0].header[card.keyword] = card.value
         image.writeto(work / "template.fits")
     run = snakemake(work)
