@@ -29,6 +29,7 @@ GAIN_ERROR = 0.04  # natural logarithm: how well photon noise is known where the
 GRID = np.concatenate([[0.0], np.geomspace(1 / 16, 16, 17)])  # factors of a value that the search tries first
 FACTORS = np.geomspace(0.5, 4, 13)
 FINER, FINEST = np.geomspace(0.75, 1 / 0.75, 9), np.geomspace(0.94, 1 / 0.94, 7)
+LAST = np.geomspace(0.985, 1 / 0.985, 5)
 
 
 class Gains(Enum):
@@ -158,7 +159,7 @@ def _fitted(noise, sky: Samples, light: Samples, independent: float, fwhm, gains
     few, weight = _thinned(light)
     weight *= min(1.0, independent)
     noise = replace(noise, levels=(1.0,) * len(LEVELS))
-    for factors in (GRID, FINER, FINEST):
+    for factors in (GRID, FINER, FINEST, LAST):
         noise = replace(noise, sky=_sky(noise, sky))
         for name, unit in {"photons": 1.0, "flux": scatter, "shift": 3 * SHIFT * fwhm}.items() if len(weight) else ():
             start = unit if factors is GRID else getattr(noise, name)

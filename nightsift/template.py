@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.interpolate import RectBivariateSpline
 
 from nightsift import parameters
-from nightsift.background import background, without_crowd
+from nightsift.background import background
 from nightsift.correlation import WHITE, moved, noise_correlation, summed
 from nightsift.errors import NotAsked, Rejected
 from nightsift.planes import Mask
@@ -152,8 +152,7 @@ def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template
     stars = np.array([USUAL]) if objects is None else np.asarray(objects["fwhm"], float)
     width = np.median(stars[np.isfinite(stars)]) if np.isfinite(stars).any() else USUAL
     correlation = noise_correlation(clean, sky.noise, mask != 0, float(width * np.sqrt(np.median(area))))
-    sky_noise = without_crowd(sky.noise, data, mask != 0) if correlation.size == 1 else sky.noise
-    variance = _variance(clean, mask != 0, sky_noise, source, correlation)
+    variance = _variance(clean, mask != 0, sky.noise, source, correlation)
     values = interpolated(clean, x, y, area)
     resampled_variance = ndimage.map_coordinates(variance, [y, x], order=1, mode="nearest")
     hidden = nearest_pixel(absent, x, y)

@@ -138,6 +138,8 @@ def _found(search: Search, objects: Table, threshold: float, params: parameters.
         column, row = _pixel(table, search.mask.shape)
         highest = np.abs(stamps(search.snr, column, row, 1)).max(axis=(1, 2))
         significance = np.abs(np.nan_to_num(table["flux"] / table["bgerr"], nan=0.0))
+        # On light, of which some may be left, only the map knows the noise.
+        significance[np.asarray(table["expected"]) > np.asarray(table["bgerr"])] = 0
         table = table[(np.maximum(highest, significance) >= depth * threshold) | table["burnt"]]
         table = _without_twins(table, search.psf.fwhm)
     table = _judged(table, objects, search, threshold, params)
