@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 from scipy.optimize import nnls
-from scipy.signal import fftconvolve
 
 WHITE = np.ones((1, 1))
 REACH = 6  # pixels: no resampling carries noise further
@@ -144,6 +143,8 @@ def carried(weights, correlation) -> np.ndarray:
     """Return weights convolved with an autocorrelation, on their own pixels."""
     if np.size(correlation) == 1:
         return np.asarray(weights) * np.ravel(correlation)[0]
+    from scipy.signal import fftconvolve  # takes a quarter of a second, which white noise need not wait for
+
     return fftconvolve(weights, correlation, mode="same")
 
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table
-from scipy.signal import fftconvolve
 
 from nightsift import parameters, zogy
 from nightsift.convolve import convolve
-from nightsift.correlation import WHITE
+from nightsift.correlation import WHITE, carried
 from nightsift.errors import Rejected
 from nightsift.layers import Layer, Raw, Surface, core
 from nightsift.matching import LEAK, MIN_STAMPS, isolated, leaks
@@ -170,7 +169,7 @@ def _correlation(image: Layer, template: Layer, result: zogy.Proper, ratio: floa
         variance = float(np.median(layer.noise[::8, ::8]) / scale) ** 2
         reach = kernel.shape[0] // 2
         whole = convolve(np.pad(kernel, reach), kernel[::-1, ::-1])
-        part = fftconvolve(whole, layer.correlation, mode="same")
+        part = carried(whole, layer.correlation)
         covariance = covariance + variance * part[reach:-reach, reach:-reach]
         white += variance * np.sum(kernel**2)
     return covariance / white

@@ -269,7 +269,7 @@ def test_the_matched_filter_knows_of_it(name):
     unit = np.sqrt(1 / np.sum(DONE[name](delta()) ** 2))
     difference = (white + convolve2d(before, kernel, "same")) * unit
     ones = np.ones(difference.shape, np.float32)
-    noise = Noise(ones, ones, kernel, 0 * ones)
+    noise = Noise(ones, ones, kernel, ())
     filtered = MatchedFilter(psf, kernel, difference.shape, true, true)
     snr = filtered(difference, ones > 0, 2 * ones, noise).snr
     assert snr[30:-30, 30:-30].std() == pytest.approx(1, abs=0.03)
