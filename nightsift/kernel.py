@@ -15,6 +15,7 @@ WING = 0.8  # width of the broadest Gaussian in FWHM: stars have wings, and so h
 MIN_WIDTH = 0.7
 TOLERATED = 0.05  # misfit of a stamp, relative to its light, that is no reason to leave it out
 TINY = 1e-12  # what is less only makes single precision slow
+CLEARLY = 2.0  # standard errors by which a higher order has to predict held-out stamps better
 BLOCK = 16  # stamps at a time: more need memory and are out of the cache
 
 
@@ -210,7 +211,7 @@ def fit_kernel(stamps: Stamps, basis: Basis, max_order: int, clip: float) -> Ker
     stamps : Stamps
     basis : Basis
     max_order : int
-        Highest spatial order; the order is chosen by five-fold cross-validation over the stamps.
+        Highest spatial order; that is taken which predicts stamps best that are left out of the fit, a fifth at a time.
     clip : float
         Stamps further out than this many robust sigma in log chi2 are left out.
 
@@ -222,7 +223,7 @@ def fit_kernel(stamps: Stamps, basis: Basis, max_order: int, clip: float) -> Ker
     equations = _equations(stamps, basis)
     middle = basis.strengths[len(basis.strengths) // 2]
     used = _clipped(equations, np.ones(len(stamps.x), bool), 0, middle, clip)
-    strength = min(basis.strengths, key=lambda one: _held_out(equations, used, 0, one)) if middle else middle
+    strength = min(basis.strengths, key=lambda one: np.median(_held_out(equations, used, 0, one))) if middle else middle
     order, scores = _best_order(equations, used, max_order, strength)
     first = _solve(equations, used, order, strength)
     used = _clipped(equations, used | (_chi2(equations, first, order) < 2), order, strength, clip)
@@ -316,21 +317,27 @@ def _clipped(equations: _Equations, used, order: int, strength: float, clip: flo
 
 
 def _best_order(equations: _Equations, used, max_order: int, strength: float) -> tuple[int, dict[int, float]]:
-    """Choose the order by the median chi2 of held-out stamps; a higher one has to be better by 1 per cent."""
-    scores: dict[int, float] = {}
-    best = 0
+    """Choose the order that predicts held-out stamps best; a higher one has to do so clearly.
+
+    Each stamp counts by the logarithm of its chi2: a few bright ones tell of a variation that is within the noise of
+    the many, and none decides alone.
+    """
+    best, least, scores = 0, None, {}
     for order in range(max_order + 1):
         terms = (order + 1) * (order + 2) // 2
         if order and used.sum() < 10 * terms:
             break
-        scores[order] = _held_out(equations, used, order, strength)
-        if scores[order] < 0.99 * scores[best]:
-            best = order
+        chi2 = _held_out(equations, used, order, strength)
+        scores[order] = float(np.median(chi2))
+        loss = np.log(chi2 + 1e-3)
+        gain = np.zeros(1) if least is None else least - loss
+        if least is None or gain.mean() > CLEARLY * gain.std() / np.sqrt(len(gain)):
+            best, least = order, loss
     return best, scores
 
 
-def _held_out(equations: _Equations, used, order: int, strength: float) -> float:
-    """Median chi2 of stamps in fits to the other four fifths."""
+def _held_out(equations: _Equations, used, order: int, strength: float) -> np.ndarray:
+    """Chi2 of stamps in fits to the other four fifths."""
     index = np.flatnonzero(used)
     found = []
     for fold in range(5):
@@ -339,4 +346,4 @@ def _held_out(equations: _Equations, used, order: int, strength: float) -> float
         chosen[test] = False
         if len(test) and chosen.any():
             found.append(_chi2(equations, _solve(equations, chosen, order, strength), order)[test])
-    return float(np.median(np.concatenate(found))) if found else np.inf
+    return np.concatenate(found) if found else np.full(1, np.inf)

@@ -176,6 +176,22 @@ def test_a_kernel_that_varies_gets_its_order_despite_noise():
     np.testing.assert_allclose(fit.kernel.sums(x, y), truth.sums(x, y), rtol=0.005)
 
 
+def test_a_few_bright_stars_tell_of_a_variation_that_is_within_the_noise_of_the_many():
+    """A galaxy of 30 sigma a pixel shows what the median star does not."""
+    basis = basis_for(2.5, 4.0)
+    truth = known(basis, 1)
+    small = Kernel(basis, truth.coefficients * np.array([[1.0], [0.15], [0.15]]), 1, SHAPE)
+    x, y = positions(150)
+    flux = np.where(np.arange(150) < 30, 5e4, 2e3)
+    source = rendered(2.5, x, y, flux, HALF + basis.half)
+    clean = convolved(small, source, x, y)
+    for seed in range(4):
+        fit = fitted(source, clean + np.random.default_rng(seed).normal(0, 5, clean.shape), x, y, basis, 5.0)
+        assert fit.kernel.order >= 1
+        left = convolved(fit.kernel, source[:30], x[:30], y[:30]) - clean[:30]
+        assert np.std(left.sum(axis=(1, 2)) / clean[:30].sum(axis=(1, 2))) < 0.004
+
+
 def test_free_pixels_find_a_kernel_that_no_gaussians_make():
     """A ring, displaced: its shape, its sum, and stars that were not fitted."""
     basis = DeltaBasis(6)
