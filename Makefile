@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make clean
+# make demo | make test | make lint | make docs | make coverage | make clean
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -11,19 +11,29 @@ COMMA := ,
 CORES ?= all
 BIN := .venv/bin
 READY := .venv/ready
+# The version follows from git: where HEAD has moved, the package is installed anew.
+HEAD := $(wildcard $(shell git rev-parse --git-path logs/HEAD 2>/dev/null))
+# The tests of one room, or all.
+TESTS = $(if $(ROOM),$(or $(wildcard tests/$(ROOM) tests/test_$(ROOM).py),tests/$(ROOM)))
+# The files of the modules that pyproject.toml lists for mypy.
+CHECKED = $(shell $(BIN)/python -c 'import tomllib; \
+	modules = tomllib.load(open("pyproject.toml", "rb"))["tool"]["mypy"]["modules"]; \
+	print(*(name.replace(".", "/") + ".py" for name in modules))')
 SIMULATION := scripts/simulate.py $(wildcard nightsift/simulate*.py)
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint docs coverage clean
 help:
 	@echo "make demo    simulate a campaign into demo/, process it, compare with the truth"
-	@echo "make test    run the tests"
-	@echo "make lint    check style and workflow"
+	@echo "make test    run the tests; with ROOM=subtract, those of that room"
+	@echo "make lint    check style, types, docstrings and workflow"
+	@echo "make docs    make the pages of docs/ into build/docs/index.html"
+	@echo "make coverage   run the tests as \`make test\` does, and measure which code they reach: build/coverage/index.html"
 	@echo "make setup   only make the environment .venv, which the others do by themselves"
 	@echo "make clean   remove .venv, demo/ and build/"
 
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml
+.venv/requirements: requirements.lock
 	@[ -n "$(PYTHON)" ] && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "Python 3.11 or later is needed$(if $(PYTHON),; $(PYTHON) is not it,$(COMMA) and none was found)." \
 	    "Install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -33,6 +43,9 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Setting up .venv with $$($(PYTHON) -V)"
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --use-pep517 --requirement requirements.lock
+	@touch $@
+
+$(READY): .venv/requirements pyproject.toml $(HEAD)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -48,7 +61,16 @@ demo: $(READY) demo/config.yaml
 	@$(BIN)/python scripts/demo_truth.py demo
 
 test: $(READY)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TESTS)
+
+coverage: $(READY)
+	@mkdir -p build/coverage && rm -f build/coverage/data*
+	@$(BIN)/coverage run -m pytest $(TESTS); code=$$?; \
+	    $(BIN)/coverage combine --quiet && $(BIN)/coverage html --quiet && $(BIN)/coverage report; exit $$code
+
+docs: $(READY)
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto docs build/docs
+	@echo "The pages are in build/docs/index.html"
 
 # Snakemake checks a workflow only with a configuration.
 build/lint/config.yaml: $(SIMULATION) | $(READY)
@@ -57,6 +79,8 @@ build/lint/config.yaml: $(SIMULATION) | $(READY)
 lint: $(READY) build/lint/config.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/numpydoc lint $(CHECKED)
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint --configfile build/lint/config.yaml --directory build/lint
 

@@ -1,3 +1,8 @@
 """Vetted transients and light curves from campaigns of FITS images."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("nightsift")
+except PackageNotFoundError:  # run from its folder, without `make setup`
+    __version__ = "0+unknown"

@@ -36,12 +36,14 @@ def sky(wcs, pixels):
     return sky.ra.deg, sky.dec.deg
 
 
-def is_icrs(frame):
+def is_icrs(frame) -> bool:
+    """Return whether positions of a frame may be taken for ICRS."""
     # FK5 at J2000 differs by 0.02 arcsec, and headers say FK5 for solutions against ICRS catalogues
     return isinstance(frame, ICRS) or (isinstance(frame, FK5) and abs(frame.equinox.jyear - 2000.0) < 1e-6)
 
 
-def center_sky(wcs, shape):
+def center_sky(wcs, shape) -> tuple[float, float]:
+    """Return ICRS right ascension and declination of the centre of the image, degrees."""
     ra, dec = sky(wcs, np.array([(shape[1] - 1) / 2 + 0.5j * (shape[0] - 1)]))
     return float(ra[0]), float(dec[0])
 
@@ -54,7 +56,8 @@ def pixel_scale(wcs, shape):
 def jacobian(wcs, shape):
     """Return d(xi, eta) / d(x, y) at the centre of the image, in degrees a pixel."""
     center = (shape[1] - 1) / 2 + 0.5j * (shape[0] - 1)
-    plane = sip.project(*sky(wcs, center + np.array([-1, 1, -1j, 1j])), *center_sky(wcs, shape))
+    ra, dec = sky(wcs, center + np.array([-1, 1, -1j, 1j]))
+    plane = sip.project(ra, dec, *center_sky(wcs, shape))
     along_x, along_y = (plane[1] - plane[0]) / 2, (plane[3] - plane[2]) / 2
     return np.array([[along_x.real, along_y.real], [along_x.imag, along_y.imag]])
 

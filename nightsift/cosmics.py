@@ -187,11 +187,11 @@ def find_cosmics(data, background, noise, gain: float | None, bad, sigma: float 
     y, x = _sharp(signal, np.sqrt(variance), bad, (star.side, star.diagonal))
     for first in range(0, y.size, _CHUNK):
         row, column = y[first : first + _CHUNK], x[first : first + _CHUNK]
-        around = [
+        light, ignored, spread = (
             stamps(plane, column, row, _REACH, fill).reshape(-1, 2 * _REACH + 1)
             for plane, fill in ((signal, 0.0), (bad, False), (variance, level**2))
-        ]
-        hit = _laplacian(*around, level, sigma).reshape(-1, 2 * _REACH + 1, 2 * _REACH + 1)
+        )
+        hit = _laplacian(light, ignored, spread, level, sigma).reshape(-1, 2 * _REACH + 1, 2 * _REACH + 1)
         hit = hit[:, _REACH - 1 : _REACH + 2, _REACH - 1 : _REACH + 2]
         # A hit's fainter pixels pass with the sharp one that they touch.
         number, dy, dx = np.nonzero(hit & hit[:, 1:2, 1:2])

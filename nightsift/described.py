@@ -66,6 +66,9 @@ def described(header, shape, overrides: Overrides, warnings: list[str]) -> dict:
     mjd = _time(header, overrides, exptime, warnings)
     cards, more = repair_wcs(header, shape)
     warnings += notes + more
+    ra: float | None
+    dec: float | None
+    scale: float | None
     if cards is not None:
         ra, dec = (float(v) for v in WCS(cards).all_pix2world((shape[1] - 1) / 2.0, (shape[0] - 1) / 2.0, 0))
         matrix = [cards[f"CD{row}_{column}"] for row in (1, 2) for column in (1, 2)]

@@ -107,12 +107,13 @@ def _pixel_unit(header: fits.Header, exptime: float | None, warnings: list[str])
     if re.search(r"jy|magg|erg|mag$", unit):
         warnings.append(f"BUNIT {unit} is no count: no gain of the header goes with it")
         return None
-    if rate and exptime is None:
+    if not rate:
+        return electrons, 1.0
+    if exptime is None:
         warnings.append(f"BUNIT {unit} is a rate, and the exposure is not known: no gain of the header goes with it")
         return None
-    if rate:
-        warnings.append(f"BUNIT {unit} is a rate: the gain is multiplied by the exposure")
-    return electrons, exptime if rate else 1.0
+    warnings.append(f"BUNIT {unit} is a rate: the gain is multiplied by the exposure")
+    return electrons, exptime
 
 
 def read_gain(header: fits.Header, exptime: float | None = None) -> tuple[float | None, list[str]]:
@@ -148,7 +149,7 @@ def read_gain(header: fits.Header, exptime: float | None = None) -> tuple[float 
 
 
 def _gains(header: fits.Header, warnings: list[str]) -> list[tuple[dialects.Spelling, float]]:
-    usable = []
+    usable: list[tuple[dialects.Spelling, float]] = []
     for row, value in _numbers(header, dialects.GAIN, warnings):
         words = comment(header, row.key)
         setting = _is_setting(header, value, words) if row.key == "GAIN" else None
@@ -190,7 +191,7 @@ def read_observatory(header: fits.Header) -> str | None:
 def read_saturation(header: fits.Header) -> tuple[str | None, float | None, list[str]]:
     """Return the card and the level in ADU from which on pixels are saturated, and warnings."""
     warnings: list[str] = []
-    usable = []
+    usable: list[tuple[dialects.Spelling, float]] = []
     for row, value in _numbers(header, dialects.SATURATION, warnings):
         words = comment(header, row.key)
         electrons = re.search(r"\[?\b(e-|electrons?)", words) and "adu" not in words
@@ -260,7 +261,7 @@ def _angle(value, words: str, hours: bool) -> tuple[float | None, str]:
     """Return degrees, and whether the unit was ``said`` or ``assumed``; ``hours`` tells that it may be in hours."""
     plain = number(value)
     if plain is not None:
-        in_hours = hours and re.search(r"\b(hours?|hrs?|h)\b", words)
+        in_hours = hours and re.search(r"\b(hours?|hrs?|h)\b", words) is not None
         said = "said" if in_hours or "deg" in words else "assumed"
         return plain * (15.0 if in_hours else 1.0), said
     match = re.match(r"^\s*([+-]?)\s*(\d+)[:hd° ]+\s*(\d+)[:m' ]+\s*(\d+\.?\d*)?[s\"]*\s*$", str(value))
@@ -337,8 +338,8 @@ def read_scale(header: fits.Header) -> tuple[float | None, list[str]]:
             warnings.append(f"{row.key} = {value:g} {unit} is no pixel scale: ignored")
     focal = number(get(header, "FOCALLEN"))
     # micrometres over millimetres
-    value = 206.265 * pixel / focal if pixel and focal and focal > 0 else None
-    return value if value is not None and 0.005 < value < 400.0 else None, warnings
+    scale = 206.265 * pixel / focal if pixel and focal and focal > 0 else None
+    return scale if scale is not None and 0.005 < scale < 400.0 else None, warnings
 
 
 # --- Pixels that are not linear in flux -------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def _exptime(given: dict, header: fits.Header, warnings: list[str]) -> dict:
     if value is not None and (seconds is None or seconds <= 0.0):
         warnings.append(f"instruments: {value} holds no exposure: the header's other cards are read")
         return {}
-    return {} if value is None else {"exptime": float(seconds)}
+    return {} if seconds is None else {"exptime": float(seconds)}
 
 
 def _time(given: dict, header: fits.Header, warnings: list[str]) -> dict:

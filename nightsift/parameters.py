@@ -418,8 +418,7 @@ SECTIONS = {**STAGES, "known": Known, "archive": Archive}
 
 def _type_schema(annotation) -> dict:
     if isinstance(annotation, types.UnionType):
-        names = [_type_schema(part)["type"] for part in typing.get_args(annotation)]
-        return {"type": names}
+        return {"type": [_type_schema(part)["type"] for part in typing.get_args(annotation)]}
     names = {
         str: "string",
         float: "number",

@@ -35,7 +35,7 @@ class Flag(IntFlag):
     EXTENDED = 0x4000
 
 
-MASK_MEANING = {
+MASK_MEANING: dict[IntFlag, str] = {
     Mask.NONFINITE: "pixel value is not finite",
     Mask.SATURATED: "saturated, or bled into from a saturated pixel",
     Mask.COSMIC: "hit by a cosmic ray",
@@ -49,7 +49,7 @@ MASK_MEANING = {
 #: pixels whose values mean nothing; those of saturated ones are at least bright
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 
-FLAG_MEANING = {
+FLAG_MEANING: dict[IntFlag, str] = {
     Flag.CROWDED: "neighbours, seen or not, affect the aperture",
     Flag.DEBLENDED: "deblended from another object",
     Flag.SATURATED: "contains saturated pixels",

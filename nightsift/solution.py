@@ -24,7 +24,7 @@ _SCALE_LIMITS = (0.001, 200.0)
 
 def _wcs_cards(header: fits.Header, warnings: list[str]) -> dict:
     """Collect the numeric cards of the solution as floats, old spellings turned into the standard's."""
-    cards = {}
+    cards: dict[str, float] = {}
     for key in list(dict.fromkeys(header.keys())):
         name = re.sub(r"^(PC|CD)00([12])00([12])$", r"\1\2_\3", key)
         if not (_WCS_NUMBER.match(name) or _SIP.match(name)):
@@ -234,7 +234,7 @@ def repair_wcs(header: fits.Header, shape) -> tuple[fits.Header | None, list[str
     suffix = "-SIP" if "A_ORDER" in distortion else ""
     if suffix and not str(get(header, "CTYPE1")).upper().endswith("-SIP"):
         warnings.append("WCS: SIP distortion without -SIP in CTYPE")
-    base = [("WCSAXES", 2)]
+    base: list[tuple[str, int | float | str]] = [("WCSAXES", 2)]
     for axis, name in enumerate(names, 1):
         base.append((f"CTYPE{axis}", f"{name:-<4}-{code}"))
         base += [(f"CUNIT{axis}", "deg"), (f"CRVAL{axis}", cards[f"CRVAL{axis}"])]

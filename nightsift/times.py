@@ -95,9 +95,9 @@ def parse_time(value) -> tuple[float | None, bool]:
         return day, False
     zone = re.match(r"^(.*?)([+-])(\d\d):?(\d\d)$", parts[1])
     # hh-mm-ss looks like a zone only to the hasty: a zone needs a full clock before it.
-    if zone and _clock(zone[1]) is not None and ":" in zone[1]:
+    if zone and (local := _clock(zone[1])) is not None and ":" in zone[1]:
         offset = (int(zone[3]) + int(zone[4]) / 60.0) / 24.0 * (1 if zone[2] == "+" else -1)
-        return day + _clock(zone[1]) - offset, True
+        return day + local - offset, True
     clock = _clock(parts[1])
     return (None, False) if clock is None else (day + clock, True)
 
@@ -150,8 +150,8 @@ def _role(header: fits.Header, row: dialects.Spelling) -> str:
 
 def _clocks(header: fits.Header) -> list[tuple[str, str, float]]:
     """Return (card, role, time of day in days) of the cards that hold a time of day alone."""
-    found = [(row.key, _role(header, row), _clock(get(header, row.key))) for row in dialects.CLOCK]
-    return [item for item in found if item[2] is not None]
+    found = [(row, _clock(get(header, row.key))) for row in dialects.CLOCK]
+    return [(row.key, _role(header, row), clock) for row, clock in found if clock is not None]
 
 
 def _moments(header: fits.Header, warnings: list[str]) -> tuple[list[_Moment], str | None]:
@@ -291,28 +291,29 @@ def _middle(moments: list[_Moment], exptime: float | None, frames: int, warnings
                 warnings.append(f"{same[0].key} and {other.key} differ by {apart:.0f} s: {taken.key} is taken")
                 same.insert(0, taken)
                 break
-    middle, start, end = ((of[role] or [None])[0] for role in ("middle", "start", "end"))
+    middle, start, end = (next(iter(of[role]), None) for role in ("middle", "start", "end"))
     half = (exptime or 0.0) / 172800.0
     if middle:
         apart = (middle.mjd - start.mjd - half) * 86400.0 if start else 0.0
-        if apart < -slack or (apart > slack and frames == 1):
+        if start and (apart < -slack or (apart > slack and frames == 1)):
             warnings.append(f"{middle.key} lies {apart:.0f} s off the middle that {start.key} and the exposure give")
         return middle.mjd
     if start is None:
+        assert end is not None, "there is at least one moment"
         warnings.append(f"{end.key} less half of the exposure is taken for its middle" if half else _NO_MIDDLE)
         return end.mjd - half
-    span = (end.mjd - start.mjd) * 86400.0 if end else None
-    if span is not None and span < 0.0:
+    if end and end.mjd < start.mjd:
         warnings.append(f"{end.key} lies before {start.key}: it is ignored")
-        span = None
-    if span is not None and exptime is not None and span < 0.5 * exptime - 1.0:
-        warnings.append(f"{start.key} and {end.key} are {span:.0f} s apart, the exposure is {exptime:.0f} s")
-    elif span is not None and exptime is None:
+        end = None
+    span = (end.mjd - start.mjd) * 86400.0 if end else 0.0
+    if end and exptime is None:
         warnings.append(f"no exposure time: the middle between {start.key} and {end.key} is taken")
         return start.mjd + span / 172800.0
-    elif span is not None and span > 1.5 * exptime + 60.0:
+    if end and exptime is not None and span > 1.5 * exptime + 60.0:
         warnings.append(f"{start.key} and {end.key} are {span:.0f} s apart, as of a stack: the middle is taken")
         return start.mjd + span / 172800.0
+    if end and exptime is not None and span < 0.5 * exptime - 1.0:
+        warnings.append(f"{start.key} and {end.key} are {span:.0f} s apart, the exposure is {exptime:.0f} s")
     elif frames > 1:
         warnings.append(f"a stack of {frames} frames: {start.key} and half of the exposure is taken for its middle")
     if exptime is None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from nightsift.background import background
 from nightsift.pulls import balanced
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 BIN = 4  # pixels of the S/N map in one of the search, which looks for lines and not for their profile
 STRIP = 32  # binned rows at a time
@@ -144,7 +148,7 @@ def _binned(snr, usable):
     return result
 
 
-def _best_line(column, row, shape):
+def _best_line(column, row, shape) -> tuple[float, float] | None:
     """Return angle and offset (pixels) of the most significant line, or None."""
     angle = np.arange(ANGLES) * (np.pi / ANGLES)
     x, y = column - (shape[1] - 1) / 2, row - (shape[0] - 1) / 2
@@ -332,7 +336,7 @@ def without_trails(data, bad, mesh: int, trails, fwhm: float) -> tuple[np.ndarra
 class _Terms:
     """A sparse design matrix whose normal equations are banded: splines across within hats along."""
 
-    matrix: object
+    matrix: csr_array
     number: int
 
     @classmethod
