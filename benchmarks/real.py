@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from astropy.io import fits
 from astropy.table import Table
 from peers import Inputs, hotpants, robust
 from scipy import ndimage
@@ -85,11 +84,6 @@ def find_sets(folder: Path) -> list[Set]:
 # --- Running ----------------------------------------------------------------------------------------------------------
 
 
-def has_wcs(path: Path) -> bool:
-    with fits.open(path) as planes:
-        return any("CTYPE1" in plane.header for plane in planes)
-
-
 def magnitudes(path: Path) -> list[str]:
     """Return the bands of a catalogue."""
     from nightsift.io.catalogs import read_catalog
@@ -98,7 +92,7 @@ def magnitudes(path: Path) -> list[str]:
     return [name.removesuffix("mag") for name in names if name.endswith("mag") and not name.startswith("e_")]
 
 
-def prepare(one: Set, work: Path, template: Path | None) -> dict:
+def prepare(one: Set, work: Path) -> dict:
     """Write sample sheet and configuration; return the latter."""
     work.mkdir(parents=True, exist_ok=True)
     catalog = one.catalog
@@ -107,7 +101,7 @@ def prepare(one: Set, work: Path, template: Path | None) -> dict:
         catalog.write_text(NO_STARS)
     rows = [["image", "path", *one.hints]] + [[name, path, *one.hints.values()] for name, path in one.frames.items()]
     (work / "images.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
-    source = {"source": "local", "path": str(template)} if template else {"source": "none"}
+    source = {"source": "local", "path": str(one.template)} if one.template else {"source": "none"}
     config = {"images": "images.tsv", "catalog": {"path": str(catalog)}, "template": source}
     bands = magnitudes(catalog)
     if len(bands) == 1:
@@ -117,9 +111,9 @@ def prepare(one: Set, work: Path, template: Path | None) -> dict:
     return config
 
 
-def run(one: Set, work: Path, cores: int, template: Path | None = None) -> Path:
+def run(one: Set, work: Path, cores: int) -> Path:
     """Run every stage that works on one image, as far as catalogue and template go; return the images' folder."""
-    prepare(one, work, template)
+    prepare(one, work)
     last = "status.json" if one.catalog else "psf.json"
     wanted = [f"results/images/{name}/{last}" for name in one.frames]
     command = ["-m", "snakemake", "--cores", str(cores), "--configfile", f"{work}/config.yaml", "--keep-going"]
@@ -135,25 +129,6 @@ def run(one: Set, work: Path, cores: int, template: Path | None = None) -> Path:
     if done.returncode:
         print(f"{one.name}: not everything could be done, see {work}/snakemake.log")
     return work / "results" / "images"
-
-
-def solved_template(one: Set, work: Path, cores: int) -> Path | None:
-    """Return the template, with the solution of the workflow where it has no WCS of its own."""
-    if one.template is None or has_wcs(one.template):
-        return one.template
-    alone = Set("template", {"template": one.template}, one.catalog, None, one.hints, one.config)
-    solution = run(alone, work / "template", cores) / "template" / "wcs.fits"
-    header = fits.getheader(solution) if solution.exists() else fits.Header()
-    if "CTYPE1" not in header:
-        print(f"{one.name}: the template has no WCS and was not solved")
-        return None
-    with fits.open(one.template) as planes:
-        header.strip()
-        for key in [key for key in header if key.startswith("NS")]:
-            header.remove(key)
-        planes[0].header.update(header)
-        planes[0].writeto(work / "template.fits", overwrite=True)
-    return work / "template.fits"
 
 
 # --- Measuring --------------------------------------------------------------------------------------------------------
@@ -521,7 +496,7 @@ def main() -> None:
         for one in sets:
             if not options.sets or one.name in options.sets:
                 work = workdir / one.name
-                folder = run(one, work, options.cores, solved_template(one, work, options.cores))
+                folder = run(one, work, options.cores)
                 figures[one.name] = measure(one, folder)
                 report(one.name, figures[one.name])
     if options.json:

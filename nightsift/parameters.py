@@ -201,7 +201,7 @@ class Template:
         minimum=1,
     )
     path: str | None = option(
-        None, "for local: a FITS image with a WCS, or a folder of such, of which those are taken that an image needs"
+        None, "for local: a FITS image, or a folder of such with a WCS, of which those are taken that an image needs"
     )
     mask: str | None = option(None, "for local: a FITS mask of the template, not 0 = bad")
     gain: float | None = option(None, "e-/ADU of the template, over its header", exclusiveMinimum=0)

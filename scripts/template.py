@@ -15,6 +15,7 @@ from nightsift.io.fits import read_header, read_image, read_mask
 from nightsift.io.products import digest, read_wcs
 from nightsift.io.stage import Stage
 from nightsift.mosaic import grid, mosaic
+from nightsift.placing import place
 from nightsift.planes import Mask
 from nightsift.template import PAD, Source, crop, template
 
@@ -136,14 +137,33 @@ def inspected(job, data, header, user_mask, image_wcs, shape):
     """Return the part that an image needs of a template of which nothing is known but its header and pixels."""
     cards = described(header, data.shape, Overrides(), [])["wcs_header"]
     if cards is None:
-        raise Rejected("the template has no usable WCS")
+        return placed(job, data, header, user_mask, image_wcs, shape)
     part = job.call(crop, WCS(cards), image_wcs, shape, data.shape)
     data, user_mask = data[part], None if user_mask is None else user_mask[part]
+    about, gain = looked_at(job, data, header, user_mask)
+    return Source(data, about.mask, WCS(cards)[part], None, gain, about.saturation)
+
+
+def looked_at(job, data, header, user_mask):
+    """Return what `inspect` finds in a template, and its gain where that is known."""
     known = Overrides(gain=job.params.gain, saturation=job.params.saturation)
     about = job.call(inspect, data, header, AS_TEMPLATE, known, user_mask)
     # Of a stack, a gain guessed from the sky means nothing.
-    gain = about.gain if job.params.gain or read_gain(header, read_exptime(header)[0])[0] else None
-    return Source(data, about.mask, WCS(cards)[part], None, gain, about.saturation)
+    known = job.params.gain or read_gain(header, read_exptime(header)[0])[0]
+    return about, about.gain if known else None
+
+
+def placed(job, data, header, user_mask, image_wcs, shape):
+    """Return the part that an image needs of a template without a WCS: the image's stars tell its place."""
+    about, gain = looked_at(job, data, header, user_mask)
+    objects = job.read_table("detections")
+    solved = place(data, about.mask, gain, header, objects, image_wcs, shape)
+    job.facts["placed"] = {name: getattr(solved, name) for name in ("n_matches", "rms", "order")}
+    job.warnings.append(
+        f"template: it has no usable WCS: {solved.n_matches} stars of the image told its place, to"
+        f" {max(solved.rms):.2g} arcsec a star"
+    )
+    return needed(job, Source(data, about.mask, solved.wcs, None, gain, about.saturation), image_wcs, shape)
 
 
 def refuse_doubled(result, detections, most):
