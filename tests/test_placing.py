@@ -69,6 +69,6 @@ def test_the_image_tells_where_its_template_lies(objects, name):
 def test_another_sky_is_refused_with_what_to_do(objects):
     data, mask = shown(IMAGE, SHAPE, sky(7), 3.0, 3)
     with pytest.raises(
-        Rejected, match="no usable WCS, and the stars of the image do not tell its place.*give it a WCS"
+        Rejected, match=r"no usable WCS, and the stars of the image do not tell its place.*give it a WCS"
     ):
         place(data, mask, 1.0, fits.Header(), objects, IMAGE, SHAPE)
