@@ -13,6 +13,7 @@ from astropy.wcs import WCS
 
 from nightsift import known, parameters, sources, tables
 from nightsift.io import products, results
+from nightsift.io.digests import digest
 from nightsift.measure import flux_error
 from nightsift.modelcard import campaign_card
 from nightsift.photometry import Photometry
@@ -273,7 +274,7 @@ def main(arguments=None):
     images = [Image(name, folder / name) for name in sorted(results.read_names(options.images))]
     inputs = {"states": state_digest(images)}
     if options.known and options.known.is_file():
-        inputs["known"] = products.digest(options.known)
+        inputs["known"] = digest(options.known)
     provenance = products.Provenance("sources", options.code, options.params, inputs)
     listed = Table([image.row() for image in images]) if images else tables.empty("images")
     candidates = gather(images)

@@ -11,8 +11,9 @@ from nightsift.ghosts import BRIGHT, doubled, near, peaks
 from nightsift.headers import read_exptime, read_filter, read_gain
 from nightsift.inspect import Overrides, inspect
 from nightsift.io.campaign import fits_files
+from nightsift.io.digests import digest
 from nightsift.io.fits import read_header, read_image, read_mask
-from nightsift.io.products import digest, read_wcs
+from nightsift.io.products import read_wcs
 from nightsift.io.stage import Stage
 from nightsift.mosaic import grid, mosaic
 from nightsift.placing import place

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -53,15 +52,6 @@ class Provenance:
         return cards + [
             (f"NSIN{i:02d}", f"{name} sha256:{digest}", "input") for i, (name, digest) in enumerate(digests)
         ]
-
-
-def digest(path) -> str:
-    """Return the SHA-256 of a file, or of the names and sizes in a folder, shortened to 32 hexadecimal digits."""
-    if Path(path).is_dir():
-        names = "".join(f"{part.name} {part.stat().st_size}\n" for part in sorted(Path(path).iterdir()))
-        return hashlib.sha256(names.encode()).hexdigest()[:32]
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from pathlib import Path
 from nightsift import parameters, tables
 from nightsift.errors import NotAsked, Stopped, Unavailable
 from nightsift.io import products
+from nightsift.io.digests import digest
 
 KEEPS_RESULTS = (
     "fetch_template",
@@ -158,7 +159,7 @@ class Stage:
 
     def _job(self, options) -> Job:
         inputs = {name: getattr(options, name) for name in self.inputs}
-        hashes = {name: products.digest(path) for name, path in inputs.items() if path is not None}
+        hashes = {name: digest(path) for name, path in inputs.items() if path is not None}
         return Job(
             image=options.name,
             stage=self.name,
