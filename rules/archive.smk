@@ -21,6 +21,7 @@ rule fetch_catalog:
         params=section("catalog"),
         extra=overrides,
         code=code("fetch_catalog"),
+        contents=contents(exposure),
     shell:
         "nightsift fetch_catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --extra {params.extra:q} --exposure {input.exposure:q}"
@@ -44,6 +45,7 @@ rule fetch_template:
         params=selected("template", "source", "survey", "band", "max_pieces"),
         extra=overrides,
         code=code("fetch_template"),
+        contents=contents(exposure),
     shell:
         "nightsift fetch_template --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --extra {params.extra:q} --exposure {input.exposure:q}"

@@ -21,6 +21,7 @@ rule inspect:
         params=section("inspect"),
         extra=overrides,
         code=code("inspect"),
+        contents=contents(exposure, user_mask, CAMPAIGN.config["inspect"]["indexes"]),
     shell:
         "nightsift inspect --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --extra {params.extra:q} --exposure {input.exposure:q} --usermask {input.usermask:q}"
@@ -106,6 +107,7 @@ rule catalog:
     params:
         params=section("catalog"),
         code=code("catalog"),
+        contents=contents(not fetched("stars") and CAMPAIGN.config["catalog"]["path"]),
     shell:
         "nightsift catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
         " --previous {input.previous:q} --inspect {input.inspect:q} --stars {input.stars:q}"

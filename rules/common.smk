@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from nightsift import warm
 from nightsift.io import runs
 from nightsift.io.campaign import CampaignError, fits_files, load
 from nightsift.io.code import code_version
+from nightsift.io.digests import Memory, digest
 
 try:
     CAMPAIGN = load(config)
@@ -32,6 +34,9 @@ IMAGE = f"{RESULTS}/images/{{image}}"
 TABLES = [f"{name}.ecsv" for name in ("images", "candidates", "sources", "lightcurves", "uncatalogued")]
 IMAGE_LIST = f"{RESULTS}/campaign/images.list"
 KNOWN = f"{RESULTS}/campaign/known.ecsv"
+INPUTS = Memory(".snakemake/inputs.json")
+if workflow.is_main_process:
+    atexit.register(INPUTS.save)
 
 # Every job is a fork of one process that has its imports done; see nightsift/warm.py.
 os.environ.update(warm.environment(os.getpid()))
@@ -66,6 +71,26 @@ def code(stage):
 def exposure(wildcards):
     """The FITS image that the user gave."""
     return CAMPAIGN.images[wildcards.image].path
+
+
+@functools.cache
+def content(path):
+    """The hash of a file or folder of the user's."""
+    try:
+        return digest(path) if os.path.isdir(path) else INPUTS.of(path, digest)
+    except OSError:
+        return "unreadable"
+
+
+def contents(*inputs):
+    """What stands in these inputs, for `params`: of large files Snakemake itself compares no more than the times."""
+
+    def hashes(wildcards):
+        given = [part(wildcards) if callable(part) else part for part in inputs]
+        paths = [path for part in given if part for path in ([part] if isinstance(part, str) else part)]
+        return hashlib.sha256(" ".join(map(content, paths)).encode()).hexdigest()[:32]
+
+    return hashes
 
 
 def user_mask(wildcards):

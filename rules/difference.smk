@@ -26,6 +26,7 @@ rule template:
     params:
         params=section("template"),
         code=code("template"),
+        contents=contents(template_file, template_mask),
         source=template_source,
     shell:
         "nightsift template --name {wildcards.image} --params {params.params:q} --code {params.code}"
