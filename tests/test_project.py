@@ -1,12 +1,18 @@
-"""What surrounds the code: the version, and what `make lint` holds modules to."""
+"""What surrounds the code: the version, what `make lint` holds modules to, and what the pages show of the code."""
 
+import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
+import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from conftest import ROOT
+from starfields import flux_of, gaussians, lattice, observe
 
 import nightsift
 from nightsift.io.products import Provenance
@@ -99,3 +105,71 @@ def test_wrong_docstrings_are_refused(tmp_path, docstring, fault):
 def test_modules_that_are_checked_exist():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["modules"]
     assert [name for name in listed if not (ROOT / (name.replace(".", "/") + ".py")).is_file()] == []
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    return runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+
+
+@pytest.fixture
+def house(tmp_path):
+    """Return a package: a above b above c, all on the ground, and c and d in a circle."""
+    modules = {
+        "__init__": '"""A package."""',
+        "errors": "import math",
+        "a/__init__": '"""The top.\n\nIt has more to say."""',
+        "a/a": "from house.b.b import one\nfrom house.c import c\nfrom house import errors",
+        "b/b": "import house.c.c\nfrom house.errors import Wrong",
+        "c/c": "from house.errors import Wrong\n\n\ndef late():\n    import house.d.d",
+        "d/d": "if TYPE_CHECKING:\n    from house.a.a import One\nfrom house import c, errors",
+    }
+    for name, text in modules.items():
+        path = tmp_path / "house" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    return tmp_path / "house"
+
+
+def test_rooms_are_those_of_the_imports(rooms, house):
+    found = rooms["rooms"](house)
+    assert {name: room.imports for name, room in found.items()} == {
+        "ground": set(),
+        "a": {"b", "c", "ground"},
+        "b": {"c", "ground"},
+        "c": {"d", "ground"},
+        "d": {"c", "ground"},
+    }
+    assert (found["a"].about, found["a"].modules) == ("The top.", ["a"])
+    assert rooms["floors"](found) == [["ground"], ["c", "d"], ["b"], ["a"]]
+
+
+def test_lines_of_the_picture_leave_out_what_others_imply(rooms, house):
+    found = rooms["rooms"](house)
+    assert rooms["widely_used"](found) == {"ground", "c"}
+    assert rooms["direct"](found) == [("a", "b"), ("c", "d")]
+    picture = ET.fromstring(rooms["drawing"](found))
+    texts = [item.text for item in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert sorted(texts) == ["a", "b", "c", "d", "ground"]
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}path"))) == 2
+    assert "| `a` | The top. | b, c, ground |" in rooms["listing"](found)
+
+
+def test_the_package_has_the_rooms_that_its_folders_are(rooms):
+    found = rooms["rooms"]()
+    folders = {path.parent.name for path in (ROOT / "nightsift").glob("*/__init__.py")}
+    assert set(found) == folders | {"ground"}
+    assert all(found[name].about for name in folders)
+
+
+def test_the_example_of_the_api_runs(tmp_path, monkeypatch, capsys):
+    x, y = lattice(np.random.default_rng(1), (200, 200), 40)
+    stars = observe(gaussians((200, 200), x, y, flux_of(80.0, 3.0), 3.0), 2)
+    fits.writeto(tmp_path / "image.fits", stars, fits.Header({"EXPTIME": 60.0, "GAIN": 1.5}))
+    monkeypatch.chdir(tmp_path)
+    example = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    space = {}
+    exec(example, space)
+    found = space["found"].objects
+    assert np.all(np.min(np.hypot(x[:, None] - found["x"], y[:, None] - found["y"]), axis=1) < 0.3)
+    assert "snr" in capsys.readouterr().out
