@@ -39,7 +39,7 @@ if workflow.is_main_process:
     atexit.register(INPUTS.save)
 
 # Every job is a fork of one process that has its imports done; see nightsift/warm.py.
-os.environ.update(warm.environment(os.getpid()))
+os.environ.update(warm.environment())
 RUN = shlex.join([sys.executable, "-I", "-S", warm.__file__, f"{BASE}/scripts"])
 # By the environment: where an answer is from and how it was got changes no product, so nothing must run again for it.
 os.environ.update(NIGHTSIFT_ARCHIVE=json.dumps({key: CAMPAIGN.config[key] for key in ("archive", "offline")}))

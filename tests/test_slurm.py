@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nightsift import warm
+
 TOP = Path(__file__).parents[1]
 N_IMAGES = 3
 PER_JOB = 2
@@ -78,8 +80,9 @@ def test_products_are_those_of_a_local_run(campaigns):
 
 def test_no_process_stays_behind(campaigns):
     def servers():
-        folders = Path(tempfile.gettempdir()).glob("nightsift-*-*")
-        return [folder for folder in folders if folder.name.split("-")[-1].isdigit() and _serves(folder, campaigns[1])]
+        return [
+            folder for folder in Path(tempfile.gettempdir()).glob(f"{warm.PREFIX}*") if _serves(folder, campaigns[1])
+        ]
 
     deadline = time.monotonic() + 10
     while servers() and time.monotonic() < deadline:
@@ -90,6 +93,6 @@ def test_no_process_stays_behind(campaigns):
 def _serves(folder, campaign):
     """Return whether a server's owner works on the campaign; of one that has ended nobody knows."""
     try:
-        return str(campaign) in Path(f"/proc/{folder.name.split('-')[-1]}/cmdline").read_text()
+        return str(campaign) in Path(f"/proc/{warm.owner(folder)}/cmdline").read_text()
     except OSError:
         return (folder / "socket").exists()
