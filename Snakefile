@@ -12,18 +12,24 @@ include: "rules/difference.smk"
 include: "rules/campaign.smk"
 
 
-rule all:
-    default_target: True
+# What an early target may be: the products that users rely on, without plots and page. What no later stage asks for is
+# named, too, and the state of every stage: Snakemake makes again only what is missing that somebody asks for.
+rule tables:
     input:
-        campaign_products(*TABLES, "report.html"),
-        image_products("plots/overview.png"),
+        rules.sources.input,
+        rules.sources.output,
+        image_products(*(f"{stage}.json" for stage in STAGES)),
+        image_products("mask.fits", "objects.fits", "candidates_all.fits", "uncatalogued_all.fits"),
+        [state for image in CAMPAIGN.images for state in fetched_states(image)],
     localrule: True
 
 
-# What an early target may be: the same without plots and page.
-rule tables:
+rule all:
+    default_target: True
     input:
-        campaign_products(*TABLES),
+        rules.tables.input,
+        rules.report.output,
+        expand(rules.plots.output, image=CAMPAIGN.images),
     localrule: True
 
 
@@ -32,9 +38,11 @@ onstart:
 
 
 onsuccess:
+    settle()
     atexit.register(summarise)
 
 
 onerror:
     finish_campaign()
+    settle()
     atexit.register(summarise, failed=True)

@@ -1,7 +1,7 @@
 """The ways in which an image can end early.
 
 A stage raises one of these; whoever runs the stage turns it into the image's status. Every other exception is a bug.
-`Unavailable` is no verdict on the image: it waits.
+`Unavailable` and `Unreadable` are no verdicts on the image: it waits.
 """
 
 
@@ -19,3 +19,12 @@ class NotAsked(Stopped):
 
 class Unavailable(Exception):
     """What a stage needs from outside cannot be had now; the message says what and why. The next run asks again."""
+
+
+class Unreadable(Exception):
+    """A file that is there cannot be read; the message names it. The next run tries again, or makes a product again."""
+
+    def __init__(self, path, problem: object):
+        lines = str(getattr(problem, "strerror", None) or problem).strip().splitlines()
+        super().__init__(f"{path} cannot be read ({lines[0] if lines else type(problem).__name__})")
+        self.path = path

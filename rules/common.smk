@@ -10,14 +10,16 @@ import runpy
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 BASE = Path(workflow.basedir)
 # The package beside this workflow, whatever is installed: its code is what the provenance speaks of.
 sys.path.insert(0, str(BASE))
 
 from nightsift import warm
-from nightsift.io import runs
+from nightsift.io import runs, written
 from nightsift.io.campaign import CampaignError, fits_files, load
 from nightsift.io.code import code_version
 from nightsift.io.digests import Memory, digest
@@ -26,12 +28,17 @@ try:
     CAMPAIGN = load(config)
 except CampaignError as error:
     raise WorkflowError(str(error)) from None
-if workflow.is_main_process and runs.enter():
+STARTED = time.time_ns()
+ENTRY = workflow.is_main_process and runs.enter()
+if ENTRY and ENTRY.unlocked:
     logger.info("Removed the locks of a run that was killed.")
 RESULTS = CAMPAIGN.config["results"]
 FOLDER = os.path.abspath(RESULTS)
 IMAGE = f"{RESULTS}/images/{{image}}"
 TABLES = [f"{name}.ecsv" for name in ("images", "candidates", "sources", "lightcurves", "uncatalogued")]
+# Those that leave their state beside the image's other products; the last one's is its status.
+STAGES = ("inspect", "detect", "psf", "catalog", "astrometry", "photometry")
+STAGES += ("uncatalogued", "template", "subtract", "fakes")
 IMAGE_LIST = f"{RESULTS}/campaign/images.list"
 KNOWN = f"{RESULTS}/campaign/known.ecsv"
 INPUTS = Memory(".snakemake/inputs.json")
@@ -68,8 +75,31 @@ def code(stage):
     return code_version(BASE / "scripts" / f"{stage}.py")
 
 
+@functools.cache
+def look_around():
+    """Find the inputs that cannot be read, and let Snakemake make again what is not as it was written."""
+    if workflow.is_main_process:
+        parts = [CAMPAIGN.config[section].get(key) for section in ("catalog", "template") for key in ("path", "mask")]
+        parts += [path for entry in CAMPAIGN.images.values() for path in (entry.path, entry.mask, entry.template)]
+        for path in filter(None, parts):
+            content(path)
+    if ENTRY and ENTRY.alone:
+        for path, problem in written.damaged_results(RESULTS, CAMPAIGN.images, settle=not workflow.dryrun):
+            logger.warning(f"{path} {problem}: it is made again.")
+            workflow.dag.forcefiles.add(path)
+
+
+def settle():
+    """Note the times that Snakemake has given what this run has made, so that the next one need not look into it."""
+    for _ in written.damaged_results(RESULTS, CAMPAIGN.images, since=STARTED):
+        pass
+
+
 def exposure(wildcards):
     """The FITS image that the user gave."""
+    # What is made depends on an exposure, whatever is asked for: this is the first that Snakemake asks when it knows
+    # whether it is to run, and before it looks at what is there.
+    look_around()
     return CAMPAIGN.images[wildcards.image].path
 
 
@@ -79,6 +109,8 @@ def content(path):
     try:
         return digest(path) if os.path.isdir(path) else INPUTS.of(path, digest)
     except OSError:
+        # Of small inputs Snakemake takes checksums, and ends at one that cannot be read: it costs its image alone.
+        workflow.dag.max_checksum_file_size = workflow.persistence.max_checksum_file_size = 0
         return "unreadable"
 
 
@@ -128,6 +160,12 @@ def fetched_template(product):
     return lambda wildcards: [
         part.format(image=wildcards.image) for part in [path] if asked and not local_template(wildcards.image)
     ]
+
+
+def fetched_states(image):
+    """The states of what was asked of archives for an image."""
+    wildcards = SimpleNamespace(image=image)
+    return [path.format(image=image) for path in fetched("state") + fetched_template("state")(wildcards)]
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from nightsift.archive.cells import around
 from nightsift.archive.entries import empty
 from nightsift.archive.library import Library
 from nightsift.catalog import field
-from nightsift.errors import Rejected, Unavailable
+from nightsift.errors import Rejected, Unavailable, Unreadable
 from nightsift.io import products, results
 
 # A proper motion of 0.5 arcsec/yr since 2000, beyond the radius of the match.
@@ -28,12 +28,16 @@ class Image:
     """The candidates of an image, when it was taken, and where it looks."""
 
     def __init__(self, name, folder):
-        finished = results.read_state(folder)["status"] != "error"
-        self.table = results.read_rows(folder / "candidates.fits", "candidates") if finished else []
         self.name = name
-        facts = results.read_facts(folder, "inspect")
+        try:
+            finished = results.read_state(folder)["status"] != "error"
+            self.table = results.read_rows(folder / "candidates.fits", "candidates") if finished else []
+            facts = results.read_facts(folder, "inspect")
+            header = results.read_wcs_header(folder / "wcs.fits") if len(self.table) else None
+        except Unreadable as problem:
+            results.give_up("fetch_known", problem)
+            self.table, facts, header = [], {}, None
         self.mjd, shape, self.observatory = (facts.get(key) for key in ("mjd", "shape", "observatory"))
-        header = results.read_wcs_header(folder / "wcs.fits") if len(self.table) else None
         try:
             self.cone = field(WCS(header, relax=True), shape, 0.0) if header and shape else None
         except Rejected:

@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift.errors import Rejected
+from nightsift.errors import Rejected, Unreadable
 from nightsift.figures import Material
 from nightsift.io import products, results
 from nightsift.io.fits import read_image
@@ -33,7 +33,7 @@ def pixels(path, hdu, shape):
     """Return the image, or None where it cannot be read or is not what was processed."""
     try:
         data = read_image(path, hdu).data
-    except (Rejected, OSError):
+    except (Rejected, FileNotFoundError):
         return None
     return data if shape is None or data.shape == tuple(shape) else None
 
@@ -42,7 +42,7 @@ def calibrators(path):
     """Return the calibration stars; their columns are this script's and photometry's alone."""
     try:
         return products.read_table(path)
-    except (FileNotFoundError, IndexError):
+    except FileNotFoundError:
         return Table()
 
 
@@ -118,8 +118,13 @@ def collect(name, folder, exposure):
 def main(arguments=None):
     start = time.perf_counter()
     options = parser().parse_args(arguments)
-    for name, figure in draw(collect(options.name, options.images, options.exposure)).items():
-        with products.atomic(options.plots / f"{name}.png") as temporary:
+    try:
+        material = collect(options.name, options.images, options.exposure)
+    except Unreadable as problem:
+        results.give_up("plots", problem)
+        return 1
+    for name, figure in draw(material).items():
+        with products.recorded(options.plots / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
     print(f"plots: {time.perf_counter() - start:.2f} s", file=sys.stderr)
     return 0

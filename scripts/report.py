@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.table import MaskedColumn
 
 from nightsift import parameters, report, tables
+from nightsift.errors import Unreadable
 from nightsift.io import products, results
 
 SCHEMAS = {
@@ -32,7 +33,15 @@ def table(path, schema):
 
 
 def extra(folder):
-    """Return what the page shows of an image besides its row."""
+    """Return what the page shows of an image besides its row; nothing where a product cannot be read."""
+    try:
+        return read_extra(folder)
+    except Unreadable as problem:
+        results.give_up("report", problem)
+        return report.Extra()
+
+
+def read_extra(folder):
     everything = results.read_rows(folder / "candidates_all.fits", "candidates")
     aside = everything[~np.asarray(everything["is_real"], bool)]
     overview = folder / "plots" / "overview.png"
@@ -61,14 +70,17 @@ def cutouts(results_folder, campaign, params):
     found = {}
     for image, rows in wanted.items():
         path = results_folder / "images" / image / "cutouts.fits"
-        if not path.is_file():
+        try:
+            with products.reading(path), fits.open(path, memmap=True) as hdus:
+                data = next((hdu.data for hdu in hdus if hdu.data is not None), ())
+                for row in rows:
+                    place = int(campaign.candidates["row"][row])
+                    if place < len(data):
+                        found[row] = np.array(data[place], np.float32)
+        except FileNotFoundError:
             continue
-        with fits.open(path, memmap=True) as hdus:
-            data = next((hdu.data for hdu in hdus if hdu.data is not None), ())
-            for row in rows:
-                place = int(campaign.candidates["row"][row])
-                if place < len(data):
-                    found[row] = np.array(data[place], np.float32)
+        except Unreadable as problem:
+            results.give_up("report", problem)
     return found
 
 
@@ -81,7 +93,7 @@ def main(arguments=None):
     read = {name: table(folder / f"{name}.ecsv", schema) for name, schema in SCHEMAS.items()}
     campaign = report.Campaign(**read, extras={name: extra(options.results / "images" / name) for name in names})
     text = report.page(campaign, cutouts(options.results, campaign, params), params)
-    with products.atomic(folder / "report.html") as temporary:
+    with products.recorded(folder / "report.html") as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
     print(f"report: {len(names)} images in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     return 0

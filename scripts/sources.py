@@ -12,6 +12,7 @@ from astropy.table import Table, vstack
 from astropy.wcs import WCS
 
 from nightsift import known, parameters, sources, tables
+from nightsift.errors import Unreadable
 from nightsift.io import products, results
 from nightsift.io.digests import digest
 from nightsift.measure import flux_error
@@ -26,6 +27,8 @@ NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "
 
 class Image:
     """What is kept in memory of an image: its facts and its candidates, not its pixels."""
+
+    unreadable = False
 
     def __init__(self, name, folder):
         self.name, self.folder = name, folder
@@ -49,6 +52,22 @@ class Image:
         self.candidates = results.read_rows(path, "candidates") if finished else tables.empty("candidates")
         self.uncatalogued = results.read_rows(folder / "uncatalogued.fits", "uncatalogued")
         self.subtracted = finished and self.photometry is not None and self.header is not None
+
+    @classmethod
+    def read(cls, name, folder):
+        """Return an image; one without products and in error if any of them cannot be read."""
+        try:
+            return cls(name, folder)
+        except Unreadable as problem:
+            image = cls(name, folder / "unreadable")
+            image.give_up(problem)
+            return image
+
+    def give_up(self, problem):
+        """Set the status to error, and have the product that cannot be read made again."""
+        results.give_up("sources", problem)
+        self.state = self.state | {"status": "error", "stage": "sources", "reason": str(problem)}
+        self.unreadable = True
 
     def zero_point(self, x, y):
         if self.photometry is None:
@@ -240,7 +259,11 @@ def light_curves(images, candidates, association, params):
     for image in images:
         if image.subtracted:
             seen = group[(of_image == image.name) & (group >= 0)]
-            near, forced_here = force(image, association, np.setdiff1d(np.arange(size), seen), levels)
+            try:
+                near, forced_here = force(image, association, np.setdiff1d(np.arange(size), seen), levels)
+            except Unreadable as problem:
+                image.give_up(problem)
+                continue
             n_images[near] += 1
             if forced_here is not None:
                 rows.append(forced_here[kept[near]])
@@ -271,16 +294,16 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     params = parameters.Sources(**options.params)
     folder = options.results / "images"
-    images = [Image(name, folder / name) for name in sorted(results.read_names(options.images))]
+    images = [Image.read(name, folder / name) for name in sorted(results.read_names(options.images))]
     inputs = {"states": state_digest(images)}
     if options.known and options.known.is_file():
         inputs["known"] = digest(options.known)
     provenance = products.Provenance("sources", options.code, options.params, inputs)
-    listed = Table([image.row() for image in images]) if images else tables.empty("images")
     candidates = gather(images)
     aside = annotate(candidates, options.known, options.aside)
     association = join(candidates, images, params, aside)
     curves, n_images = light_curves(images, candidates, association, params)
+    listed = Table([image.row() for image in images]) if images else tables.empty("images")
     found = sources.source_table(candidates, association, n_images)
     for name, values in known.of_sources(candidates, association.group, len(association.ra)).items():
         found[name] = values
@@ -304,7 +327,7 @@ def main(arguments=None):
     products.write_json(campaign / "model_card.json", card | {"provenance": provenance.as_dict()})
     spent = time.perf_counter() - start
     print(f"sources: {len(candidates)} candidates, {len(found)} sources in {spent:.1f} s", file=sys.stderr)
-    return 0
+    return int(any(image.unreadable for image in images))
 
 
 if __name__ == "__main__":

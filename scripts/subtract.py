@@ -5,6 +5,7 @@ from astropy.io import fits
 
 from nightsift.io.fits import read_image
 from nightsift.io.hotpants import run_hotpants
+from nightsift.io.products import reading
 from nightsift.io.stage import Stage
 from nightsift.subtract import Exposure, Reference, subtract
 
@@ -38,7 +39,8 @@ def work(job):
     planes = (layers[name] for name in ("TEMPLATE", "NOISE", "MASK", "CORRELATION"))
     reference = Reference(*planes, photons=about_template["NSPHOTON"])
     result = job.call(subtract, exposure, reference, job.read_table("objects"), job.params, run_hotpants)
-    header = fits.getheader(job.inputs["wcs"])
+    with reading(job.inputs["wcs"]):
+        header = fits.getheader(job.inputs["wcs"])
     for name in [key for key in header if key.startswith("NS")] + ["SIMPLE", "BITPIX", "NAXIS", "EXTEND"]:
         header.remove(name, ignore_missing=True)
     layers = {"DIFFERENCE": result.data, "SIGMA": result.sigma, "SNR": result.snr, "MASK": result.mask}

@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 
 from nightsift import tables
 from nightsift.io import products
+from nightsift.io.written import RECORD
 from nightsift.planes import Flag, Mask, header_cards
 
 # A parameter text that does not fit into one card.
@@ -49,7 +50,7 @@ def test_same_bytes_each_time_and_no_warning(tmp_path):
         warnings.simplefilter("error")
         for name in ("first", "second"):
             write_all(tmp_path / name)
-    for first in (tmp_path / "first").iterdir():
+    for first in (tmp_path / "first").glob("[!.]*"):
         assert first.read_bytes() == (tmp_path / "second" / first.name).read_bytes()
 
 
@@ -113,11 +114,11 @@ def test_failure_leaves_what_was_there(tmp_path, error):
 
     with pytest.raises(error):
         fail()
-    assert os.listdir(path.parent) == ["product.json"]
+    assert sorted(os.listdir(path.parent)) == [RECORD, "product.json"]
     assert products.read_json(path) == {"old": 1}
     with pytest.raises(TypeError):
         products.write_json(path, {"new": object()})
-    assert os.listdir(path.parent) == ["product.json"]
+    assert sorted(os.listdir(path.parent)) == [RECORD, "product.json"]
 
 
 def test_what_a_killed_process_left_goes(tmp_path):
@@ -125,7 +126,7 @@ def test_what_a_killed_process_left_goes(tmp_path):
     (tmp_path / ".product.json.abc.part").write_text("half")
     other.write_text("not mine")
     products.write_json(path, {})
-    assert set(tmp_path.iterdir()) == {path, other}
+    assert set(tmp_path.iterdir()) == {path, other, tmp_path / RECORD}
 
 
 def test_permissions_follow_the_umask(tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from nightsift.errors import Rejected
+from nightsift.errors import Rejected, Unreadable
 from nightsift.headers import linearised
 
 _NOT_SCIENCE = ("ERR", "DQ", "WHT", "WEIGHT", "MASK", "BPM", "VAR", "CAT", "SIGMA", "RMS", "NOISE", "BKG", "BACK")
@@ -67,6 +67,8 @@ def read_image(path, hdu: int | None = None) -> Image:
     ------
     nightsift.errors.Rejected
         For a file that is empty, truncated, not FITS, or without a 2-D image.
+    nightsift.errors.Unreadable
+        When the system refuses to read it.
     FileNotFoundError
         When there is no such file.
     """
@@ -75,6 +77,8 @@ def read_image(path, hdu: int | None = None) -> Image:
         return _read(path, _source(path), hdu)
     except _BROKEN as error:
         raise Rejected(f"{path.name}: the compressed file is damaged ({error})") from error
+    except OSError as error:
+        raise _verdict(path, error) from error
 
 
 def read_header(path) -> tuple[fits.Header, tuple[int, int]]:
@@ -94,7 +98,7 @@ def read_header(path) -> tuple[fits.Header, tuple[int, int]]:
                 header = _merged(hdus[number].header, hdus[0].header if number else None)
                 return header, _plane_shape(hdus[number])
         except (*_DAMAGE, *_BROKEN) as error:
-            raise Rejected(f"{path.name}: the file cannot be read as FITS ({_first_line(error)})") from error
+            raise _verdict(path, error) from error
 
 
 def read_mask(path, shape) -> np.ndarray:
@@ -136,8 +140,9 @@ def _source(path: Path):
         raise Rejected(f"{path.name}: the file is empty")
     for magic, decompress in _DECOMPRESSORS:
         if start.startswith(magic):
+            packed = path.read_bytes()
             try:
-                raw = decompress(path.read_bytes())
+                raw = decompress(packed)
             except (OSError, ValueError) as error:
                 raise Rejected(f"{path.name}: the compressed file is damaged ({error})") from error
             start = raw[:80]
@@ -174,8 +179,17 @@ def _read(path: Path, source, wanted: int | None) -> Image:
         except Rejected:
             raise
         except _DAMAGE as error:
-            raise Rejected(f"{path.name}: the file cannot be read as FITS ({_first_line(error)})") from error
+            raise _verdict(path, error) from error
     return Image(data=data, header=header, hdu=number)
+
+
+def _verdict(path: Path, error: Exception) -> Exception:
+    """Return what to raise: what the system says of a file (permissions, the disk) is no verdict on its content."""
+    if isinstance(error, FileNotFoundError):
+        return error
+    if isinstance(error, OSError) and error.errno:
+        return Unreadable(path, error)
+    return Rejected(f"{path.name}: the file cannot be read as FITS ({_first_line(error)})")
 
 
 def _first_line(error) -> str:

@@ -16,6 +16,8 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from nightsift import __version__
+from nightsift.errors import Unreadable
+from nightsift.io import written
 from nightsift.planes import Flag, Mask, header_cards
 from nightsift.tables import checked
 
@@ -74,6 +76,25 @@ def atomic(path):
         raise
 
 
+@contextmanager
+def recorded(path):
+    """As `atomic`, for a product: what was written is recorded, so that a later run can tell whether it is whole."""
+    with atomic(path) as temporary:
+        yield temporary
+        written.note(path, temporary)
+
+
+@contextmanager
+def reading(path):
+    """Turn what goes wrong with a file that is there into `Unreadable`, which names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError) as error:
+        raise Unreadable(path, error) from error
+
+
 def plain(value):
     """Return `value` with numpy scalars and arrays as Python's own and everything not finite as None."""
     if isinstance(value, dict):
@@ -91,14 +112,14 @@ def plain(value):
 
 def write_json(path, content: dict) -> None:
     """Write a JSON file."""
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with recorded(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(plain(content), file, indent=1, allow_nan=False)
         file.write("\n")
 
 
 def read_json(path) -> dict:
     """Read a JSON file."""
-    with open(path, encoding="utf-8") as file:
+    with reading(path), open(path, encoding="utf-8") as file:
         return json.load(file)
 
 
@@ -111,7 +132,7 @@ def write_table(path, table: Table, schema: str, provenance: Provenance) -> None
         If the table lacks a column of its schema or has one of another kind.
     """
     table = checked(table, schema)
-    with atomic(path) as temporary:
+    with recorded(path) as temporary:
         if str(path).endswith(".ecsv"):
             table.meta = {**table.meta, "provenance": plain(provenance.as_dict())}
             table.write(temporary, format="ascii.ecsv", overwrite=True)
@@ -126,15 +147,17 @@ def write_table(path, table: Table, schema: str, provenance: Provenance) -> None
 
 def read_table(path) -> Table:
     """Read a table that `write_table` wrote."""
-    if str(path).endswith(".ecsv"):
-        return Table.read(path, format="ascii.ecsv")
-    with fits.open(path, memmap=False) as hdus:
-        return Table.read(hdus[1], character_as_bytes=False)
+    with reading(path):
+        if str(path).endswith(".ecsv"):
+            return Table.read(path, format="ascii.ecsv")
+        with fits.open(path, memmap=False) as hdus:
+            return Table.read(hdus[1], character_as_bytes=False)
 
 
 def read_wcs(path) -> WCS:
     """Read a plate solution that `write_images` wrote without pixels."""
-    header = fits.getheader(path)
+    with reading(path):
+        header = fits.getheader(path)
     header.strip()  # NAXIS = 0 would be taken for the shape of the image
     return WCS(header)
 
@@ -159,14 +182,14 @@ def write_images(path, images: dict[str, np.ndarray], header: fits.Header | None
         primary = fits.PrimaryHDU()
         primary.header.extend(provenance.cards())
         hdus.insert(0, primary)
-    with atomic(path) as temporary:
+    with recorded(path) as temporary:
         fits.HDUList(hdus).writeto(temporary, overwrite=True)
 
 
 def read_images(path) -> tuple[dict[str, np.ndarray], fits.Header]:
     """Read what `write_images` wrote: the arrays by extension name, and the first one's header."""
     images, header = {}, None
-    with fits.open(path, memmap=False) as hdus:
+    with reading(path), fits.open(path, memmap=False) as hdus:
         for hdu in hdus:
             if hdu.data is not None:
                 images[hdu.name] = np.ascontiguousarray(hdu.data, dtype=hdu.data.dtype.newbyteorder("="))

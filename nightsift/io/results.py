@@ -1,9 +1,10 @@
-"""Read what the stages left of an image, whatever is missing."""
+"""Read what the stages left of an image, whatever is missing; what is there and cannot be read raises `Unreadable`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from astropy.io import fits
 from astropy.table import Table
 
 from nightsift import tables
-from nightsift.io import products
+from nightsift.errors import Unreadable
+from nightsift.io import products, written
 
 PER_IMAGE = (
     *("inspect", "detect", "psf", "catalog", "astrometry", "photometry"),
@@ -43,10 +45,10 @@ def read_names(path) -> list[str]:
 
 
 def read_facts(folder, stage: str) -> dict:
-    """Return a stage's JSON of an image, empty where there is none that can be read."""
+    """Return a stage's JSON of an image, empty where there is none."""
     try:
         return products.read_json(Path(folder) / f"{stage}.json")
-    except (FileNotFoundError, json.JSONDecodeError):
+    except FileNotFoundError:
         return {}
 
 
@@ -67,10 +69,10 @@ def read_state(folder) -> dict:
 
 
 def read_rows(path, schema: str) -> Table:
-    """Return a table, without rows where the file is missing or without a table."""
+    """Return a table, without rows where the file is missing."""
     try:
         return products.read_table(path)
-    except (FileNotFoundError, IndexError):
+    except FileNotFoundError:
         return tables.empty(schema)
 
 
@@ -85,7 +87,8 @@ def read_planes(path) -> dict[str, np.ndarray]:
 def read_wcs_header(path) -> fits.Header | None:
     """Return the header of a plate solution, None where there is none."""
     try:
-        header = fits.getheader(path)
+        with products.reading(path):
+            header = fits.getheader(path)
     except FileNotFoundError:
         return None
     # the file has no pixels: what says so would be taken for the shape of the image
@@ -93,11 +96,19 @@ def read_wcs_header(path) -> fits.Header | None:
     return header if "CTYPE1" in header else None
 
 
+def give_up(script: str, problem: Unreadable) -> None:
+    """Say which file cannot be read, and have it made again if it is a product."""
+    print(f"{script}: {problem}", file=sys.stderr)
+    written.doubt(problem.path)
+
+
 def read_mask(path) -> np.ndarray | None:
     """Return the plane MASK of a difference alone, None where there is none."""
     try:
-        with fits.open(path, memmap=False) as hdus:
-            mask = hdus["MASK"].data
-    except (FileNotFoundError, KeyError):
+        with products.reading(path), fits.open(path, memmap=False) as hdus:
+            mask = hdus["MASK"].data if "MASK" in hdus else None
+    except FileNotFoundError:
+        return None
+    if mask is None:
         return None
     return mask.astype(mask.dtype.newbyteorder("="))

@@ -6,20 +6,24 @@ import atexit
 import fcntl
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 
-def enter(folder=".snakemake") -> bool:
+@dataclass(frozen=True)
+class Entry:
+    """What was found by a run that begins: whether no other is alive, and whether locks of a dead one were removed."""
+
+    alone: bool
+    unlocked: bool
+
+
+def enter(folder=".snakemake") -> Entry:
     """Note that this process runs here, and remove Snakemake's locks if only dead runs can have left them.
 
     Every run holds a file of its own in ``folder/runs`` locked for as long as it lives; the system gives that lock back
     however a process ends. A file that can be locked is hence that of a run which was killed. While any run is alive,
-    and where the file system cannot lock, Snakemake's locks stay.
-
-    Returns
-    -------
-    bool
-        Whether locks were removed.
+    and where the file system cannot lock, Snakemake's locks stay; there they tell of other runs.
     """
     runs, locks = Path(folder) / "runs", Path(folder) / "locks"
     try:
@@ -33,11 +37,11 @@ def enter(folder=".snakemake") -> bool:
                 path.unlink(missing_ok=True)
         _hold(runs)
     except OSError:
-        return False
+        return Entry(alone=not any(locks.glob("*.lock")), unlocked=False)
     stale = [path for path in locks.glob("*.lock") if path.is_file()] if dead and not alive else []
     for path in stale:
         path.unlink(missing_ok=True)
-    return bool(stale)
+    return Entry(alone=not alive, unlocked=bool(stale))
 
 
 def _is_held(path: Path) -> bool:

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nightsift import parameters, tables
-from nightsift.errors import NotAsked, Stopped, Unavailable
-from nightsift.io import products
+from nightsift.errors import NotAsked, Stopped, Unavailable, Unreadable
+from nightsift.io import products, written
 from nightsift.io.digests import digest
 
 KEEPS_RESULTS = (
@@ -129,20 +129,23 @@ class Stage:
         """Do the stage for one image; return 0 unless a bug, a missing input or a dead service was in the way."""
         options = self.parser().parse_args(arguments)
         start = time.perf_counter()
-        state = _merged(options.name, [products.read_json(path) for path in options.previous])
-        if state["stopped"]:
-            self._write_empty(options, state)
-            return 0
-        job = self._job(options)
+        state, job = START | {"image": options.name}, None
         try:
+            state = _merged(options.name, [products.read_json(path) for path in options.previous])
+            if state["stopped"]:
+                self._write_empty(options, state)
+                return 0
+            job = self._job(options)
             work(job)
         except Stopped as stop:
             state["warnings"] += job.warnings
             state |= self._verdict(stop, state)
             self._write_empty(options, state, job)
             print(f"{self.name}: {state['status']}: {stop}", file=sys.stderr)
-        except Unavailable as wait:
+        except (Unavailable, Unreadable) as wait:
             print(f"{self.name}: {wait}", file=sys.stderr)
+            if isinstance(wait, Unreadable):
+                written.doubt(wait.path)
             self._report_failure(options.state.with_name("status.json"), state, str(wait))
             return 1
         except Exception as bug:
@@ -159,7 +162,11 @@ class Stage:
 
     def _job(self, options) -> Job:
         inputs = {name: getattr(options, name) for name in self.inputs}
-        hashes = {name: digest(path) for name, path in inputs.items() if path is not None}
+        hashes = {}
+        for name, path in inputs.items():
+            if path is not None:
+                with products.reading(path):
+                    hashes[name] = digest(path)
         return Job(
             image=options.name,
             stage=self.name,
@@ -199,6 +206,7 @@ class Stage:
     def _report_failure(self, path: Path, state: dict, reason: str) -> None:
         failed = {"status": "error", "stage": self.name, "reason": reason, "stopped": self.name}
         products.write_json(path, state | failed)
+        written.doubt(path)  # the status proper is another stage's, which the next run has to make
 
 
 def _merged(image: str, states: list[dict]) -> dict:
