@@ -36,7 +36,7 @@ RESULTS = CAMPAIGN.config["results"]
 FOLDER = os.path.abspath(RESULTS)
 IMAGE = f"{RESULTS}/images/{{image}}"
 TABLES = [f"{name}.ecsv" for name in ("images", "candidates", "sources", "lightcurves", "uncatalogued")]
-# Those that leave their state beside the image's other products; the last one's is its status.
+# Those whose state stands beside an image's other products; that of transients is the image's status.
 STAGES = ("inspect", "detect", "psf", "catalog", "astrometry", "photometry")
 STAGES += ("uncatalogued", "template", "subtract", "fakes")
 IMAGE_LIST = f"{RESULTS}/campaign/images.list"

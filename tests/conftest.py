@@ -49,10 +49,10 @@ def command(work, *arguments, config=None):
     ]
 
 
-def snakemake(work, *arguments, root=ROOT, config=None, **environment):
+def snakemake(work, *arguments, root=ROOT, config=None, prefix=(), **environment):
     """Run a campaign as a user does; its configuration is by default in its folder."""
     done = subprocess.run(
-        command(work, *arguments, config=config),
+        [*prefix, *command(work, *arguments, config=config)],
         cwd=root,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
