@@ -13,8 +13,6 @@ rule fetch_catalog:
     log:
         f"{IMAGE}/logs/fetch_catalog.log",
     localrule: True
-    conda:
-        ENVIRONMENT
     resources:
         vizier=1,
     params:
@@ -37,8 +35,6 @@ rule fetch_template:
     log:
         f"{IMAGE}/logs/fetch_template.log",
     localrule: True
-    conda:
-        ENVIRONMENT
     resources:
         pictures=1,
     params:
@@ -61,8 +57,6 @@ rule fetch_known:
     log:
         f"{RESULTS}/campaign/logs/fetch_known.log",
     localrule: True
-    conda:
-        ENVIRONMENT
     params:
         params=section("known"),
         code=code("fetch_known"),

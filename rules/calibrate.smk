@@ -12,8 +12,6 @@ rule inspect:
         f"{IMAGE}/logs/inspect.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes_with_search,
@@ -40,8 +38,6 @@ rule detect:
         f"{IMAGE}/logs/detect.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -70,8 +66,6 @@ rule psf:
         f"{IMAGE}/logs/psf.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -99,8 +93,6 @@ rule catalog:
         f"{IMAGE}/logs/catalog.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -129,8 +121,6 @@ rule astrometry:
         f"{IMAGE}/logs/astrometry.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -162,8 +152,6 @@ rule photometry:
         f"{IMAGE}/logs/photometry.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -195,8 +183,6 @@ rule uncatalogued:
         f"{IMAGE}/logs/uncatalogued.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,

@@ -18,8 +18,6 @@ rule sources:
         campaign_products(*TABLES, "model_card.json"),
     log:
         f"{RESULTS}/campaign/logs/sources.log",
-    conda:
-        ENVIRONMENT
     params:
         params=section("sources"),
         aside=json.dumps(CAMPAIGN.config["known"]["set_aside"]),
@@ -66,8 +64,6 @@ rule plots:
         f"{IMAGE}/logs/plots.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -87,8 +83,6 @@ rule report:
         f"{RESULTS}/campaign/report.html",
     log:
         f"{RESULTS}/campaign/logs/report.log",
-    conda:
-        ENVIRONMENT
     params:
         params=section("report"),
         code=code("report"),

@@ -53,7 +53,6 @@ os.environ.update(NIGHTSIFT_ARCHIVE=json.dumps({key: CAMPAIGN.config[key] for ke
 # A function of the shell, so that neither rules nor provenance depend on where Python and the workflow are installed.
 STAGE = f'set -euo pipefail; nightsift() {{ exec {RUN}/"$1".py "${{@:2}}"; }}; '
 shell.prefix(STAGE.replace("{", "{{").replace("}", "}}"))
-ENVIRONMENT = f"{BASE}/envs/nightsift.yaml"
 
 
 wildcard_constraints:

@@ -18,8 +18,6 @@ rule template:
         f"{IMAGE}/logs/template.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -54,8 +52,6 @@ rule subtract:
         f"{IMAGE}/logs/subtract.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -89,8 +85,6 @@ rule fakes:
         f"{IMAGE}/logs/fakes.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
@@ -130,8 +124,6 @@ rule transients:
         f"{IMAGE}/logs/transients.log",
     group:
         "image"
-    conda:
-        ENVIRONMENT
     resources:
         mem_mb=memory,
         runtime=minutes,
