@@ -265,8 +265,14 @@ def test_programs_of_a_job_end_with_its_client(client, tmp_path, number):
     job = client("program", note)
     wait_for(lambda: note.exists() and note.read_text())
     job.send_signal(number)
-    job.communicate()
-    wait_for(lambda: ended(int(note.read_text())))
+    # Not communicate(): what the program holds open would be waited for.
+    job.wait()
+    program = int(note.read_text())
+    try:
+        wait_for(lambda: ended(program))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(program, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
