@@ -19,6 +19,7 @@ LEVEL = 2.0  # standard deviation of the Gaussian that the level between the sta
 DIM = 0.3  # weight of a star's light against the noise: pixels in the cores of stars tell little of the level
 NEAR = 16  # objects around each that tell whether their levels are off
 OFF = 2.5  # ratio of the squared deviations of these to what the errors make, from which on they are
+LONELY = 28.0  # distance of the last of these, FWHM, from which on a ring holds hardly one other object
 HARMLESS = 0.2  # error of a level, in the noise of a pixel over the FWHM
 # Standard deviations of the Gaussians that the scatter is averaged with, FWHM, one after the other, and how many values
 # there are in such an area of one FWHM that do not depend on each other.
@@ -26,7 +27,7 @@ SIZES, BEAMS = (8.0, 8.0, 8.0, 5.0, 5.0, 3.0, 3.0), 8 * np.log(2)
 SURELY = 2.0  # errors of a local scatter, from which on it counts instead of that of the wider surroundings
 # Light of a star of flux 1 where it is no longer followed (a Moffat profile of beta 3), in an area of one FWHM; part
 # of the noise from which on that counts; how far, FWHM; and the weight of what lies there, beside anything else.
-EDGE, DARK, HALO, IN_HALO = 0.005, 0.3, 4.0, 0.05
+EDGE, DARK, HALO, OWN = 0.005, 0.3, 4.0, 0.05
 QUIET = 3.0  # light of objects, in the noise of a pixel, up to where pixels tell the scatter
 # Errors of `spread` from which on an object is no star, the share of the objects around up to which that makes it a
 # galaxy, and its radius, FWHM: what the PSF leaves of galaxies tells nothing of stars unseen.
@@ -92,11 +93,13 @@ class _Residual:
         sides = zip((self.y, self.x), shape, strict=True)
         return [np.clip(np.rint(place / self.step).astype(int), 0, side - 1) for place, side in sides]
 
-    def halos(self, flux) -> np.ndarray:
-        """Tell which cells may hold light of stars beyond what is followed of them."""
-        noise = self.noise[:: self.step, :: self.step]
+    def trust(self, scene: Scene) -> np.ndarray:
+        """Return the weight of each cell: little in halos and near lonely objects, where what is left is their own."""
+        flux, noise = np.maximum(np.nan_to_num(scene.flux), 0), self.noise[:: self.step, :: self.step]
         row, column = self.places(noise.shape)
-        return self.around(flux * EDGE / self.psf.fwhm**2 > DARK * noise[row, column], HALO)
+        own = self.around(flux * EDGE / self.psf.fwhm**2 > DARK * noise[row, column], HALO)
+        own |= self.around(_lonely(scene, self.psf), GALAXY)
+        return np.where(own, OWN, 1.0)
 
     def cells(self, values) -> np.ndarray:
         """Return sums over cells."""
@@ -140,21 +143,21 @@ def levels(layers: Layers, psf: Psf, scene: Scene, objects: Table) -> tuple[np.n
         return None
     left = _Residual(layers, psf, scene)
     level, error = np.array(objects["background"], float), np.array(objects["level_err"], float)
-    variance = np.maximum(layers.noise, 1e-15) ** 2
-    weight = left.good * (variance / (variance + np.float32(DIM**2) * left.model**2))
-    total = np.maximum(left.smooth(left.cells(weight), LEVEL), 1e-6)
-    mean = left.smooth(left.cells(weight * left.left), LEVEL) / total
-    # A Gaussian's square is a narrower one, of a height that counts for its share of the weights.
-    square = left.smooth(left.cells(weight**2 * variance), LEVEL / np.sqrt(2))
-    square = summed(layers.correlation) * square / (4 * np.pi * (LEVEL * psf.fwhm / left.step) ** 2) / total**2
-    found, doubt = left.at_objects(mean), left.at_objects(square)
-    # What is small against the noise of a star's pixels together does no harm, and may be the star's own wings.
-    harmless = (HARMLESS * left.at_objects(left.noise[:: left.step, :: left.step]) / psf.fwhm) ** 2
-    deviation = (found - level) ** 2 / np.maximum(doubt + error**2 + harmless, 1e-30)
     places = np.column_stack([scene.x, scene.y])
     _, near = cKDTree(places[~galaxies]).query(places, NEAR)
+    # What is small against the noise of a star's pixels together does no harm, and may be the star's own wings.
+    harmless = (HARMLESS * left.at_objects(left.noise[:: left.step, :: left.step]) / psf.fwhm) ** 2
+    variance = np.maximum(layers.noise, 1e-15) ** 2
+    weight, trust = left.good * (variance / (variance + np.float32(DIM**2) * left.model**2)), left.trust(scene)
+    total = np.maximum(left.smooth(trust * left.cells(weight), LEVEL), 1e-6)
+    mean = left.smooth(trust * left.cells(weight * left.left), LEVEL) / total
+    # A Gaussian's square is a narrower one, of a height that counts for its share of the weights.
+    square = left.smooth(trust**2 * left.cells(weight**2 * variance), LEVEL / np.sqrt(2))
+    square = summed(layers.correlation) * square / (4 * np.pi * (LEVEL * psf.fwhm / left.step) ** 2) / total**2
+    found, doubt = left.at_objects(mean), left.at_objects(square)
+    deviation = (found - level) ** 2 / np.maximum(doubt + error**2 + harmless, 1e-30)
     ratio = np.median(deviation[~galaxies][near], axis=1) / 0.4549
-    off = ratio > OFF
+    off = (ratio > OFF) & ~_lonely(scene, psf)
     if not off.any():
         return None
     ring = (ratio - 1) * (doubt + error**2 + harmless) + error**2
@@ -182,13 +185,18 @@ def confusion(layers: Layers, psf: Psf, scene: Scene, objects: Table, aperture: 
     """
     left = _Residual(layers, psf, scene)
     flux = np.maximum(np.nan_to_num(scene.flux), 0)
-    weight = np.where(left.halos(flux), IN_HALO, 1.0) * ~left.around(_galaxies(scene, psf), GALAXY)
-    scatter = _scatter(left, weight)
+    scatter = _scatter(left, left.trust(scene) * ~left.around(_galaxies(scene, psf), GALAXY))
     with np.errstate(divide="ignore", invalid="ignore"):
         times = np.where(scatter > 0, (flux / scatter) ** SLOPE, 0.0)
     error = {name: scatter * np.minimum(scale * times, MOST) for name, scale in SCALE.items()}
     light, doubt = _neighbours(psf, scene, objects, aperture)
     return Confusion(scatter, error["psf"], np.hypot(error["aperture"], doubt), light)
+
+
+def _lonely(scene: Scene, psf: Psf) -> np.ndarray:
+    """Tell which objects stand so far apart that the rings around them see the sky: in all but crowded fields."""
+    places = np.column_stack([scene.x, scene.y])
+    return cKDTree(places).query(places, NEAR)[0][:, -1] > LONELY * psf.fwhm
 
 
 def _galaxies(scene: Scene, psf: Psf) -> np.ndarray:

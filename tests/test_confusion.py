@@ -154,6 +154,24 @@ def test_neighbours_that_are_seen_are_taken_off():
     assert crowded[~paired].mean() < 0.1
 
 
+def test_galaxies_among_few_stars_are_no_crowd():
+    """What the PSF leaves of galaxies is theirs: it tells nothing of stars unseen, nor of the level beside them."""
+    rng = np.random.default_rng(8)
+    x, y = scattered(rng, 140, 4)
+    number = 2 * len(x) // 3  # are galaxies, as in any deep image: discs of points
+    grain, angle = rng.exponential(0.7 * FWHM, (number, 300)), rng.uniform(0, 2 * np.pi, (number, 300))
+    light = np.zeros((SIDE, SIDE), np.float32)
+    parts = (x[:number, None] + grain * np.cos(angle)).ravel(), (y[:number, None] + grain * np.sin(angle)).ravel()
+    render_points(light, *parts, np.repeat(UNIT * 10 ** rng.uniform(0, 1.3, number) / 300, 300), SHAPE, 0.01)
+    one = exposed(rng, x[number:], y[number:], UNIT * 10 ** rng.uniform(-0.2, 1, len(x) - number), light)
+    star = np.isfinite(one.true)
+    assert star.sum() > 30
+    assert ((one.objects["flags"][star] & int(Flag.CROWDED)) != 0).mean() < 0.15
+    assert np.mean(one.raw["neighbours"][star] > 0.3 * one.raw["fluxerr"][star]) < 0.15
+    for flux, error in FLUXES.values():
+        assert 0.6 < robust(((one.objects[flux] - one.true) / one.objects[error])[star]) < 1.3
+
+
 def test_correlated_noise_is_not_taken_for_stars():
     rng = np.random.default_rng(7)
     x, y = scattered(rng, 250, 6)
