@@ -42,8 +42,7 @@ STAGES += ("uncatalogued", "template", "subtract", "fakes")
 IMAGE_LIST = f"{RESULTS}/campaign/images.list"
 KNOWN = f"{RESULTS}/campaign/known.ecsv"
 INPUTS = Memory(".snakemake/inputs.json")
-if workflow.is_main_process:
-    atexit.register(INPUTS.save)
+atexit.register(INPUTS.save)
 
 # Every job is a fork of one process that has its imports done; see nightsift/warm.py.
 os.environ.update(warm.environment())
