@@ -21,6 +21,7 @@ LEVELS = (
 MOST = 1200  # samples of a level
 OUTLIERS, FAR = 0.05, 8.0  # fraction of the samples on what has changed or moved; how much further out they lie
 PASSES, CHANGED = 2, 6.0  # S/N that noise makes nowhere
+MOSTLY = 0.5  # share of the samples of a level that is no outlier
 FEW = 20.0  # independent places of a level, which tell its scatter to a sixth
 FEWEST = 100  # samples of empty sky; with fewer all serve
 SHIFT = 0.01  # in FWHM, that two good images leave: scale of the prior
@@ -147,12 +148,24 @@ def light_noise(samples: Samples, quiet, fwhm: float, area: float, gains: Gains,
     sky = samples[quiet] if quiet.sum() >= FEWEST else samples
     light = samples[samples.level >= LEVELS[0]]
     noise = LightNoise(flux=scatter)
+    noise = replace(noise, sky=_sky(noise, sky))
     for _ in range(PASSES):
-        noise = _fitted(noise, sky, light, area / fwhm**2, fwhm, gains, scatter)
-        # What stands out by this noise is none of it: it varies, or moves, or is new.
-        out = light.around * np.sqrt((light.sky + light.photons) / light.variance(noise))
-        light = light[out < CHANGED]
+        noise = _fitted(noise, sky, _unchanged(light, noise), area / fwhm**2, fwhm, gains, scatter)
     return noise
+
+
+def _unchanged(light: Samples, noise: LightNoise) -> Samples:
+    """Leave out what stands out by a noise: it varies, or moves, or is new.
+
+    Where most of a level does, that is noise. What clean stars tell is the first noise: by one that all samples have
+    told, changes hide each other.
+    """
+    kept = light.around * np.sqrt((light.sky + light.photons) / light.variance(noise)) < CHANGED
+    for low, high in pairwise((*LEVELS, np.inf)):
+        here = (light.level >= low) & (light.level < high)
+        if here.any() and kept[here].mean() < MOSTLY:
+            kept |= here
+    return light[kept]
 
 
 def _fitted(noise, sky: Samples, light: Samples, independent: float, fwhm, gains, scatter) -> LightNoise:

@@ -23,8 +23,9 @@ MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 MIN_COLORS = 15  # stars of known colour that tell how what is left goes with it
 REDDEST = 2.0  # mag from the mean, beyond which the slope of colours near it tells nothing
 SIGNIFICANT = 2.0  # standard deviations of the slope below which it counts as 0
-REACH = 2.5  # FWHM: half side of the stamps that stars are taken out on
-BLOCK = 256  # stars at a time
+NEEDED = ("x", "y", "flux", "fwhm", "color")
+REACH = 3.0  # FWHM of an object that its light reaches
+WIDEST = 6.0  # times as wide as a star
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,19 @@ class Ratio:
         The scatter is that beyond the noise, after position and colour.
     color_slope, color_slope_err : float
         Change with the colour, per mag: 0 and NaN where it is not known.
+    color : float
+        At which nothing is left.
     """
 
     median: float
     scatter: float
     color_slope: float = 0.0
     color_slope_err: float = np.nan
+    color: float = 0.0
 
 
 def rescaled(raw: Raw, stars: Table, psf: Psf, gain: float | None) -> tuple[Raw, Ratio]:
-    """Scale what is subtracted so that stars vanish in the mean, as a function of position and colour.
+    """Scale what is subtracted so that stars vanish in the mean, as a function of position.
 
     Parameters
     ----------
@@ -68,9 +72,8 @@ def rescaled(raw: Raw, stars: Table, psf: Psf, gain: float | None) -> tuple[Raw,
     -----
     Least squares with noise (and interpolation errors) in what is convolved underrate the kernel's sum; the fluxes of
     the stars do not suffer from that. Where the passbands of image and template differ, what is left of a star goes
-    with its colour: that part is fitted, and taken out of the difference at the stars whose colour is known.
+    with its colour: that part is fitted, for `recolored`.
     """
-    every = stars
     stars = isolated(stars, raw.data.shape)
     chosen = spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), raw.data.shape, MOST)
     x, y = np.asarray(stars["x"], float)[chosen], np.asarray(stars["y"], float)[chosen]
@@ -110,9 +113,7 @@ def rescaled(raw: Raw, stars: Table, psf: Psf, gain: float | None) -> tuple[Raw,
         slope *= float(np.clip(abs(slope) / (SIGNIFICANT * slope_err) - 1, 0, 1))
     solution[0] += 1
     raw = _scaled(raw, Surface(solution, order, raw.data.shape))
-    if slope:
-        _recolored(raw, every, psf, slope, color_mean)
-    return raw, Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER), slope, slope_err)
+    return raw, Ratio(float(np.median(ratio[used])), max(scatter, MIN_SCATTER), slope, slope_err, color_mean)
 
 
 def _color(stars: Table, good) -> tuple[np.ndarray, float]:
@@ -125,25 +126,48 @@ def _color(stars: Table, good) -> tuple[np.ndarray, float]:
     return np.where(known, np.clip(color - mean, -REDDEST, REDDEST), 0.0), mean
 
 
-def _recolored(raw: Raw, stars: Table, psf: Psf, slope: float, mean: float) -> None:
-    """Take out of a difference, in place, what the colours of stars have left."""
-    off = np.clip(np.asarray(stars["color"], float) - mean, -REDDEST, REDDEST)
-    stars, off = stars[np.isfinite(off)], off[np.isfinite(off)]
-    x, y = np.asarray(stars["x"], float), np.asarray(stars["y"], float)
-    flux = np.nan_to_num(forced(raw.model, raw.sigma(), raw.bad, psf, x, y).flux) * slope * off
-    half = int(np.ceil(REACH * psf.fwhm))
-    line = np.arange(-half, half + 1)
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    for first in range(0, len(x), BLOCK):
-        part = slice(first, first + BLOCK)
-        u, v = (line + (near[part] - at[part])[:, None] for near, at in ((column, x), (row, y)))
-        light = psf.grid(u, v, x[part], y[part])[0] * flux[part, None, None]
-        rows = np.broadcast_to((row[part, None] + line)[:, :, None], light.shape)
-        columns = np.broadcast_to((column[part, None] + line)[:, None, :], light.shape)
-        inside = (rows >= 0) & (columns >= 0) & (rows < raw.data.shape[0]) & (columns < raw.data.shape[1])
-        at = rows[inside], columns[inside]
-        np.subtract.at(raw.data, at, light[inside].astype(np.float32))
-        np.add.at(raw.model, at, light[inside].astype(np.float32))
+def recolored(raw: Raw, objects: Table, ratio: Ratio) -> None:
+    """Take out of a difference, in place, what the colours of stars and galaxies have left.
+
+    Parameters
+    ----------
+    raw : Raw
+    objects : Table
+        ``x, y, flux, fwhm`` and ``color`` (mag, NaN where it is not known).
+    ratio : Ratio
+
+    Notes
+    -----
+    Each pixel of what was subtracted has the mean colour of the objects about it, by the light that circular profiles
+    of their widths have there.
+    """
+    if not ratio.color_slope:
+        return
+    shape = raw.data.shape
+    x, y, flux, fwhm, color = (np.ma.filled(objects[name], np.nan).astype(float) for name in NEEDED)
+    off = np.nan_to_num(np.clip(color - ratio.color, -REDDEST, REDDEST))
+    good = np.isfinite(x + y + flux) & (flux > 0)
+    # What has been measured with its neighbours in one is not as wide as that.
+    fwhm = np.clip(np.where(np.isfinite(fwhm), fwhm, raw.fwhm), raw.fwhm / 2, WIDEST * raw.fwhm)
+    light, red = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for i in np.flatnonzero(good):
+        half = int(np.ceil(REACH * fwhm[i]))
+        rows, columns = (_within(at, half, side) for at, side in ((y[i], shape[0]), (x[i], shape[1])))
+        square = (np.arange(rows.start, rows.stop) - y[i])[:, None] ** 2
+        square = square + (np.arange(columns.start, columns.stop) - x[i]) ** 2
+        # Moffat's profile of exponent 3.
+        profile = flux[i] / fwhm[i] ** 2 * (1 + square * (4 * (2 ** (1 / 3) - 1) / fwhm[i] ** 2)) ** -3
+        light[rows, columns] += profile
+        red[rows, columns] += off[i] * profile
+    np.divide(red, light, out=red, where=light > 0)
+    red *= ratio.color_slope
+    red *= raw.model
+    raw.data[:] -= red
+    raw.model[:] += red
+
+
+def _within(at: float, half: int, side: int) -> slice:
+    return slice(max(int(np.rint(at)) - half, 0), max(min(int(np.rint(at)) + half + 1, side), 0))
 
 
 def _of_both(raw: Raw, psf: Psf) -> float:

@@ -25,7 +25,7 @@ from nightsift.matching import MIN_STAMPS, alard_lupton, isolated
 from nightsift.planes import HIDDEN, Flag, Mask
 from nightsift.proper import proper
 from nightsift.psf import Psf, fit_psf, fit_psf_stars
-from nightsift.rescaling import Ratio, rescaled
+from nightsift.rescaling import Ratio, recolored, rescaled
 from nightsift.seeing import star_width, widths
 from nightsift.significance import Beneath, Planes, learnt, significance
 from nightsift.skysources import sky_sources
@@ -168,6 +168,7 @@ def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, 
     # As faint light that it is not told from, a background would be of the stars.
     raw.data[:] -= background(raw.data, raw.bad, MESH).level
     raw, ratio = rescaled(raw, stars, psf, exposure.gain)
+    recolored(raw, objects, ratio)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
     bright = unharmed[np.asarray(unharmed["snr"]) > STAMP_SNR]
     result = replace(result, facts=result.facts | {"changed": _changed(result.snr, result.mask == 0, bright)})

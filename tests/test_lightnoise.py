@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 from scipy.stats import theilslopes
-from test_subtract import CASES, PARAMS, differenced, light, moffat, pair
+from test_subtract import CASES, FRAME, GAIN, NOISE, PARAMS, between, differenced, light, moffat, pair, significant
 
+from nightsift import parameters
+from nightsift.detect import detect
 from nightsift.lightnoise import LEVELS, Gains, LightNoise, Samples, light_noise
 from nightsift.psf import forced
 from nightsift.simulate_pixels import render_points
 from nightsift.subtract import subtract
+from nightsift.template import PAD
 
 
 def samples(truth, seed=1, number=40_000, outliers=0.0):
@@ -62,6 +66,25 @@ def test_the_significance_has_a_width_of_one_on_every_level(truth, outliers):
     # What varies is to be told apart from it.
     assert widths(samples(truth, seed=2), noise) == pytest.approx(np.ones(5), abs=0.08)
     assert noise.sky == pytest.approx(truth.sky, rel=0.03)
+
+
+def test_changes_that_are_many_and_faint_are_none_of_the_noise():
+    """A third of the light has something new of S/N 7 to 14 upon it, which shows as less beside its middle."""
+    truth = LightNoise(sky=1.0, flux=0.004)
+    made = samples(truth)
+    rng = np.random.default_rng(3)
+    new = made.lit & (rng.uniform(size=len(made.snr)) < 0.33)
+    peak = np.where(new, rng.uniform(7, 14, len(made.snr)) * np.sqrt(made.variance(truth)), 0)
+    numerator = made.numerator + peak * rng.uniform(0.1, 1, len(made.snr))
+    plain = np.sqrt(made.sky + made.photons)
+    made = replace(made, numerator=numerator, snr=np.abs(numerator) / plain, around=np.maximum(made.snr, peak / plain))
+    assert widths(samples(truth, seed=2), learnt(made, scatter=0.004)) == pytest.approx(np.ones(5), abs=0.15)
+
+
+def test_noise_far_beyond_what_clean_stars_tell_is_learnt_all_the_same():
+    truth = LightNoise(sky=1.0, flux=0.03, shift=0.2)
+    made = samples(truth)
+    assert widths(samples(truth, seed=2), learnt(made, scatter=0.003)) == pytest.approx(np.ones(5), abs=0.1)
 
 
 def test_photons_are_learnt_where_no_gain_is_known():
@@ -151,6 +174,49 @@ def test_what_goes_with_the_colour_of_stars_is_taken_out(case, slope):
         left = forced(result.data, result.sigma, result.mask != 0, result.psf, bright["x"], bright["y"]).flux
         trend = theilslopes(left / bright["flux"], bright["color"])[0]
         assert trend == pytest.approx(expected, abs=0.015)
+
+
+def added(data, x, y, flux):
+    """The image with point sources more."""
+    frame = np.zeros((FRAME, FRAME), np.float32)
+    render_points(frame, np.asarray(x) + PAD, np.asarray(y) + PAD, np.asarray(flux), moffat(3.6), 0.1)
+    return data + frame[PAD:-PAD, PAD:-PAD]
+
+
+def with_galaxies(made, slope, number=12, points=80):
+    """Add galaxies, of many point sources each. Redder ones, and redder stars, are brighter in the image."""
+    rng = np.random.default_rng(8)
+    data, template, objects = made.exposure.data, made.reference.data.copy(), made.objects
+    x, y = between(rng, objects["x"] + PAD, objects["y"] + PAD, number)
+    color, star_color = np.where(np.arange(number) % 2, 0.4, 1.2), rng.normal(0.8, 0.3, len(objects))
+    part = 45 * NOISE * 2 * np.pi * 4.5**2 / points
+    column, row = (at.repeat(points) + rng.normal(0, 4, number * points) for at in (x, y))
+    data = added(data, column, row, np.repeat(part * (1 + slope * (color - 0.8)), points))
+    render_points(template, column + PAD, row + PAD, np.full(len(row), 1.7 * part), moffat(2.6, -1), 0.1)
+    redder = slope * (star_color - 0.8) * objects["flux"] / light(3.6, made.exposure.aperture)
+    data = added(data, objects["x"], objects["y"], redder)
+    found = detect(data, made.exposure.mask, GAIN, parameters.Detect()).objects
+    known = cKDTree(np.column_stack([np.append(objects["x"], x), np.append(objects["y"], y)]))
+    distance, index = known.query(np.column_stack([found["x"], found["y"]]))
+    found["color"] = np.where(distance < 3, np.append(star_color, color)[index], np.nan)
+    exposure, reference = replace(made.exposure, data=data), replace(made.reference, data=template)
+    return replace(made, exposure=exposure, reference=reference, objects=found, x=x, y=y)
+
+
+@pytest.mark.parametrize("slope", [0.08, -0.08])
+def test_what_goes_with_the_colour_of_galaxies_is_taken_out_over_all_of_their_light(slope):
+    made = with_galaxies(pair(3.6, 2.6, number=0), slope)
+    x, y, flux = made.x, made.y, 25 * significant(3.6, 1, 0.4)
+    exposure = replace(made.exposure, data=added(made.exposure.data, x[:1], y[:1], [flux]))
+    found = subtract(exposure, made.reference, made.objects, replace(PARAMS, max_changed=1))
+    new = forced(found.data, found.sigma, found.mask != 0, found.psf, x[:1], y[:1])
+    assert new.flux[0] == pytest.approx(flux * light(3.6, exposure.aperture), abs=4 * new.fluxerr[0])
+    # Beside the middle, where a point source would not be enough.
+    beside = (x[1:] + np.where(x[1:] < 192, 4, -4), y[1:])
+    left = forced(found.data, found.sigma, found.mask != 0, found.psf, *beside)
+    beneath = forced(found.model, found.sigma, found.mask != 0, found.psf, *beside).flux
+    share, noise = left.flux / beneath, np.median(left.fluxerr / beneath)
+    assert np.sqrt(np.mean(share**2)) < np.hypot(1.2 * noise, abs(slope) * 0.4 / 3)
 
 
 def test_colours_that_tell_nothing_change_nothing():
