@@ -75,7 +75,7 @@ def noise_correlation(image, noise, bad, fwhm: float) -> np.ndarray:
         image, noise, bad = image[rows], noise[rows], bad[rows]
     if min(image.shape) < 4 * REACH:
         return WHITE
-    value, usable = _empty(image, noise, bad, fwhm)
+    value, usable = empty(image, noise, bad, fwhm)
     # Where light is everywhere, it is what is alike.
     if usable.mean() < EMPTY * np.mean(~bad):
         return WHITE
@@ -96,7 +96,7 @@ def noise_correlation(image, noise, bad, fwhm: float) -> np.ndarray:
     return _measured(sky, level, fwhm)
 
 
-def _empty(image, noise, bad, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
+def empty(image, noise, bad, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the image in units of its noise, and which pixels are empty sky."""
     usable = ~bad & (noise > 0)
     value = np.divide(image, noise, out=np.zeros(image.shape, np.float32), where=usable)

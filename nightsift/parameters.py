@@ -258,6 +258,11 @@ class Subtract:
         minimum=0,
     )
     max_noise_scale: float = option(1.5, "the same, above which an image is rejected", exclusiveMinimum=0)
+    max_shared: float = option(
+        0.2,
+        "share of the image's own noise in the template above which an image is rejected: a stack that it went into",
+        minimum=0,
+    )
     max_changed: float = option(
         0.75,
         "share of bright stars with something significant left in their cores above which an image is rejected",

@@ -27,6 +27,7 @@ from nightsift.proper import proper
 from nightsift.psf import Psf, fit_psf, fit_psf_stars
 from nightsift.rescaling import Ratio, recolored, rescaled
 from nightsift.seeing import star_width, widths
+from nightsift.sharednoise import shared_noise
 from nightsift.significance import Beneath, Planes, learnt, significance
 from nightsift.skysources import sky_sources
 from nightsift.stamps import crowded, spread, stamps
@@ -44,6 +45,7 @@ STAMP_SNR = 20.0
 MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
 AGREEING = 0.05  # relative fluxes of constant stars agree within that or better
 UNSTEADY = 0.3  # scatter, natural logarithm, that passbands and flat fields may make of it
+NOTABLE = 0.04  # share of the image in its template that is worth a warning
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
@@ -173,7 +175,13 @@ def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, 
     bright = unharmed[np.asarray(unharmed["snr"]) > STAMP_SNR]
     result = replace(result, facts=result.facts | {"changed": _changed(result.snr, result.mask == 0, bright)})
     _gates(result.facts, params)
-    return result if steps is None else replace(result, warnings=(steps.sentence(), *result.warnings))
+    notes = () if steps is None else (steps.sentence(),)
+    if result.facts["shared_noise"] > NOTABLE:
+        notes += (
+            f"the template holds {result.facts['shared_noise']:.0%} of the image's own noise, as a stack that it went"
+            " into: what is new or has faded is shown fainter by as much",
+        )
+    return replace(result, warnings=(*notes, *result.warnings))
 
 
 def _steps(stars: Table, reference: Reference, exposure: Exposure) -> ratiosteps.RatioSteps | None:
@@ -196,6 +204,7 @@ def _gates(facts: dict, params: parameters.Subtract) -> None:
         "noise_scale": (params.max_noise_scale, "the noise of the difference, relative to that of its images, is"),
         "spatial_condition": (params.max_condition, "the stars lie so that the kernel's spatial terms have condition"),
         "residual": (params.max_residual, "what is left of the stars scatters, relative to their light, by"),
+        "shared_noise": (params.max_shared, "the share of the image's own noise that the template holds is"),
         "changed": (params.max_changed, "the share of bright stars with something significant left in their cores is"),
         "sky_sigma": (params.max_sky_sigma, "fluxes at empty places scatter, relative to their errors, by"),
     }
@@ -206,6 +215,9 @@ def _gates(facts: dict, params: parameters.Subtract) -> None:
     }
     # The noise that image and template share goes with the light.
     hints = {"noise_scale": ": does the template hold the image itself?"}
+    others = {
+        "shared_noise": ": is it a stack that the image went into? Make it of others: of every change as much is lost"
+    }
     if facts["sky_number"] < ENOUGH_PLACES:
         del upper["sky_sigma"], lower["sky_sigma"]
     for name, (bound, what) in lower.items():
@@ -213,7 +225,7 @@ def _gates(facts: dict, params: parameters.Subtract) -> None:
             raise Rejected(f"{what} {facts[name]:.3g}, less than {bound:g}{hints.get(name, '')}")
     for name, (bound, what) in upper.items():
         if facts.get(name, 0.0) > bound:
-            raise Rejected(f"{what} {facts[name]:.3g}, more than {bound:g}")
+            raise Rejected(f"{what} {facts[name]:.3g}, more than {bound:g}{others.get(name, '')}")
 
 
 def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[Raw, Table]:
@@ -225,6 +237,8 @@ def _matched(exposure: Exposure, reference: Reference, objects: Table, params, r
     method = partial(hotpants, run=run) if params.method == "hotpants" else METHODS[params.method]
     raw = method(image, template, stars, params)
     facts = {"method": params.method, "template_fwhm": width} | raw.facts
+    ratio = facts["kernel_sum"] if raw.forward else 1 / facts["kernel_sum"]
+    facts["shared_noise"] = shared_noise(image, template, ratio)
     return replace(raw, facts=facts | _quality(template, stars)), stars
 
 

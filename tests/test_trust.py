@@ -35,6 +35,35 @@ def test_a_template_that_holds_the_image_is_refused(share):
     refused(made, r"noise of the difference.* is 0\.[012]\d*, less than 0.3: does the template hold the image itself\?")
 
 
+def stacked(number, fwhm=3.6, others=2.6):
+    """A template that is the mean of the image and `number` - 1 independent ones of the same sky."""
+    made = pair(fwhm, others, number=0)
+    data, sigma = made.reference.data.copy(), np.std(made.exposure.data[:40, :40])
+    rng = np.random.default_rng(number)
+    rest = data[PAD:-PAD, PAD:-PAD] / 1.7 + rng.normal(0, sigma / np.sqrt(number - 1), made.exposure.data.shape)
+    data[PAD:-PAD, PAD:-PAD] = (made.exposure.data - np.float32(SKY) + (number - 1) * rest) / number
+    noise = np.full(data.shape, sigma / np.sqrt(number), np.float32)
+    return replace(made, reference=replace(made.reference, data=data, noise=noise))
+
+
+@pytest.mark.parametrize(("fwhm", "others"), [(3.6, 3.6), (2.6, 3.6), (3.6, 2.4)])
+def test_a_stack_that_the_image_went_into_is_refused_or_named(fwhm, others):
+    for number in (2, 4):
+        refused(stacked(number, fwhm, others), r"image's own noise that the template holds is 0\.\d*, more than 0.2")
+    made = stacked(10, fwhm, others)
+    told = subtract(made.exposure, made.reference, made.objects, PARAMS)
+    assert told.facts["shared_noise"] == pytest.approx(0.1, abs=0.04)
+    assert any("of the image's own noise, as a stack" in note for note in told.warnings)
+
+
+@pytest.mark.parametrize("fwhm", [2.2, 3.6, 6.0])
+def test_templates_of_other_images_share_no_noise(fwhm):
+    for template in (0.8 * fwhm, fwhm, 1.4 * fwhm):
+        made = pair(fwhm, template, 4)
+        told = subtract(made.exposure, made.reference, made.objects, PARAMS)
+        assert not abs(told.facts["shared_noise"]) > 0.03
+
+
 def test_noise_that_nothing_explains_is_refused():
     """The template's noise is three times what its plane of the noise says."""
     made = pair(3.6, 2.6, template_noise=1.0)
