@@ -98,6 +98,17 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, file):
     assert again(tmp_path, file, digest) == digest(file)
 
 
+def test_it_is_kept_where_it_was_begun(tmp_path, file, learn, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    memory = Memory("memory.json")
+    memory.of(file, learn)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    memory.save()
+    assert Memory(tmp_path / "memory.json").of(file, learn) == digest(file)
+    assert len(learn.read) == 1
+
+
 def test_another_maker_trusts_nothing(tmp_path, file, learn):
     for made_by in ("one", "one", "other", "other"):
         memory = Memory(tmp_path / "memory.json", made_by)

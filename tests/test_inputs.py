@@ -72,8 +72,10 @@ def replaced(path, older):
 def test_a_copied_campaign_has_nothing_to_do(work):
     for path in [work / name for name in DEPENDING]:
         path.chmod(0o600)
+    before = (work / ".snakemake" / "inputs.json").read_text()
     run = snakemake(work, "-n")
     assert (run.code, run.jobs) == (0, set()), run.text
+    assert (work / ".snakemake" / "inputs.json").read_text() != before
 
 
 @pytest.mark.parametrize("name", DEPENDING)

@@ -41,7 +41,8 @@ class Memory:
     """
 
     def __init__(self, path, made_by: str = ""):
-        self.path, self.made_by = Path(path), made_by
+        # As a process ends it may stand in another folder.
+        self.path, self.made_by = Path(path).absolute(), made_by
         self._entries = self._stored()
         self._new: dict[str, list] = {}
         self._saved = time.monotonic()
