@@ -29,6 +29,10 @@ _SMOOTH = (1, 2, 3, 4)  # orders of the surfaces that a step must be better than
 _CHANGE = 0.3  # width of the prior of their terms, mag
 _NEAR, _FEW = 1 / 6, 5  # of the image's half side on both sides of an edge, and stars there, that show how sharp it is
 _BLUNT = 0.15  # of a step that is wanting there
+_WIDTHS = (0.06, 0.1, 0.16, 0.25)  # of the image's half side, of transitions between levels: of 10 to 90 % in 4.4 times
+_SHARP = 1e-3  # the same, of an edge
+_SHIFTS = np.linspace(-0.2, 0.2, 9)  # of these transitions from the edge, of the image's half side
+_CLEARER = 9.0  # in the sum of squared pulls, by which an edge has to be better than a transition
 _AGREE = 0.85  # of the share of the stars elsewhere that agree
 
 
@@ -67,7 +71,8 @@ def find(stars: Stars, level: Fit) -> Edges:
         alike = one.surface == best.surface and (one.edges in _PLAIN) == (best.edges in _PLAIN)
         best = one if one.bic < best.bic - _MARGIN * (not alike) else best
     smooth = min(fit(stars, order, **model).bic for order in _SMOOTH)
-    return best.edges if best.bic < smooth - _MARGIN and _sharp(stars, best) else amplifiers.WHOLE
+    sharp = best.bic < smooth - _MARGIN and _sharp(stars, best) and _abrupt(stars, best)
+    return best.edges if sharp else amplifiers.WHOLE
 
 
 def _height(stepped: Fit) -> float:
@@ -94,6 +99,36 @@ def _sharp(stars: Stars, stepped: Fit) -> bool:
     elsewhere = 1.0 if beside.all() else stepped.used[~beside].mean()
     agree = stepped.used[beside].mean() >= _AGREE * elsewhere
     return bool(agree and np.median(shares) < _BLUNT)
+
+
+def _abrupt(stars: Stars, stepped: Fit) -> bool:
+    """Tell whether parallel edges describe the stars better than transitions do, as at the rim of a cloud."""
+    axis = 0 if stepped.edges[0] else 1
+    edges, first = stepped.edges[axis], len(powers(stepped.order))
+    if stepped.edges[1 - axis]:
+        return True
+    step = amplifiers.columns(stepped.edges, stars.u, stars.v) @ stepped.coefficients[first : stepped.surface]
+    pull, place = (stepped.residual + step) / stepped.sigma, (stars.u, stars.v)[axis]
+    surface = np.stack([np.ones_like(place), stars.u, stars.v], axis=1) / stepped.sigma[:, None]
+    nearest, sums = np.argmin(np.abs(place[:, None] - np.array(edges)), axis=1), np.zeros(2)
+    for number, edge in enumerate(edges):
+        near = nearest == number
+        away, known = place[near] - edge, (surface[near], pull[near], 1 / stepped.sigma[near])
+        sums += _left(away, *known, _SHARP), min(_left(away, *known, width) for width in _WIDTHS)
+    return bool(sums[0] < sums[1] - _CLEARER)
+
+
+def _left(away, surface, pull, weight, width: float) -> float:
+    """Return the least sum of squared pulls that transitions of that width leave."""
+    sums = []
+    for shift in _SHIFTS:
+        columns, used = np.column_stack([surface, weight * np.tanh((away - shift) / (2 * width))]), np.ones(len(pull))
+        for _ in range(3):
+            terms = np.linalg.lstsq(columns * used[:, None], pull * used, rcond=None)[0]
+            left = pull - columns @ terms
+            used = np.minimum(1, _FAR / np.maximum(np.abs(left), 1e-9))
+        sums.append(np.minimum(np.square(left), _FAR**2).sum())
+    return min(sums)
 
 
 def _likely(stars: Stars, pull) -> list[Edges]:

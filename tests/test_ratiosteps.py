@@ -99,3 +99,23 @@ def test_what_is_beside_a_step():
     assert beside_steps([up, turned], SHAPE, 128) == [True, True]
     assert beside_steps([up, far, across], SHAPE, 128) == [False, False, False]
     assert beside_steps([up, replace(down, sign=1)], SHAPE, 128) == [False, False]
+
+
+def transition(seed, x, y):
+    """Return the extinction of a bank of clouds with a soft rim or of a band of cloud, somewhere, natural logarithm."""
+    rng = np.random.default_rng(100 + seed)
+    turn, width, depth = rng.uniform(0, 2 * np.pi), rng.choice([40, 60, 100]), rng.choice([0.3, 0.6, 1.0])
+    away = np.cos(turn) * (x - SHAPE[1] / 2) + np.sin(turn) * (y - SHAPE[0] / 2) - rng.uniform(-150, 150)
+    return -depth / (1 + np.exp(-away / width)) if seed % 2 else -depth * np.exp(-((away / width) ** 2) / 8)
+
+
+def test_the_rim_of_a_cloud_is_no_step():
+    taken, found = 0, 0
+    for seed in range(17):
+        x, y, ratio, error = ratios(seed, 100)
+        taken += ratiosteps.find(x, y, ratio + transition(seed, x, y), error, SHAPE) is not None
+        if seed % 3 == 0:
+            step = np.log(1.4) * beyond(x, y, 0.0 if seed % 2 else 30.0)
+            found += ratiosteps.find(x, y, ratio + step, error, SHAPE) is not None
+    assert taken <= 1
+    assert found >= 5
