@@ -22,6 +22,7 @@ ACROSS = 1.3  # width of both across the line that joins them over that along it
 MEDIAN_OF = 12  # stars that a median must have, for a companion that merges with its star
 LOPSIDED, MENDED = 0.25, 0.55  # difference of a star from itself upside down, and the share of it that may remain
 LIGHTS = np.array([0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7])  # of a companion that are tried
+DIP, PLAIN = 0.88, 0.97  # light between two equal copies over that of the fainter, and least across the line of both
 PEAK = 10.0  # sigma of a star's peak, in `peaks`
 
 
@@ -125,6 +126,8 @@ def near(image: np.ndarray, x, y, fwhm: float) -> Doubled | None:
         return None
     reach, half = int(np.ceil(fwhm)), int(np.ceil(3 * fwhm))
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    if (even := _even(image, column, row, fwhm)) is not None:
+        return even
     # Of the two the star itself is the brighter.
     highest = stamps(image, column, row, reach).reshape(len(column), -1).argmax(axis=1)
     cut = stamps(image, column + highest % (2 * reach + 1) - reach, row + highest // (2 * reach + 1) - reach, half)
@@ -151,6 +154,42 @@ def near(image: np.ndarray, x, y, fwhm: float) -> Doubled | None:
     ahead, behind = (cut[:, half + round(way * dy), half + round(way * dx)] for way in (1, -1))
     share = np.mean(ahead - behind > light / 2)
     return Doubled(float(dx), float(dy), float(light), float(share), len(x))
+
+
+def _even(image, column, row, fwhm: float) -> Doubled | None:
+    """Return the offset of a companion about as bright as its star: between both, and only on that line, is less light.
+
+    By the middle of both, as either may be the brighter one.
+    """
+    half = int(np.ceil(1.5 * fwhm))
+    v, u = np.mgrid[-half : half + 1, -half : half + 1]
+    inside = np.hypot(u, v) <= 1.2 * fwhm
+    for _ in range(3):
+        cut = np.maximum(stamps(image, column, row, half), 0) * inside
+        light = np.maximum(cut.sum(axis=(1, 2)), 1e-30)
+        column = column + np.rint(np.sum(cut * u, axis=(1, 2)) / light).astype(int)
+        row = row + np.rint(np.sum(cut * v, axis=(1, 2)) / light).astype(int)
+    cut = stamps(image, column, row, half) / light[:, None, None]
+    whole = np.median(cut, axis=0).astype(float)
+    weight = np.maximum(whole, 0) * inside
+    angle = 0.5 * np.arctan2(2 * np.sum(weight * u * v), np.sum(weight * (u**2 - v**2)))
+    away = np.arange(-1.1 * fwhm, 1.1 * fwhm + 0.1, 0.25)
+    along, across = (
+        ndimage.map_coordinates(whole, half + np.outer([np.sin(turn), np.cos(turn)], away), order=1)
+        for turn in (angle, angle + np.pi / 2)
+    )
+    left, right = np.argmax(np.where(away < 0, along, -np.inf)), np.argmax(np.where(away > 0, along, -np.inf))
+    fainter, brighter = sorted((along[left], along[right]))
+    middle = np.interp(0, away, across)
+    if along[left : right + 1].min() > DIP * fainter or middle < PLAIN * across.max():
+        return None
+    dx, dy = (away[right] - away[left]) * np.array([np.cos(angle), np.sin(angle)])
+    ends = [
+        cut[:, half + round(away[end] * np.sin(angle)), half + round(away[end] * np.cos(angle))]
+        for end in (left, right)
+    ]
+    share = np.mean(np.minimum(*ends) > cut[:, half, half])
+    return Doubled(float(dx), float(dy), float(fainter / brighter), float(share), len(cut))
 
 
 def _lopsided(stamp: np.ndarray) -> float:

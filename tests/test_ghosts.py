@@ -62,6 +62,12 @@ def test_a_companion_that_merges_with_its_star_is_recognised(number, dx, dy, sha
     test_a_double_exposure_is_refused_and_named(number, dx, dy, share)
 
 
+@pytest.mark.parametrize("number", [60, 300])
+@pytest.mark.parametrize(("dx", "dy", "share"), [(4.4, 0.6, 1.0), (1.2, 4.6, 0.85), (-3.6, 3.4, 0.95), (0, -4.4, 0.75)])
+def test_two_copies_alike_that_merge_are_recognised(number, dx, dy, share):
+    test_a_double_exposure_is_refused_and_named(number, dx, dy, share)
+
+
 @pytest.mark.parametrize("number", [30, 150, 600])
 @pytest.mark.parametrize(
     ("dx", "dy", "share"), [(20, 3, 0.4), (6, 0, 0.4), (-4, -5, 0.4), (0, 12, 1.0), (30, -40, 0.15)]
@@ -106,6 +112,8 @@ def test_a_lattice_is_no_double_exposure():
         doughnut(4, 9, 0),
         doughnut(5, 12, 1),
         doughnut(5, 13, 2),
+        trail(6, 0),
+        trail(9, 110),
         trail(12, 30),
         trail(25, 75),
     ],
