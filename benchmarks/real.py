@@ -203,6 +203,17 @@ def repeats(frames: list[Frame]) -> dict[str, dict[str, list[dict]]]:
     return out
 
 
+def own_error(stars: Table, column: str) -> np.ndarray:
+    """Return the errors of magnitudes without what neighbours and stars unseen add, which is the same in all frames."""
+    prefix = "psf_" if column == "mag_psf" else ""
+    if prefix + "confusion" not in stars.colnames:
+        return np.asarray(stars[f"{column}_err"], float)
+    error, shared = (np.asarray(stars[prefix + name], float) for name in ("fluxerr", "confusion"))
+    own = np.sqrt(np.maximum(error**2 - np.nan_to_num(shared) ** 2, 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(stars[f"{column}_err"], float) * np.where(error > 0, np.maximum(own / error, 1e-3), 1.0)
+
+
 def repeated(lists: dict[str, tuple[Frame, Table]], column: str) -> dict[str, list[dict]]:
     """Return by frame and S/N the number, scatter and pulls of stars against the weighted mean of the other frames."""
     from nightsift.catalog import match
@@ -210,7 +221,7 @@ def repeated(lists: dict[str, tuple[Frame, Table]], column: str) -> dict[str, li
     out = {}
     for frame, stars in lists.values():
         radius = 0.5 * frame.facts["detect"]["fwhm"] * frame.facts["inspect"]["pixscale"]
-        mag, err = (np.asarray(stars[name], float) for name in (column, f"{column}_err"))
+        mag, err = np.asarray(stars[column], float), own_error(stars, column)
         total, weight = np.zeros(len(stars)), np.zeros(len(stars))
         for other, theirs in lists.values():
             here, there = match(stars, theirs, radius) if other is not frame else ((), ())
@@ -220,7 +231,7 @@ def repeated(lists: dict[str, tuple[Frame, Table]], column: str) -> dict[str, li
             # Zero points have errors of their own, which no star's error holds.
             bright = np.argsort(err[here])[: max(len(here) // 2, FEW_STARS)]
             value += np.median((mag[here] - value)[bright])
-            inverse = np.asarray(theirs[f"{column}_err"], float)[there] ** -2.0
+            inverse = own_error(theirs, column)[there] ** -2.0
             total[here] += value * inverse
             weight[here] += inverse
         seen = weight > 0
