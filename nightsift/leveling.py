@@ -63,11 +63,20 @@ def _medians(difference: np.ndarray, usable: np.ndarray, top: int, side: int) ->
     number = 2 * int(np.ceil(difference.shape[1] / (2 * side)))
     frame = (0, side - value.shape[0]), (0, number * side - value.shape[1])
     flat = np.pad(value, frame, constant_values=np.nan).reshape(side, number, side).swapaxes(0, 1).reshape(number, -1)
+    flat = np.sort(flat, axis=1)  # what does not count comes last
+    count = np.isfinite(flat).sum(axis=1)
     result = np.full(number, np.nan)
-    enough = np.isfinite(flat).mean(axis=1) > FILLED
-    if enough.any():
-        flat = flat[enough]
-        low, middle, high = np.nanpercentile(flat, [15.865, 50, 84.135], axis=1)
-        far = np.abs(flat - middle[:, None]) > (CLIP * (high - low) / 2)[:, None]
-        result[enough] = np.nanmedian(np.where(far, np.nan, flat), axis=1)
+    for i in np.flatnonzero(count > FILLED * side**2):
+        cell = flat[i, : count[i]]
+        low, middle, high = (_at(cell, share) for share in (0.15865, 0.5, 0.84135))
+        reach = CLIP * (high - low) / 2
+        first, last = np.searchsorted(cell, middle - reach), np.searchsorted(cell, middle + reach, "right")
+        result[i] = _at(cell[first:last], 0.5)
     return result
+
+
+def _at(ordered: np.ndarray, share: float) -> float:
+    """Return the value below which a share of the ordered values lies, between two of them in proportion."""
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    return float(ordered[low] + (place - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low]))

@@ -14,6 +14,7 @@ from nightsift.halo import Halo
 from nightsift.layers import Raw
 from nightsift.lightnoise import LEVELS, Gains, LightNoise, Samples, joined, light_noise
 from nightsift.matchedfilter import MatchedFilter, Noise
+from nightsift.maxima import maxima
 from nightsift.tiles import Tile, largest, tiles
 
 LEARNING = 1.2e6  # pixels that the noise is learnt from, about, where an image has more
@@ -34,7 +35,12 @@ class Planes:
     snr: np.ndarray
     response: np.ndarray
     unit: float
-    correlation: float
+    correlations: list[np.ndarray]  # of each tile
+
+    @property
+    def correlation(self) -> float:
+        """Median over the image."""
+        return float(np.median(np.concatenate(self.correlations)))
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class _Filter:
         if not pad or not raw.unseen[wide].any():
             return SCALE_ERROR * light
         # As bright as the pixels beside them.
-        hidden = ndimage.maximum_filter(np.pad(light, half, mode="edge"), 2 * int(np.rint(self.beneath.fwhm / 2)) + 1)
+        hidden = maxima(np.pad(light, half, mode="edge"), 2 * int(np.rint(self.beneath.fwhm / 2)) + 1)
         weight = np.abs(raw.kernel) / np.abs(raw.kernel).sum()
         leaked = convolve(np.where(raw.unseen[wide], hidden, 0), weight)
         return np.hypot(SCALE_ERROR * light, leaked[half : half + light.shape[0], half : half + light.shape[1]])
@@ -142,13 +148,13 @@ class _Filter:
         """Return the light, wings included, of what is as sharp as a point source; less of what is broader."""
         fwhm = self.beneath.fwhm
         peaks = np.maximum(light - self._mean(light), 0) / np.float32(self._peak)
-        result = np.minimum(light, ndimage.maximum_filter(peaks, 2 * int(np.ceil(WINGS * fwhm)) + 1))
+        result = np.minimum(light, maxima(peaks, 2 * int(np.ceil(WINGS * fwhm)) + 1))
         # Rings and dipoles of a star reach as far as its own core is wide.
-        return ndimage.maximum_filter(result, 2 * int(np.rint(0.4 * fwhm)) + 1)
+        return maxima(result, 2 * int(np.rint(0.4 * fwhm)) + 1)
 
     def level(self, light: np.ndarray) -> np.ndarray:
         """Return the light in units of the sky's noise."""
-        return ndimage.maximum_filter(light, 3) / np.float32(self.noise)
+        return maxima(light, 3) / np.float32(self.noise)
 
     def residuals(self, piece: _Piece, noise: LightNoise) -> Iterator[np.ndarray]:
         """Yield what may be left of the light, by cause."""
@@ -211,33 +217,45 @@ def _sampled(every: _Filter, piece: _Piece, step: int) -> tuple[Samples, np.ndar
     good = usable & (sky > 0)
     snr = np.where(good, np.abs(numerator) / np.sqrt(np.where(good, sky + photons, 1)), 0)
     wide = 2 * int(np.ceil(beneath.fwhm)) + 1
-    lit = ndimage.maximum_filter(beneath.raw.model[tile.around] > SEEN * every.noise, wide)
+    lit = maxima(beneath.raw.model[tile.around] > SEEN * every.noise, wide)
     level = every.level(piece.light)
     rows, columns = (np.arange(part.start, part.stop) for part in tile.own)
     fine = (rows[:, None] % step == 0) & (columns % step == 0) & (level[tile.inside] >= LEVELS[0])
     coarse = (rows[:, None] % (SPARSE * step) == 0) & (columns % (SPARSE * step) == 0)
     here = (fine | coarse) & good[tile.inside]
-    planes = (numerator, sky, photons, flux, shift, left, level, snr, ndimage.maximum_filter(snr, wide), lit)
+    planes = (numerator, sky, photons, flux, shift, left, level, snr, maxima(snr, wide), lit)
     number = rows[:, None] * beneath.usable.shape[1] + columns
     return Samples(*(plane[tile.inside][here] for plane in planes)), number[here]
 
 
-def significance(beneath: Beneath, noise: LightNoise) -> Planes:
-    """Work out noise and S/N, a tile at a time."""
+def significance(beneath: Beneath, noise: LightNoise, before: Planes | None = None, changed=None) -> Planes:
+    """Work out noise and S/N, a tile at a time.
+
+    Parameters
+    ----------
+    beneath : Beneath
+    noise : LightNoise
+    before : Planes, optional
+        What was found before some pixels changed: brought up to date in place.
+    changed : 2-D bool array, optional
+        Which ones did.
+    """
     every = _Filter(beneath)
     raw, usable = beneath.raw, beneath.usable
-    unit = float(np.median(raw.white[::8, ::8]))
     shape = raw.data.shape
-    sigma, snr = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    response = np.empty(shape, np.float16)  # of the little that is left of the background
-    correlation = []
-    for piece in every.pieces(every.tiles):
+    if before is None:
+        unit = float(np.median(raw.white[::8, ::8]))
+        # The response is of the little that is left of the background.
+        planes = (np.empty(shape, kind) for kind in (np.float32, np.float32, np.float16))
+        before = Planes(*planes, unit, [np.zeros(0, np.float32)] * len(every.tiles))
+    numbers = [i for i, tile in enumerate(every.tiles) if changed is None or changed[tile.around].any()]
+    for i, piece in zip(numbers, every.pieces([every.tiles[i] for i in numbers]), strict=True):
         around, own, inside = piece.tile.around, piece.tile.own, piece.tile.inside
         variance, white, smoothed = every.variance(piece, noise)
         about = Noise(white, smoothed, raw.kernel, every.residuals(piece, noise))
         found = every.point(raw.data[around], usable[around], variance, about)
-        np.sqrt(variance[inside], out=sigma[own])
-        snr[own] = found.snr[inside]
-        np.multiply(found.response[inside], unit, out=response[own], casting="same_kind")
-        correlation.append(found.correlation[inside][::4][usable[own][::4]])
-    return Planes(sigma, snr, response, unit, float(np.median(np.concatenate(correlation))))
+        np.sqrt(variance[inside], out=before.sigma[own])
+        before.snr[own] = found.snr[inside]
+        np.multiply(found.response[inside], before.unit, out=before.response[own], casting="same_kind")
+        before.correlations[i] = found.correlation[inside][::4][usable[own][::4]]
+    return before

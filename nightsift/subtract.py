@@ -367,10 +367,9 @@ def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: Ra
     beneath = Beneath(raw, usable, exposure.gain, reference.photons, halo, stamp, psf.fwhm)
     light = learnt(beneath, ratio.scatter)
     found = significance(beneath, light)
-    raw, trails = _without_trails(raw, found, usable, psf.fwhm)
+    raw, trails, changed = _without_trails(raw, found, usable, psf.fwhm)
     if trails:
-        del found
-        found = significance(replace(beneath, raw=raw), light)
+        found = significance(replace(beneath, raw=raw), light, found, changed)
     sigma, snr = found.sigma, found.snr
     quiet = _quiet(usable, model, sigma, snr, psf.fwhm)
     # What is left of the background is taken out of the difference and of its S/N alike.
@@ -430,11 +429,12 @@ def _named(trails: list[Trail], shape) -> list[str]:
     return found
 
 
-def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, list[Trail]]:
-    """Take the light of trails out of a difference, in place, and add what it brings to the noise."""
+def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, list[Trail], np.ndarray]:
+    """Take the light of trails out of a difference, in place, and add what it brings to the noise; tell where."""
     trails = find_trails(found.snr, usable, fwhm)
+    changed = np.zeros(raw.data.shape, bool)
     if not trails:
-        return raw, trails
+        return raw, trails, changed
     raw = replace(raw, white=raw.white.copy())
     factor = np.broadcast_to(raw.factor(slice(None), slice(None)), raw.data.shape)
     for trail in trails:
@@ -442,7 +442,8 @@ def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, 
         at = light.row, light.column
         raw.data[at] -= light.light
         raw.white[at] = np.hypot(raw.white[at], light.noise / factor[at])
-    return raw, trails
+        changed[at] = True
+    return raw, trails, changed
 
 
 def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
