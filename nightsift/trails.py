@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from nightsift.background import background
 from nightsift.pulls import balanced
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 BIN = 4  # pixels of the S/N map in one of the search, which looks for lines and not for their profile
 STRIP = 32  # binned rows at a time
@@ -334,39 +330,41 @@ def without_trails(data, bad, mesh: int, trails, fwhm: float) -> tuple[np.ndarra
 
 @dataclass(frozen=True)
 class _Terms:
-    """A sparse design matrix whose normal equations are banded: splines across within hats along."""
+    """Splines across times hats along: what each of 8 terms is at each pixel, and which coefficient belongs to it."""
 
-    matrix: csr_array
-    number: int
+    value: np.ndarray
+    index: np.ndarray
+    number: int  # of splines across
 
     @classmethod
     def of(cls, place, pieces):
-        from scipy.sparse import csr_array
-
         first, part = np.floor(place).astype(int), place - np.floor(place)
         left = 1 - part
         cubic = np.stack([left**3, 4 - 6 * part**2 + 3 * part**3, 4 - 6 * left**2 + 3 * left**3, part**3]) / 6
         whole = np.floor(pieces).astype(int)
         hat = np.stack([1 - (pieces - whole), pieces - whole])
-        number = first.max() + 4
+        number = int(first.max()) + 4
         index = (whole + np.arange(2)[:, None])[:, None] * number + (first + np.arange(4)[:, None])[None]
-        values = hat[:, None] * cubic[None]
-        rows = np.broadcast_to(np.arange(len(place)), index.shape)
-        shape = len(place), (whole.max() + 2) * number
-        return cls(csr_array((values.ravel(), (rows.ravel(), index.ravel())), shape=shape), number)
+        return cls((hat[:, None] * cubic[None]).reshape(8, -1), index.reshape(8, -1), number)
 
     def solve(self, value, weight) -> np.ndarray:
         """Return the weighted least-squares model of the values."""
         from scipy.linalg import solveh_banded
 
-        square = (self.matrix.T @ (self.matrix * weight[:, None])).tocoo()
-        size, band = self.matrix.shape[1], self.number + 4
-        banded = np.zeros((band, size))
-        low = square.row >= square.col
-        banded[square.row[low] - square.col[low], square.col[low]] = square.data[low]
+        size = int(self.index.max()) + 1
+        # The normal equations are banded: two terms' coefficients are equally far apart at every pixel.
+        apart = (self.number * np.arange(2)[:, None] + np.arange(4)).ravel()
+        banded, right = np.zeros((self.number + 4, size)), np.zeros(size)
+        for j in range(8):
+            weighted = weight * self.value[j]
+            right += np.bincount(self.index[j], weighted * value, size)
+            for i in range(8):
+                if apart[i] >= apart[j]:
+                    banded[apart[i] - apart[j]] += np.bincount(self.index[j], weighted * self.value[i], size)
         # Coefficients that no pixel tells of are 0.
         banded[0] += 1e-6 * banded[0].max() + 1e-300
-        return self.matrix @ solveh_banded(banded, self.matrix.T @ (weight * value), lower=True)
+        solved = solveh_banded(banded, right, lower=True)
+        return sum(term * solved[index] for term, index in zip(self.value, self.index, strict=True))
 
 
 def _near(trail: Trail, shape, reach: float) -> tuple[np.ndarray, np.ndarray]:
