@@ -69,7 +69,11 @@ class LightNoise:
     def factor(self, level) -> np.ndarray:
         """Return the factor of what is left at levels of light in units of the sky's noise."""
         middles = np.log(LEVELS) + np.log(LEVELS[1] / LEVELS[0]) / 2
-        return np.interp(np.log(np.maximum(level, 1e-9)), middles, self.levels).astype(np.float32)
+        result = np.full(np.shape(level), self.levels[0], np.float32)
+        # Most of an image is darker than the middle of the first.
+        bright = np.asarray(level) > np.exp(middles[0])
+        result[bright] = np.interp(np.log(np.asarray(level)[bright]), middles, self.levels)
+        return result
 
 
 @dataclass(frozen=True)

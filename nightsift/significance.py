@@ -165,7 +165,7 @@ class _Filter:
         if noise.flux:
             yield np.float32(noise.flux) * more * self.sharp(piece.light)
         if noise.shift:
-            yield np.float32(noise.shift) * more * np.hypot(*np.gradient(piece.light))
+            yield np.float32(noise.shift) * more * _slope(piece.light)
 
     def variance(self, piece: _Piece, noise: LightNoise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the variance of a pixel, and what of it is independent, and what was before the convolution."""
@@ -174,6 +174,15 @@ class _Filter:
         white = sky * piece.white + photons * piece.photons if forward else sky * piece.white
         smoothed = sky * piece.smoothed if forward else sky * piece.smoothed + photons * piece.photons
         return next(self.smear(smoothed)) + white, white, smoothed
+
+
+def _slope(light: np.ndarray) -> np.ndarray:
+    """Return the change of the light from pixel to pixel."""
+    down, across = np.gradient(light)
+    down *= down
+    across *= across
+    down += across
+    return np.sqrt(down, out=down)
 
 
 def learnt(beneath: Beneath, scatter: float) -> LightNoise:
@@ -209,7 +218,7 @@ def _sampled(every: _Filter, piece: _Piece, step: int) -> tuple[Samples, np.ndar
     forward, usable = beneath.raw.forward, beneath.usable[tile.around]
     white = [piece.white, piece.photons] if forward else [piece.white]
     smoothed = [piece.smoothed] if forward else [piece.smoothed, piece.photons]
-    coherent = [every.sharp(piece.light), np.hypot(*np.gradient(piece.light)), piece.left]
+    coherent = [every.sharp(piece.light), _slope(piece.light), piece.left]
     variance = every.variance(piece, LightNoise())[0]
     data = beneath.raw.data[tile.around]
     numerator, *made, flux, shift, left = every.point.parts(data, usable, variance, white, smoothed, coherent)

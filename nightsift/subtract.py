@@ -50,7 +50,7 @@ MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
 MOST = 400  # stars that the template's width, the flux scale and what counts as constant rest on
-ENOUGH_PIXELS = 2**20  # whose distribution is that of all
+ENOUGH_PIXELS = 2**18  # whose distribution is that of all: neighbours tell nearly the same
 SIGNIFICANT = 5.0  # S/N that noise makes at none of the stars
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
@@ -454,7 +454,7 @@ def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
     """
     reach = int(np.ceil(fwhm))
     quiet = usable.copy()
-    few = (slice(None, None, max(1, int(np.sqrt(snr.size / ENOUGH_PIXELS)))),) * 2
+    few = (slice(None, None, _step(snr)),) * 2
     scatter = _robust(snr[few], usable[few] & (model[few] < 3 * sigma[few]))[0]
     limit = 4 * max(1.0, scatter if np.isfinite(scatter) else 1.0)
     for tile in tiles(usable.shape, reach):
@@ -463,9 +463,14 @@ def _quiet(usable, model, sigma, snr, fwhm) -> np.ndarray:
     return quiet if quiet.sum() > 0.02 * usable.sum() else usable
 
 
+def _step(image) -> int:
+    """Return how far apart pixels are that are enough."""
+    return int(np.ceil(np.sqrt(image.size / ENOUGH_PIXELS)))
+
+
 def _robust(image, chosen) -> tuple[float, float]:
     """Half the distance of the 16th and 84th percentiles, and the median, of (a share of) the chosen pixels."""
-    step = max(1, int(np.sqrt(image.size / ENOUGH_PIXELS)))
+    step = _step(image)
     values = image[::step, ::step][chosen[::step, ::step]].astype(np.float32)
     low, middle, high = np.percentile(values, [15.865, 50, 84.135])
     return float(high - low) / 2, float(middle)
