@@ -16,14 +16,15 @@ FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the 
 # structure within the larger ones; of the light of stars and galaxies they leave more than 0.75.
 FINER = 0.6
 CROWDED, LEAST_NOISE = 0.75, 0.5  # noise of single pixels over their scatter: of a crowd, and what is believed of it
-ENOUGH = 500_000  # pixels, of whole rows, for the scatter of single ones
+ENOUGH = 250_000  # pixels, of whole rows, for the scatter of single ones
+FLAT = 0.5  # change of the level from cell to cell, in its noise, that adds a hundredth to the scatter in a cell
 
 
 class Background:
     """Background level and noise (standard deviation of a pixel), both float32 images in ADU made when asked for."""
 
-    def __init__(self, level: sep.Background, rest: sep.Background, unit: float):
-        self._level, self._rest, self._unit = level, rest, unit
+    def __init__(self, level: np.ndarray, rest: sep.Background, unit: float, steep: bool):
+        self._level, self._rest, self._unit, self._steep = level, rest, unit, steep
 
     @property
     def typical_noise(self) -> float:
@@ -33,10 +34,8 @@ class Background:
     @cached_property
     def level(self) -> np.ndarray:
         """Background level."""
-        level = self._level.back(dtype=np.float32)
         # Elsewhere the second look would only follow the stars more closely.
-        if self._level.globalrms > STEEP * self._rest.globalrms:
-            level += self._rest.back(dtype=np.float32)
+        level = self._level + self._rest.back(dtype=np.float32) if self._steep else self._level
         return in_units(level, 1 / self._unit)
 
     @cached_property
@@ -89,13 +88,19 @@ def background(data: np.ndarray, bad: np.ndarray, mesh: int) -> Background:
 def _measured(data, bad, mesh: int, unit: float) -> Background:
     """Measure, of an image in a unit, the level, and on what is left without it, level and noise.
 
-    Where the level changes within a cell, that is no noise.
+    Where the level changes within a cell, that is no noise. Where it hardly does, anywhere, one look tells all.
     """
     # Cells of one size: a narrow last one would stand for a place beyond the border.
     height, width = (math.ceil(side / max(1, round(side / mesh))) for side in data.shape)
     options = {"mask": bad, "bw": width, "bh": height, "fw": 3, "fh": 3}
-    level = sep.Background(data, **options)
-    return Background(level, sep.Background(data - level.back(dtype=np.float32), **options), unit)
+    first = sep.Background(data, **options)
+    level = first.back(dtype=np.float32)
+    cells = level[height // 2 :: height, width // 2 :: width]
+    changes = [np.abs(np.diff(cells, axis=axis)).max(initial=0) for axis in (0, 1)]
+    if math.hypot(*changes) < FLAT * first.globalrms:
+        return Background(level, first, unit, False)
+    rest = sep.Background(data - level, **options)
+    return Background(level, rest, unit, first.globalrms > STEEP * rest.globalrms)
 
 
 def pixel_noise(data, bad) -> float:
