@@ -429,13 +429,12 @@ def _named(trails: list[Trail], shape) -> list[str]:
     return found
 
 
-def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, list[Trail], np.ndarray]:
+def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, list[Trail], np.ndarray | None]:
     """Take the light of trails out of a difference, in place, and add what it brings to the noise; tell where."""
     trails = find_trails(found.snr, usable, fwhm)
-    changed = np.zeros(raw.data.shape, bool)
     if not trails:
-        return raw, trails, changed
-    raw = replace(raw, white=raw.white.copy())
+        return raw, trails, None
+    raw, changed = replace(raw, white=raw.white.copy()), np.zeros(raw.data.shape, bool)
     factor = np.broadcast_to(raw.factor(slice(None), slice(None)), raw.data.shape)
     for trail in trails:
         light = trail_light(raw.data, found.sigma, usable, trail, fwhm)
