@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import nnls
 
 from nightsift.correlation import ENOUGH, empty
 from nightsift.layers import Layer, core
 
-REACH = 5  # pixels, lags that are looked at
-NEAR = 1.5  # pixels, lags on which interpolation leaves shared noise
-LEAST_EMPTY = 0.2  # share of the pixels that has to be empty sky in both
+FEWEST = 20  # rows
+LEAST_EMPTY = 0.4  # share of the pixels that has to be empty sky in both
 FINEST = 1.8  # pixels, FWHM below which the light of faint stars looks like noise
 SURE = 5.0  # standard deviations
 
@@ -39,7 +37,7 @@ def shared_noise(image: Layer, template: Layer, ratio: float) -> float:
     if min(image.fwhm, template.fwhm) < FINEST:
         return np.nan
     step = max(1, int(core(image.data).size / ENOUGH))
-    rows = slice(None, max(core(image.data).shape[0] // step, 4 * REACH))
+    rows = slice(None, max(core(image.data).shape[0] // step, FEWEST))
     planes = [[core(part)[rows] for part in (one.data, one.bad)] for one in (image, template)]
     values, good = [], np.ones(planes[0][0].shape, bool)
     for (data, bad), fwhm in zip(planes, (image.fwhm, template.fwhm), strict=True):
@@ -55,20 +53,17 @@ def shared_noise(image: Layer, template: Layer, ratio: float) -> float:
 
 
 def _excess(ours, theirs, good, width: float) -> float:
-    """Return the covariance on nearby lags that light as wide as `width` does not explain, in units of our variance."""
+    """Return the covariance of the same pixels that light as wide as `width` does not explain, over our variance."""
     ours, theirs = (np.where(good, one - one[good].mean(), 0) for one in (ours, theirs))
-    dy, dx = (line.ravel() for line in np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1])
-    lag = np.hypot(dy, dx)
-    chosen = (lag <= NEAR) | (dy % 2 & dx % 2 == 1)
-    lag = lag[chosen]
-    found = np.array([_covariance(ours, theirs, good, *at) for at in zip(dy[chosen], dx[chosen], strict=True)])
-    light = np.exp(-np.square(lag) * 4 * np.log(2) / width**2)
-    near, far = lag <= NEAR, lag > NEAR
-    columns = np.stack([light[far], np.ones(far.sum()), -np.ones(far.sum())], axis=1)
-    amplitude, up, down = nnls(columns, found[far])[0]
-    excess = float(np.sum((found - amplitude * light - up + down)[near]))
-    variance = float(np.mean(ours[good] ** 2))
-    scatter = np.sqrt(near.sum() * variance * np.mean(theirs[good] ** 2) / good.sum())
+    same = _covariance(ours, theirs, good, 0, 0)
+    first, second = (
+        np.mean([_covariance(ours, theirs, good, *at) for at in ((0, lag), (lag, 0), (0, -lag), (-lag, 0))])
+        for lag in (1, 2)
+    )
+    # From the lags around, by a Gaussian and by a parabola: no crowd may pass for noise.
+    light = max(first * np.exp(4 * np.log(2) / width**2), (4 * first - second) / 3)
+    excess, variance = float(same - light), float(np.mean(ours[good] ** 2))
+    scatter = np.sqrt(1.5 * variance * np.mean(theirs[good] ** 2) / good.sum())
     return excess / variance if excess > SURE * scatter else 0.0
 
 
