@@ -264,8 +264,9 @@ def trail_light(image: np.ndarray, sigma: np.ndarray, usable: np.ndarray, trail:
     along = np.cos(trail.angle) * row - np.sin(trail.angle) * column
     place, pieces = (across + reach) / (KNOT * fwhm), (along - along.min()) / step
     terms = _Terms.of(place, pieces)
-    value, error = image[row, column].astype(float), sigma[row, column].astype(float)
-    count = usable[row, column]
+    count, error = usable[row, column], sigma[row, column].astype(float)
+    # Not a number times a weight of 0 is none either.
+    value = np.where(count, image[row, column], 0).astype(float)
     weight = count / error**2
     for _ in range(ROUNDS):
         light = terms.solve(value, weight)

@@ -194,3 +194,15 @@ def test_a_trail_without_usable_pixels_has_no_light():
     part = trail_light(noise(74), np.ones((SIZE, SIZE)), ~EVERYWHERE, Trail(0.7, 400.0, 4.0, 1), FWHM)
     assert not part.light.any()
     assert not part.noise.any()
+
+
+def test_a_trail_across_a_hole_is_fitted_beside_it():
+    """Pixels of a hole are no numbers."""
+    image, usable = noise(75) + trail(0.7, 400.0, 20.0), EVERYWHERE.copy()
+    row, column = (np.rint(400 * part).astype(int) for part in (np.sin(0.7), np.cos(0.7)))
+    usable[row - 15 : row + 15, column - 15 : column + 15] = False
+    whole = trail_light(image, np.ones_like(image), usable, Trail(0.7, 400.0, 4.0, 1), FWHM)
+    image[~usable] = np.nan
+    part = trail_light(image, np.ones_like(image), usable, Trail(0.7, 400.0, 4.0, 1), FWHM)
+    np.testing.assert_array_equal(part.light, whole.light)
+    np.testing.assert_array_equal(part.noise, whole.noise)
