@@ -9,11 +9,11 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from conftest import ROOT
+from pairs import GAIN, PARAMS, SKY, moffat, pair, quiet
 from scipy import ndimage
 from scipy.signal import convolve2d
 from scipy.spatial import cKDTree
 from scipy.stats import poisson
-from test_subtract import GAIN, PARAMS, SKY, moffat, pair, quiet
 
 from nightsift import parameters
 from nightsift.background import background

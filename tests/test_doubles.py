@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from bogus import artefacts
 from differences import NO_OBJECTS, lattice, nearest, noise, psf_of, rendered, search_of, unit_of
-from test_transients import artefacts
 
 from nightsift import parameters
 from nightsift.doubles import pairs, without

@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 from astropy.table import Table, vstack
+from pairs import CASES, FRAME, GAIN, difference, light, moffat, pair
 from photutils.aperture import CircularAperture
-from test_subtract import CASES, FRAME, GAIN, difference, light, moffat, pair
 
 from nightsift.measure import Search, flux_error, measure, without_fit_bias
 from nightsift.psf import forced

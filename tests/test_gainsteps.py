@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_photometry import PARAMS, SEEING, SIZE, ZP, simulate
+from calibrations import PARAMS, SEEING, SIZE, ZP, simulate
 
 from nightsift import amplifiers, parameters, verdict
 from nightsift.photometry import photometry

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from conftest import ROOT, digests, script, snakemake
-from test_written import MEMORY, empty, garbage, half
+from damage import MEMORY, empty, garbage, half
 
 CONTRACT = ("mask.fits", "objects.fits", "photometry.json", "difference.fits", "candidates.fits", "candidates_all.fits")
 DAMAGED = {

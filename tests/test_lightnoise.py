@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pairs import CASES, FRAME, GAIN, NOISE, PARAMS, between, differenced, light, moffat, pair, significant
 from scipy.spatial import cKDTree
 from scipy.stats import theilslopes
-from test_subtract import CASES, FRAME, GAIN, NOISE, PARAMS, between, differenced, light, moffat, pair, significant
 
 from nightsift import parameters
 from nightsift.detect import detect

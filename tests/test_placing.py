@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from test_template import moffat, solution
+from boxes import moffat, solution
 
 from nightsift import parameters
 from nightsift.detect import detect

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.table import Table
-from test_photometry import PARAMS, SEEING, ZP, simulate
+from calibrations import PARAMS, SEEING, ZP, simulate
 
 from nightsift import parameters
 from nightsift.catalog import catalog

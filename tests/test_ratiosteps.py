@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_subtract import PAD, differenced, pair
+from pairs import differenced, pair
 
 from nightsift import ratiosteps
+from nightsift.template import PAD
 from nightsift.trails import Trail, beside_steps
 
 SHAPE = (500, 700)

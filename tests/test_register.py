@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_template import boxes, moffat, own, solution
+from boxes import boxes, moffat, own, solution
 
 from nightsift import parameters
 from nightsift.detect import detect

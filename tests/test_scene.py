@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from photutils.aperture import CircularAperture
-from test_psf import GAIN, GOOD, NOISE, SIZE, area, field, fit, lattice, light_at, moffat
+from points import GAIN, GOOD, NOISE, SIZE, area, field, fit, lattice, light_at, moffat
 
 from nightsift.psf import forced
 from nightsift.scene import Layers, photometer, render

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.table import Table
-from test_subtract import PARAMS, SKY, pair
+from pairs import PARAMS, SKY, pair
 
 from nightsift import parameters
 from nightsift.detect import detect

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_photometry import PARAMS, SEEING, ZP, simulate
+from calibrations import PARAMS, SEEING, ZP, simulate
 
 from nightsift import parameters
 from nightsift.errors import Rejected

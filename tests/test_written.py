@@ -8,25 +8,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from damage import MEMORY, empty, garbage, half
 
 from nightsift.errors import Rejected, Unreadable
 from nightsift.io import products, results, written
 from nightsift.io.fits import read_header, read_image
 
 PROVENANCE = products.Provenance("stage", "code", {})
-MEMORY = "/proc/self/mem"  # opens, but its first byte cannot be read
-
-
-def half(path):
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def empty(path):
-    os.truncate(path, 0)
-
-
-def garbage(path):
-    path.write_bytes(random.Random(1).randbytes(path.stat().st_size))
 
 
 DAMAGES = {half: "bytes of", empty: "has 0 bytes of", garbage: "not what was written"}
