@@ -23,8 +23,9 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift import parameters, sip
-from nightsift.astrometry import Hint, astrometry
+from nightsift import parameters
+from nightsift.astrometry import sip
+from nightsift.astrometry.astrometry import Hint, astrometry
 from nightsift.errors import Rejected
 
 FWHM, FLOOR = 3.0, 0.02  # pixels; the floor is that of a centroid, whatever its S/N

@@ -47,7 +47,7 @@ def simulate(field: Field, folder: Path, seed: int = 1):
     from astropy.table import Table
     from astropy.wcs import WCS
 
-    from nightsift.simulate_pixels import Psf, render_galaxies, render_points
+    from nightsift.simulate.pixels import Psf, render_galaxies, render_points
 
     rng = np.random.default_rng(seed)
     shape, count = (field.side, field.side), field.stars + field.galaxies
@@ -110,11 +110,11 @@ def nightsift(folder: Path, with_psf: bool = True) -> dict:
     from astropy.wcs import WCS
 
     from nightsift import parameters
-    from nightsift.astrometry import Hint, astrometry
-    from nightsift.detect import detect
-    from nightsift.imagepsf import image_psf
-    from nightsift.inspect import inspect
-    from nightsift.photometry import Seeing, calibrate, photometry
+    from nightsift.astrometry.astrometry import Hint, astrometry
+    from nightsift.detect.detect import detect
+    from nightsift.inspect.inspect import inspect
+    from nightsift.photometry.photometry import Seeing, calibrate, photometry
+    from nightsift.psf.psf import image_psf
 
     data, header = fits.getdata(folder / "image.fits").astype(np.float32), fits.getheader(folder / "image.fits")
     catalog = Table.read(folder / "catalog.fits")

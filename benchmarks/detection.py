@@ -99,7 +99,7 @@ def run_workflow(place: Place, simulate: dict, cores: int) -> None:
 
 
 def true_profiles(camera, x, y):
-    from nightsift.simulate_pixels import psf_stamps
+    from nightsift.simulate.pixels import psf_stamps
 
     return psf_stamps(camera.psf, x, y, camera.shape, int(np.ceil(4 * camera.psf.fwhm)))[0]
 
@@ -108,11 +108,11 @@ def inputs(work: Path, name: str, camera, truth: Table) -> Inputs:
     """Return what the other programs get of one image."""
     from scipy import ndimage
 
-    from nightsift.background import background
+    from nightsift.image.background import background
+    from nightsift.image.seeing import widths
     from nightsift.io.fits import read_image
     from nightsift.io.products import read_images, read_json
-    from nightsift.seeing import widths
-    from nightsift.template import PAD
+    from nightsift.template.template import PAD
 
     folder = work / "results" / "images" / name
     facts = {stage: read_json(folder / f"{stage}.json") for stage in ("inspect", "detect", "template")}
@@ -149,7 +149,7 @@ def inputs(work: Path, name: str, camera, truth: Table) -> Inputs:
 
 def run_hotpants(folder: Path, given: Inputs, order: int) -> Table:
     """Return the peaks of the matched filter beyond the threshold; ``flux fluxerr`` at the true places in the meta."""
-    from nightsift.transients import peaks
+    from nightsift.transients.transients import peaks
 
     found = hotpants(folder, given, 1, order)
     x, y, _ = peaks(found["snr"], THRESHOLD, float(given.fwhm))
@@ -227,8 +227,8 @@ def nearest(table: Table, x, y):
 
 def measured(work: Path, name: str, camera, truth: Table):
     """Return the transients with nightsift's flux at the true place, that of the candidate, and why one was missed."""
+    from nightsift.flags import Mask
     from nightsift.io.products import read_images, read_json
-    from nightsift.planes import Mask
 
     forced = runpy.run_path(str(ROOT / "scripts" / "sources.py"))["measure"]
     folder = work / "results" / "images" / name
@@ -324,7 +324,7 @@ class Tally:
         self.transients, self.snr, self.sky_sigma, self.wrong = [], {}, {}, []
 
     def add(self, place: Place, name: str, camera, ready: dict) -> None:
-        from nightsift.score import score
+        from nightsift.simulate.truth import score
 
         truth = Table.read(place.folder / "truth" / f"{name}.ecsv")
         transients = truth[(truth["kind"] == "transient") & truth["usable"]]
@@ -518,7 +518,7 @@ def main() -> None:
 
 def run(options, workdir: Path) -> tuple[Tally, Tally]:
     """Make and judge every campaign; those whose every transient has a host apart."""
-    from nightsift.simulate_cameras import camera
+    from nightsift.simulate.cameras import camera
 
     simulate = runpy.run_path(str(ROOT / "scripts" / "simulate.py"))
     ready, usual, hosts = others(options), Tally(), Tally()

@@ -16,9 +16,9 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from nightsift.fakes import FAKES
-from nightsift.realbogus import Examples, _fitted, features, quality, shipped, train
-from nightsift.score import REAL
+from nightsift.fakes.fakes import FAKES
+from nightsift.simulate.truth import REAL
+from nightsift.transients.realbogus import Examples, _fitted, features, quality, shipped, train
 
 NEAR = 2.0  # pixels
 

@@ -32,20 +32,20 @@ class Case:
 
 
 class Own:
-    """Moffat stars and Spergel galaxies of `nightsift.simulate_pixels`."""
+    """Moffat stars and Spergel galaxies of `nightsift.simulate.pixels`."""
 
     def stamps(self, psf, x, y, shape, half):
-        from nightsift.simulate_pixels import psf_stamps
+        from nightsift.simulate.pixels import psf_stamps
 
         return psf_stamps(psf, x, y, shape, half)
 
     def points(self, image, x, y, flux, psf):
-        from nightsift.simulate_pixels import render_points
+        from nightsift.simulate.pixels import render_points
 
         render_points(image, x, y, flux, psf, 0.1)
 
     def galaxies(self, image, x, y, flux, galaxies, psf, cd):
-        from nightsift.simulate_pixels import render_galaxies
+        from nightsift.simulate.pixels import render_galaxies
 
         render_galaxies(image, x, y, flux, galaxies, psf, cd)
 
@@ -106,7 +106,7 @@ def frames(shape):
     """WCS of image and template: the latter's pixels are half as large, turned and displaced."""
     from astropy.wcs import WCS
 
-    from nightsift.template import PAD
+    from nightsift.template.template import PAD
 
     image, template = WCS(naxis=2), WCS(naxis=2)
     side = 2 * (shape[0] + 2 * PAD) + 40
@@ -150,7 +150,7 @@ def scene(rng, case: Case, mean_square: float):
 
 
 def moffats(case: Case):
-    from nightsift.simulate_pixels import Psf
+    from nightsift.simulate.pixels import Psf
 
     scale, twist = VARIATION[case.psf]
     image = Psf(case.fwhm, 3.0, 0.04, 0.02, scale, twist)
@@ -197,6 +197,6 @@ def pair(case: Case):
 
 
 def cut(image, column, row, half):
-    from nightsift.stamps import stamps
+    from nightsift.image.stamps import stamps
 
     return stamps(image, column, row, half)

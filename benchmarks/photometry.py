@@ -21,14 +21,15 @@ from astropy.table import Table, hstack
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from nightsift import parameters, simulate
-from nightsift.background import background
-from nightsift.detect import Aperture, detect, measure
+from nightsift import parameters
+from nightsift.detect.detect import Aperture, detect, measure
 from nightsift.errors import Rejected
-from nightsift.imagepsf import image_psf
-from nightsift.photometry import Seeing, calibrate, photometry
-from nightsift.planes import Mask
-from nightsift.simulate_cameras import Campaign
+from nightsift.flags import Mask
+from nightsift.image.background import background
+from nightsift.photometry.photometry import Seeing, calibrate, photometry
+from nightsift.psf.psf import image_psf
+from nightsift.simulate import simulate
+from nightsift.simulate.cameras import Campaign
 
 BINS = ((5, 10), (10, 30), (30, 100), (100, np.inf))
 

@@ -174,7 +174,7 @@ def read_frame(name: str, folder: Path, exists: bool) -> Frame:
 
 def masked(frame: Frame) -> dict[str, float]:
     """Return the fraction of the pixels in any plane of the mask, and in some."""
-    from nightsift.planes import Mask
+    from nightsift.flags import Mask
 
     if frame.mask is None:
         return {}
@@ -185,7 +185,7 @@ def masked(frame: Frame) -> dict[str, float]:
 
 def repeats(frames: list[Frame]) -> dict[str, dict[str, list[dict]]]:
     """Return by frame and kind of magnitude what `repeated` has of it."""
-    from nightsift.planes import Flag
+    from nightsift.flags import Flag
 
     out = {}
     for column, kind in (("mag_calib", "aperture"), ("mag_psf", "PSF")):
@@ -216,7 +216,7 @@ def own_error(stars: Table, column: str) -> np.ndarray:
 
 def repeated(lists: dict[str, tuple[Frame, Table]], column: str) -> dict[str, list[dict]]:
     """Return by frame and S/N the number, scatter and pulls of stars against the weighted mean of the other frames."""
-    from nightsift.catalog import match
+    from nightsift.catalog.catalog import match
 
     out = {}
     for frame, stars in lists.values():
@@ -325,12 +325,12 @@ def searched(frame: Frame, known, places) -> dict:
 
 def inputs(frame: Frame, path: Path, known) -> Inputs:
     """Return what HOTPANTS gets of a frame."""
-    from nightsift.background import background
+    from nightsift.image.background import background
+    from nightsift.image.seeing import widths
     from nightsift.io.fits import read_image
     from nightsift.io.products import read_images
-    from nightsift.psf import Psf
-    from nightsift.seeing import widths
-    from nightsift.template import PAD
+    from nightsift.psf.fit import Psf
+    from nightsift.template.template import PAD
 
     facts, fwhm = frame.facts, frame.facts["detect"]["fwhm"]
     data, bad = read_image(path, facts["inspect"]["hdu"]).data, frame.mask != 0
@@ -366,7 +366,7 @@ def inputs(frame: Frame, path: Path, known) -> Inputs:
 
 def other(frame: Frame, path: Path, known, places, order: int) -> dict | None:
     """Return the same of the difference that HOTPANTS makes, or None where it fails."""
-    from nightsift.transients import peaks
+    from nightsift.transients.transients import peaks
 
     with tempfile.TemporaryDirectory() as scratch:
         try:

@@ -38,10 +38,10 @@ def prepare(case: Case, folder: Path):
     from scipy import ndimage
 
     from nightsift import parameters
-    from nightsift.background import background
-    from nightsift.detect import detect
-    from nightsift.seeing import widths
-    from nightsift.template import PAD, Source, template
+    from nightsift.detect.detect import detect
+    from nightsift.image.background import background
+    from nightsift.image.seeing import widths
+    from nightsift.template.template import PAD, Source, template
 
     data, truth, (wcs, other) = pair(case)
     clear = np.zeros(data["image"].shape, np.uint16)
@@ -88,11 +88,11 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
     from astropy.table import Table
 
     from nightsift import parameters
-    from nightsift.measure import Search
-    from nightsift.psf import forced
-    from nightsift.realbogus import train
-    from nightsift.subtract import Exposure, Reference, subtract
-    from nightsift.transients import transients
+    from nightsift.psf.fit import forced
+    from nightsift.subtract.subtract import Exposure, Reference, subtract
+    from nightsift.transients.measure import Search
+    from nightsift.transients.realbogus import train
+    from nightsift.transients.transients import transients
 
     objects = Table.read(folder / "objects.fits")
     with np.load(folder / "pair.npz") as arrays:
@@ -145,7 +145,7 @@ def worker(method: str, folder: Path, repeat: int) -> None:
 
 
 def local_maxima(snr, usable, fwhm):
-    from nightsift.transients import peaks
+    from nightsift.transients.transients import peaks
 
     x, y, _ = peaks(np.where(usable, snr, 0), THRESHOLD, fwhm)
     return x, y

@@ -18,10 +18,10 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.io.products import read_images, read_json, read_table
-from nightsift.photometry import Photometry, Seeing
-from nightsift.score import REAL
-from nightsift.simulate import STARS, catalog_error
-from nightsift.uncatalogued import BLEND, Frame, uncatalogued
+from nightsift.photometry.photometry import Photometry, Seeing
+from nightsift.simulate.simulate import STARS, catalog_error
+from nightsift.simulate.truth import REAL
+from nightsift.uncatalogued.uncatalogued import BLEND, Frame, uncatalogued
 
 BOTH = (*STARS, "galaxy")
 CATALOGS = {  # kinds, and the S/N at which they end

@@ -8,13 +8,13 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 
-from nightsift import dialects
+from nightsift.archive.catalogs import SURVEYS
 from nightsift.archive.hips import SURVEYS as HIPS
-from nightsift.archive.surveys import SURVEYS
-from nightsift.conversions import OF_SURVEY
-from nightsift.known import SERVICES
+from nightsift.catalog.conversions import OF_SURVEY
+from nightsift.flags import FLAG_MEANING, MASK_MEANING
+from nightsift.header import keywords
 from nightsift.parameters import SECTIONS, Instrument
-from nightsift.planes import FLAG_MEANING, MASK_MEANING
+from nightsift.sources.known import SERVICES
 from nightsift.tables import SCHEMAS
 
 FOLDER = Path(__file__).parent
@@ -133,7 +133,7 @@ def flags(_):
 
 def spellings(name):
     """Return the cards of a header that hold one thing, the first winning."""
-    rows = [(f"`{row.key}`", row.unit, row.meaning, row.writers) for row in getattr(dialects, name)]
+    rows = [(f"`{row.key}`", row.unit, row.meaning, row.writers) for row in getattr(keywords, name)]
     return table(("card", "unit", "meaning", "known writers"), rows)
 
 

@@ -47,7 +47,7 @@ def _room(parts: tuple[str, ...]) -> str:
 
 
 def _of(target: str, package: Path) -> str:
-    """Return the room of an imported name such as ``nightsift.subtract.subtract``."""
+    """Return the room of an imported name such as ``nightsift.subtract.subtract.subtract``."""
     parts = target.split(".")[1:]
     return parts[0] if parts and (package / parts[0]).is_dir() else GROUND
 

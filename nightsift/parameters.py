@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 
 ARCHIVES = ("gaiadr3syn", "ps1", "skymapper", "atlas", "gaiaedr3", "sdss", "2mass", "vhs", "des")
 HIPS = ("skymapper", "des", "decaps", "ztf", "2mass", "ps1")
-# Services that know objects, and what kinds of objects: see nightsift/known.py.
+# Services that know objects, and what kinds of objects: see nightsift/sources/known.py.
 KNOWERS = ("skybot", "gaia", "ps1", "skymapper", "des", "simbad", "vsx", "tns")
 KINDS = ("asteroid", "star", "object", "variable", "transient")
 BANDS = ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "G", "BP", "RP", "J", "H", "Ks")

@@ -18,10 +18,11 @@ BASE = Path(workflow.basedir)
 # The package beside this workflow, whatever is installed: its code is what the provenance speaks of.
 sys.path.insert(0, str(BASE))
 
-from nightsift import warm
-from nightsift.io import runs, written
-from nightsift.io.campaign import CampaignError, fits_files, load
-from nightsift.io.code import code_version
+from nightsift.workflow import warm
+from nightsift.workflow import runs
+from nightsift.io import written
+from nightsift.workflow.campaign import CampaignError, fits_files, load
+from nightsift.workflow.code import code_version
 from nightsift.io.digests import Memory, digest
 
 try:
@@ -44,7 +45,7 @@ KNOWN = f"{RESULTS}/campaign/known.ecsv"
 INPUTS = Memory(".snakemake/inputs.json")
 atexit.register(INPUTS.save)
 
-# Every job is a fork of one process that has its imports done; see nightsift/warm.py.
+# Every job is a fork of one process that has its imports done; see nightsift/workflow/warm.py.
 os.environ.update(warm.environment())
 RUN = shlex.join([sys.executable, "-I", "-S", warm.__file__, f"{BASE}/scripts"])
 # By the environment: where an answer is from and how it was got changes no product, so nothing must run again for it.

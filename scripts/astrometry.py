@@ -5,8 +5,8 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift.astrometry import Hint, astrometry
-from nightsift.io.stage import Stage
+from nightsift.astrometry.astrometry import Hint, astrometry
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "astrometry",

@@ -4,10 +4,10 @@ import dataclasses
 
 from astropy.io import fits
 
-from nightsift.catalog import catalog, cone, with_gaia
-from nightsift.conversions import converted
+from nightsift.catalog.catalog import catalog, cone, with_gaia
+from nightsift.catalog.conversions import converted
 from nightsift.io.catalogs import read_catalog
-from nightsift.io.stage import Stage
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "catalog",

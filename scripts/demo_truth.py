@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from nightsift.score import BINS, MAX_BIAS, MAX_FALSE, MAX_RMS, MIN_COMPLETENESS, Score, combine, score
+from nightsift.simulate.truth import BINS, MAX_BIAS, MAX_FALSE, MAX_RMS, MIN_COMPLETENESS, Score, combine, score
 
 
 def parse_arguments(arguments=None):

@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import numpy as np
 
-from nightsift.detect import detect
+from nightsift.detect.detect import detect
+from nightsift.external.sextractor import run_sextractor
 from nightsift.io.fits import read_image
-from nightsift.io.sextractor import run_sextractor
-from nightsift.io.stage import Stage
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "detect",

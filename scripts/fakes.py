@@ -5,20 +5,20 @@ import zlib
 import numpy as np
 
 from nightsift import parameters
-from nightsift.background import background
-from nightsift.cosmics import find_cosmics
 from nightsift.errors import Rejected
-from nightsift.fakes import examples, plan
-from nightsift.io.differences import read_search, saturated
+from nightsift.external.hotpants import run_hotpants
+from nightsift.fakes.fakes import examples, plan
+from nightsift.flags import Mask
+from nightsift.image.background import background
+from nightsift.image.cosmics import find_cosmics
 from nightsift.io.fits import read_image
-from nightsift.io.hotpants import run_hotpants
-from nightsift.io.stage import Stage
-from nightsift.measure import Search
-from nightsift.planes import Mask
-from nightsift.psf import Psf
-from nightsift.subtract import Exposure, Reference, subtract
+from nightsift.psf.fit import Psf
+from nightsift.subtract.subtract import Exposure, Reference, subtract
 from nightsift.tables import empty
-from nightsift.transients import find, noise_threshold
+from nightsift.transients.measure import Search
+from nightsift.transients.transients import find, noise_threshold
+from nightsift.workflow.differences import read_search, saturated
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "fakes",

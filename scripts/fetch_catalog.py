@@ -1,13 +1,13 @@
 """Take the stars of an image's field from the archives: from the cache, and from a service what is not in it yet."""
 
-from nightsift.archive import surveys
+from nightsift.archive import catalogs
 from nightsift.archive.library import Library
-from nightsift.catalog import cone
-from nightsift.described import described
+from nightsift.catalog.catalog import cone
 from nightsift.errors import Rejected
-from nightsift.io.exposures import read_exposure
-from nightsift.io.stage import Stage
+from nightsift.header.header import described
 from nightsift.tables import empty
+from nightsift.workflow.exposures import read_exposure
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "fetch_catalog",
@@ -34,19 +34,19 @@ def work(job):
     stars = gaia = empty("fetched")
     if place:
         field, band = place
-        faintest = job.params.faintest or surveys.faintest(field[2])
+        faintest = job.params.faintest or catalogs.faintest(field[2])
         choices = (job.params.source,)
         if job.params.source == "auto":
-            choices = surveys.suitable(band, field[1], faintest)
+            choices = catalogs.suitable(band, field[1], faintest)
         library = Library.from_environment()
         for name in choices:
             stars, cells = library.stars(name, field, faintest)
             if len(stars):
                 break
-        if job.params.gaia and len(stars) and not surveys.SURVEYS[name].motion:
+        if job.params.gaia and len(stars) and not catalogs.SURVEYS[name].motion:
             gaia, more = library.stars("gaiaedr3", field, faintest)
             cells |= more
-        job.facts |= {"survey": name, "title": surveys.SURVEYS[name].title, "faintest": faintest, "cells": cells}
+        job.facts |= {"survey": name, "title": catalogs.SURVEYS[name].title, "faintest": faintest, "cells": cells}
         job.facts |= {"n_stars": len(stars), "n_gaia": len(gaia)}
     job.write_table("stars", stars, "fetched")
     job.write_table("gaia", gaia, "fetched")

@@ -9,15 +9,17 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift import known, parameters
+from nightsift import parameters
 from nightsift.archive import objects, skybot, xmatch
 from nightsift.archive.cache import Missing
 from nightsift.archive.cells import around
-from nightsift.archive.entries import empty
 from nightsift.archive.library import Library
-from nightsift.catalog import field
+from nightsift.archive.tables import empty
+from nightsift.catalog.catalog import field
 from nightsift.errors import Rejected, Unavailable, Unreadable
-from nightsift.io import products, results
+from nightsift.io import products
+from nightsift.sources import known
+from nightsift.workflow import results
 
 # A proper motion of 0.5 arcsec/yr since 2000, beyond the radius of the match.
 REACH = 15 / 3600

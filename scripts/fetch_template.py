@@ -5,14 +5,14 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
-from nightsift.archive import pictures
+from nightsift.archive import images
 from nightsift.archive.library import Library
-from nightsift.catalog import cone
-from nightsift.described import described
+from nightsift.catalog.catalog import cone
 from nightsift.errors import Rejected
-from nightsift.io.exposures import read_exposure
-from nightsift.io.stage import Stage
-from nightsift.mosaic import grid, mosaic
+from nightsift.header.header import described
+from nightsift.template.mosaic import grid, mosaic
+from nightsift.workflow.exposures import read_exposure
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "fetch_template",
@@ -56,12 +56,12 @@ def where(job):
 
 def chosen(kind, name, band, params, pixel):
     """Return a source and its band for an image's; where it has none that is close, a sentence and None."""
-    source = {"ps1": pictures.PS1, "legacy": pictures.LEGACY}.get(name) if kind != "hips" else None
-    title, bands = (source.title, source.bands) if source else pictures.hips_bands(name)
-    mine = params.band if params.band in bands else None if params.band else pictures.nearest(band, bands)
+    source = {"ps1": images.PS1, "legacy": images.LEGACY}.get(name) if kind != "hips" else None
+    title, bands = (source.title, source.bands) if source else images.hips_bands(name)
+    mine = params.band if params.band in bands else None if params.band else images.nearest(band, bands)
     if mine is None:
         return f"{title} has no band like {params.band or band}", None
-    return source or pictures.of_hips(name, mine, pictures.wanted_scale(pixel)), mine
+    return source or images.of_hips(name, mine, images.wanted_scale(pixel)), mine
 
 
 def pieces_of(source, ra, dec):
@@ -82,13 +82,13 @@ def made(job, library, source, band, place):
         return f"{source.title} does not reach this field"
     if len(names) > job.params.max_pieces:
         return f"the field needs {len(names)} pieces of {source.title}, more than template.max_pieces"
-    factor = pictures.factor_for(pixel, source.scale)
-    paths, digests = pictures.pieces(library, source, band, names, factor)
+    factor = images.factor_for(pixel, source.scale)
+    paths, digests = images.pieces(library, source, band, names, factor)
     job.facts |= {"survey": source.title, "band": band, "pieces": digests, "factor": factor}
     if not paths:
         return f"{source.title} has no image of this field in {band}"
-    wcs, shape = grid(pictures.read_piece(paths[0]).wcs, ra, dec)
-    result = job.call(mosaic, pictures.read_all(paths), wcs, shape)
+    wcs, shape = grid(images.read_piece(paths[0]).wcs, ra, dec)
+    result = job.call(mosaic, images.read_all(paths), wcs, shape)
     planes = {"TEMPLATE": result.data, "MASK": result.mask}
     planes |= {} if result.noise is None else {"NOISE": result.noise}
     header = result.wcs.to_header()
@@ -103,7 +103,7 @@ def work(job):
     ra, dec, band, pixel = where(job)
     latitude = SkyCoord(ra[0] * u.deg, dec[0] * u.deg).galactic.b.deg
     library, reasons = Library.from_environment(), []
-    for kind, name in pictures.suitable(params.source, params.survey, params.band or band, dec[0], latitude):
+    for kind, name in images.suitable(params.source, params.survey, params.band or band, dec[0], latitude):
         source, mine = chosen(kind, name, band, params, pixel)
         if mine is None:
             reasons.append(source)

@@ -13,13 +13,14 @@ if __name__ == "inspect":
 else:
     from astropy.wcs import WCS
 
-    from nightsift import celestial, locate
     from nightsift.errors import Rejected
-    from nightsift.inspect import inspect
-    from nightsift.io.exposures import read_exposure
+    from nightsift.external.solve_field import SOLVERS, Search
+    from nightsift.inspect import blind
+    from nightsift.inspect.inspect import inspect
     from nightsift.io.fits import read_mask
-    from nightsift.io.solvefield import SOLVERS, Search
-    from nightsift.io.stage import Stage
+    from nightsift.sky import wcs as celestial
+    from nightsift.workflow.exposures import read_exposure
+    from nightsift.workflow.stage import Stage
 
     STAGE = Stage(
         "inspect",
@@ -48,10 +49,10 @@ def place(job, data, result, known, hints):
     """Return the solution to start from, and what is known of the place: by the header, the hints, or a search."""
     header, shape = result.wcs_header, data.shape
     if header is not None and {"ra", "dec"} <= set(hints):
-        problem = locate.contradiction(header, shape, hints["ra"], hints["dec"], hints.get("radius"))
+        problem = blind.contradiction(header, shape, hints["ra"], hints["dec"], hints.get("radius"))
         job.warnings += [f"inspect: {problem}"] if problem else []
         header = None if problem else header
-    scales = locate.scale_range(known["pixscale"])
+    scales = blind.scale_range(known["pixscale"])
     position = None if None in (known["ra"], known["dec"]) else (known["ra"], known["dec"])
     found = {key: known.get(key) for key in ("ra", "dec", "radius")}
     found |= {"pixscale": known["pixscale"], "pixscale_range": None}
@@ -59,10 +60,10 @@ def place(job, data, result, known, hints):
         found |= {"pixscale": (scales[0] * scales[1]) ** 0.5, "pixscale_range": scales}
     if header is not None or (position and scales) or not job.params.solve_time:
         return header, found
-    cone = position and (*position, known.get("radius") or locate.FAR)
+    cone = position and (*position, known.get("radius") or blind.FAR)
     search = Search(job.params.solve_time, scales, cone, job.params.indexes)
     try:
-        header = SOLVERS[job.params.solver](*locate.brightest(data, result.mask), shape, search)
+        header = SOLVERS[job.params.solver](*blind.brightest(data, result.mask), shape, search)
     except Rejected as reason:
         job.warnings.append(f"inspect: the place of the image is not known: {reason}")
         return None, found

@@ -4,12 +4,12 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from nightsift.catalog import column
-from nightsift.colorterms import catalog_color
-from nightsift.confusion import without_neighbours
+from nightsift.catalog.catalog import column
 from nightsift.io.products import read_wcs
-from nightsift.io.stage import Stage
-from nightsift.photometry import Seeing, calibrate, photometry
+from nightsift.photometry.colorterms import catalog_color
+from nightsift.photometry.photometry import Seeing, calibrate, photometry
+from nightsift.psf.confusion import without_neighbours
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "photometry",

@@ -10,12 +10,13 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from nightsift.errors import Rejected, Unreadable
-from nightsift.figures import Material
-from nightsift.io import products, results
+from nightsift.io import products
 from nightsift.io.fits import read_image
-from nightsift.photometry import Photometry
-from nightsift.plots import draw
-from nightsift.psf import Psf
+from nightsift.photometry.photometry import Photometry
+from nightsift.plots.figures import Material
+from nightsift.plots.plots import draw
+from nightsift.psf.fit import Psf
+from nightsift.workflow import results
 
 NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 

@@ -3,11 +3,11 @@
 import numpy as np
 import sklearn.ensemble  # noqa: F401  a warm process then imports it once for all images
 
-from nightsift.imagepsf import image_psf
+from nightsift.image.seeing import Seeing
+from nightsift.image.trails import Trail
 from nightsift.io.fits import read_image
-from nightsift.io.stage import Stage
-from nightsift.seeing import Seeing
-from nightsift.trails import Trail
+from nightsift.psf.psf import image_psf
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "psf",

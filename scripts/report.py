@@ -8,9 +8,11 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import MaskedColumn
 
-from nightsift import parameters, report, tables
+from nightsift import parameters, tables
 from nightsift.errors import Unreadable
-from nightsift.io import products, results
+from nightsift.io import products
+from nightsift.report import report
+from nightsift.workflow import results
 
 SCHEMAS = {
     "images": "images",

@@ -11,11 +11,11 @@ from pathlib import Path
 import yaml
 
 from nightsift.archive.library import SETTINGS, Library
-from nightsift.archive.names import position
+from nightsift.archive.resolver import position
 from nightsift.errors import Unavailable
-from nightsift.io.campaign import CampaignError, checked, read_sheet
 from nightsift.io.products import atomic
 from nightsift.parameters import Archive
+from nightsift.workflow.campaign import CampaignError, checked, read_sheet
 
 ASKED = ("ra", "dec")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from nightsift.simulate import Campaign, catalog, image, sky, template
+from nightsift.simulate.simulate import Campaign, catalog, image, sky, template
 
 CONFIG = """images: images.tsv
 results: results

@@ -11,14 +11,16 @@ import numpy as np
 from astropy.table import Table, vstack
 from astropy.wcs import WCS
 
-from nightsift import known, parameters, sources, tables
+from nightsift import parameters, tables
 from nightsift.errors import Unreadable
-from nightsift.io import products, results
+from nightsift.io import products
 from nightsift.io.digests import digest
-from nightsift.measure import flux_error
-from nightsift.modelcard import campaign_card
-from nightsift.photometry import Photometry
-from nightsift.psf import Psf, forced
+from nightsift.photometry.photometry import Photometry
+from nightsift.psf.fit import Psf, forced
+from nightsift.sources import known, sources
+from nightsift.transients.measure import flux_error
+from nightsift.transients.modelcard import campaign_card
+from nightsift.workflow import results
 
 IDENTITY = ("image", "row", "ra", "dec")
 OWN = ("zp_here", "zp_err", "band", "weight")  # columns that are wanted here only
@@ -108,7 +110,7 @@ def pixel_scale(header):
 
 
 def measure(folder, planes, gain, x, y):
-    """Fit the PSF at positions of an image's difference, as `nightsift.measure.measure` does.
+    """Fit the PSF at positions of an image's difference, as `nightsift.transients.measure.measure` does.
 
     Returns flux, its error, and the part of it that is there without the source; NaN where too much is masked.
     """

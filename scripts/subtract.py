@@ -3,11 +3,11 @@
 import numpy as np
 from astropy.io import fits
 
+from nightsift.external.hotpants import run_hotpants
 from nightsift.io.fits import read_image
-from nightsift.io.hotpants import run_hotpants
 from nightsift.io.products import reading
-from nightsift.io.stage import Stage
-from nightsift.subtract import Exposure, Reference, subtract
+from nightsift.subtract.subtract import Exposure, Reference, subtract
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "subtract",

@@ -3,22 +3,25 @@
 import numpy as np
 from astropy.wcs import WCS
 
-from nightsift import filters, parameters, patchwork, sources
-from nightsift.described import described
-from nightsift.detect import detect, plain
+from nightsift import parameters
+from nightsift.detect.detect import detect, plain
+from nightsift.detect.ghosts import BRIGHT, doubled, near, peaks
 from nightsift.errors import NotAsked, Rejected
-from nightsift.ghosts import BRIGHT, doubled, near, peaks
-from nightsift.headers import read_exptime, read_filter, read_gain
-from nightsift.inspect import Overrides, inspect
-from nightsift.io.campaign import fits_files
+from nightsift.flags import Mask
+from nightsift.header import filters
+from nightsift.header.header import described
+from nightsift.header.readers import read_exptime, read_filter, read_gain
+from nightsift.inspect.inspect import Overrides, inspect
 from nightsift.io.digests import digest
 from nightsift.io.fits import read_header, read_image, read_mask
 from nightsift.io.products import read_wcs
-from nightsift.io.stage import Stage
-from nightsift.mosaic import grid, mosaic
-from nightsift.placing import place
-from nightsift.planes import Mask
-from nightsift.template import PAD, Source, crop, template
+from nightsift.sources import sources
+from nightsift.template import coadd
+from nightsift.template.mosaic import grid, mosaic
+from nightsift.template.placing import place
+from nightsift.template.template import PAD, Source, crop, template
+from nightsift.workflow.campaign import fits_files
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "template",
@@ -75,7 +78,7 @@ def outlines(job, paths):
         if known["wcs_header"] is None:
             job.warnings.append(f"template: {path.name} has no usable WCS")
             continue
-        yield path, patchwork.Outline(WCS(known["wcs_header"]), shape, known["filter"], known["exptime"])
+        yield path, coadd.Outline(WCS(known["wcs_header"]), shape, known["filter"], known["exptime"])
 
 
 def from_folder(job, wcs, shape):
@@ -85,7 +88,7 @@ def from_folder(job, wcs, shape):
         raise Rejected("no image of the template's folder can be used")
     paths, known = zip(*usable, strict=True)
     band = job.facts_of("inspect")["filter"]
-    chosen = job.call(patchwork.choose, known, wcs, shape, band, job.params.max_pieces)
+    chosen = job.call(coadd.choose, known, wcs, shape, band, job.params.max_pieces)
     job.facts["files"] = {paths[k].name: digest(paths[k]) for k in chosen}
     if len(chosen) == 1:
         return from_file(job, paths[chosen[0]], wcs, shape)
@@ -100,13 +103,13 @@ def from_folder(job, wcs, shape):
         if ratio is None:
             job.warnings.append(f"template: too few stars tell the flux scale of {path.name}: not used")
             continue
-        first = first or (ratio, patchwork.flat(part.wcs))
+        first = first or (ratio, coadd.flat(part.wcs))
         factors[path.name] = first[0] / ratio
-        pieces.append(job.call(patchwork.piece, part, factors[path.name]))
+        pieces.append(job.call(coadd.piece, part, factors[path.name]))
     if not pieces:
         raise Rejected("the images of the template's folder share too few stars with the image to be joined")
     job.facts["factors"] = factors
-    joined = job.call(mosaic, pieces, *grid(first[1], *patchwork.around(wcs, shape)))
+    joined = job.call(mosaic, pieces, *grid(first[1], *coadd.around(wcs, shape)))
     return needed(job, Source(joined.data, joined.mask.astype(np.uint16), joined.wcs, joined.noise), wcs, shape)
 
 
@@ -116,7 +119,7 @@ def flux_ratio(part, objects, wcs):
         found = detect(part.data, part.mask, part.gain, parameters.Detect()).objects
     except Rejected:
         return None
-    return patchwork.flux_ratio(found, part.wcs, objects, wcs)
+    return coadd.flux_ratio(found, part.wcs, objects, wcs)
 
 
 def from_mosaic(job, wcs, shape):

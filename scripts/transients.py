@@ -4,20 +4,20 @@ import numpy as np
 import sklearn.ensemble  # noqa: F401  a warm process then imports it once for all images
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from nightsift import moving
-from nightsift.background import background, pixel_noise
-from nightsift.completeness import completeness
-from nightsift.fakes import FAKES
-from nightsift.io.candidates import write_found
-from nightsift.io.differences import read_search
+from nightsift.fakes.completeness import completeness
+from nightsift.fakes.fakes import FAKES
+from nightsift.fakes.trust import trusted
+from nightsift.image.background import background, pixel_noise
 from nightsift.io.fits import read_image
 from nightsift.io.products import read_wcs
-from nightsift.io.stage import Stage
-from nightsift.photometry import Photometry
-from nightsift.realbogus import Examples, features, train
-from nightsift.template import PAD
-from nightsift.transients import cutouts, transients
-from nightsift.trust import trusted
+from nightsift.photometry.photometry import Photometry
+from nightsift.template.template import PAD
+from nightsift.transients import moving
+from nightsift.transients.realbogus import Examples, features, train
+from nightsift.transients.transients import cutouts, transients
+from nightsift.workflow.candidates import write_found
+from nightsift.workflow.differences import read_search
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "transients",

@@ -3,10 +3,10 @@
 import numpy as np
 
 from nightsift.errors import NotAsked
-from nightsift.io.candidates import write_found
-from nightsift.io.stage import Stage
-from nightsift.photometry import Photometry, Seeing
-from nightsift.uncatalogued import Frame, uncatalogued
+from nightsift.photometry.photometry import Photometry, Seeing
+from nightsift.uncatalogued.uncatalogued import Frame, uncatalogued
+from nightsift.workflow.candidates import write_found
+from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
     "uncatalogued",

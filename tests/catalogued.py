@@ -6,14 +6,15 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift import parameters, simulate
-from nightsift.catalog import catalog, field
-from nightsift.confusion import without_neighbours
-from nightsift.detect import detect
-from nightsift.imagepsf import image_psf
-from nightsift.photometry import Photometry, Seeing, calibrate, photometry
-from nightsift.planes import Mask
-from nightsift.uncatalogued import Frame, Uncatalogued, uncatalogued
+from nightsift import parameters
+from nightsift.catalog.catalog import catalog, field
+from nightsift.detect.detect import detect
+from nightsift.flags import Mask
+from nightsift.photometry.photometry import Photometry, Seeing, calibrate, photometry
+from nightsift.psf.confusion import without_neighbours
+from nightsift.psf.psf import image_psf
+from nightsift.simulate import simulate
+from nightsift.uncatalogued.uncatalogued import Frame, Uncatalogued, uncatalogued
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.detect import detect
-from nightsift.io.hotpants import hotpants_available, run_hotpants
-from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import psf_stamps, render_points
-from nightsift.subtract import Difference, Exposure, Reference, subtract
-from nightsift.template import PAD
+from nightsift.detect.detect import detect
+from nightsift.external.hotpants import hotpants_available, run_hotpants
+from nightsift.simulate.pixels import Psf as Truth
+from nightsift.simulate.pixels import psf_stamps, render_points
+from nightsift.subtract.subtract import Difference, Exposure, Reference, subtract
+from nightsift.template.template import PAD
 
 SIZE, SKY, GAIN = 384, 400.0, 4.0
 NOISE = np.sqrt(SKY / GAIN)

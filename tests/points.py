@@ -6,10 +6,10 @@ import numpy as np
 from astropy.table import Table
 from photutils.aperture import CircularAperture
 
-from nightsift.polynomial import design
-from nightsift.psf import fit_psf
-from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import psf_stamps, render_points
+from nightsift.image.polynomial import design
+from nightsift.psf.fit import fit_psf
+from nightsift.simulate.pixels import Psf as Truth
+from nightsift.simulate.pixels import psf_stamps, render_points
 
 SIZE, NOISE, GAIN = 400, 10.0, 2.0
 GOOD = np.zeros((SIZE, SIZE), bool)

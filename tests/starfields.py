@@ -5,7 +5,7 @@ from photutils.aperture import CircularAperture
 from scipy.special import erf
 
 from nightsift import parameters
-from nightsift.detect import detect
+from nightsift.detect.detect import detect
 
 SKY, GAIN, READNOISE = 300.0, 1.5, 6.0
 SIGMA = np.sqrt(SKY / GAIN + (READNOISE / GAIN) ** 2)

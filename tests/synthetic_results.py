@@ -10,11 +10,12 @@ from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
 from nightsift import tables
-from nightsift.completeness import completeness
-from nightsift.io import products, results
-from nightsift.planes import Flag, Mask
-from nightsift.psf import Psf, functions
-from nightsift.realbogus import quality
+from nightsift.fakes.completeness import completeness
+from nightsift.flags import Flag, Mask
+from nightsift.io import products
+from nightsift.psf.fit import Psf, functions
+from nightsift.transients.realbogus import quality
+from nightsift.workflow import results
 
 SIDE, SCALE, FWHM, NOISE, ZP = 200, 1.0, 3.0, 5.0, 25.0
 GAIN, SMOOTHING = 2.0, 0.6  # e-/ADU; pixels over which noise is correlated, rms

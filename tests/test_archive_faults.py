@@ -20,10 +20,10 @@ from standin import ERROR, FAULTS, SLOW, Reply, StandIn, Vizier, archive_config
 from nightsift import parameters
 from nightsift.archive import vizier, votable
 from nightsift.archive.cache import Cache, Missing
+from nightsift.archive.catalogs import SURVEYS
 from nightsift.archive.http import BadReply, ServiceDown, Session
 from nightsift.archive.library import Library
-from nightsift.archive.surveys import SURVEYS
-from nightsift.catalog import catalog, match
+from nightsift.catalog.catalog import catalog, match
 from nightsift.errors import Rejected, Unavailable
 from nightsift.io.products import read_table
 

@@ -15,14 +15,15 @@ from skyimages import Images, Sky
 from standin import FAULTS, SLOW, Reply, StandIn, archive_config
 
 from nightsift import parameters
-from nightsift.archive import bricks, pictures, skycells
+from nightsift.archive import bricks, skycells
+from nightsift.archive import images as pictures
 from nightsift.archive.library import Library
+from nightsift.flags import Mask
 from nightsift.io.fits import Image, read_image
 from nightsift.io.products import read_images
-from nightsift.mosaic import grid, mosaic
-from nightsift.planes import Mask
-from nightsift.simulate_pixels import Psf, render_points
-from nightsift.template import PAD, Source, template
+from nightsift.simulate.pixels import Psf, render_points
+from nightsift.template.mosaic import grid, mosaic
+from nightsift.template.template import PAD, Source, template
 
 SCRIPT = script("fetch_template")
 M61 = Path(__file__).parents[2] / "shared" / "data" / "services" / "hips2fits_ps1_g_m61.fits"

@@ -11,8 +11,8 @@ from conftest import digests, snakemake
 from skies import as_survey
 from standin import StandIn, Vizier
 
-from nightsift.archive.surveys import SURVEYS
-from nightsift.catalog import column
+from nightsift.archive.catalogs import SURVEYS
+from nightsift.catalog.catalog import column
 from nightsift.io.products import read_table
 
 PS1 = {"source": "ps1"}

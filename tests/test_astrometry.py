@@ -9,10 +9,11 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift import asterism, parameters, plates, sip
-from nightsift.astrometry import Hint, astrometry, brightness_column, residual_map
+from nightsift import parameters
+from nightsift.astrometry import asterism, plate_solution, sip
+from nightsift.astrometry.astrometry import Hint, astrometry, brightness_column, residual_map
 from nightsift.errors import Rejected
-from nightsift.solution import repair_wcs
+from nightsift.header.wcs_cards import repair_wcs
 
 PARAMS = parameters.Astrometry()
 SHARED = Path(__file__).parents[2] / "shared"
@@ -234,15 +235,17 @@ def test_forms_are_what_their_names_say():
     points = rng.uniform(-1, 1, 50) + 1j * rng.uniform(-1, 1, 50)
     u, v, square = points.real, points.imag, np.abs(points) ** 2
     columns = [np.ones(50), u, v, u * square, v * square, u * square**2, v * square**2]
-    np.testing.assert_allclose(plates.Form(5, 1).design(points), np.column_stack(columns))
+    np.testing.assert_allclose(plate_solution.Form(5, 1).design(points), np.column_stack(columns))
     columns = [np.ones(50), u, v, u * u, u * v, v * v, u * square, v * square]
-    np.testing.assert_allclose(plates.Form(3, 2).design(points), np.column_stack(columns))
-    bent = plates.Form(5, 3).design(points)
+    np.testing.assert_allclose(plate_solution.Form(3, 2).design(points), np.column_stack(columns))
+    bent = plate_solution.Form(5, 3).design(points)
     np.testing.assert_allclose(bent[:, :10], sip.monomials(points, 3))
     np.testing.assert_allclose(bent[:, 10:], np.column_stack([u * square**2, v * square**2]))
-    np.testing.assert_allclose(plates.Form(2, 2).design(points), sip.monomials(points, 2))
-    assert [form.terms for form in plates.FORMS] == [form.design(points).shape[1] for form in plates.FORMS]
-    assert sorted(form.terms for form in plates.FORMS) == [form.terms for form in plates.FORMS]
+    np.testing.assert_allclose(plate_solution.Form(2, 2).design(points), sip.monomials(points, 2))
+    assert [form.terms for form in plate_solution.FORMS] == [
+        form.design(points).shape[1] for form in plate_solution.FORMS
+    ]
+    assert sorted(form.terms for form in plate_solution.FORMS) == [form.terms for form in plate_solution.FORMS]
 
 
 def test_the_map_shows_what_is_left():

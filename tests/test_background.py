@@ -7,9 +7,9 @@ from scipy.spatial import cKDTree
 from starfields import GAIN, SIGMA, gaussians, lattice, nearest, observe, run
 
 from nightsift import parameters
-from nightsift.background import background
-from nightsift.inspect import inspect
-from nightsift.locate import brightest
+from nightsift.image.background import background
+from nightsift.inspect.blind import brightest
+from nightsift.inspect.inspect import inspect
 
 
 def test_background_map_follows_a_slope_and_the_noise():

@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from conftest import ROOT, snakemake
 
-from nightsift import sip
+from nightsift.astrometry import sip
 from nightsift.io.products import read_wcs
 
 DATA = ROOT.parent / "shared" / "data" / "agpeg"

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from nightsift import parameters
-from nightsift.io import campaign
-from nightsift.io.campaign import CampaignError, fits_files, load, read_sheet
+from nightsift.workflow import campaign
+from nightsift.workflow.campaign import CampaignError, fits_files, load, read_sheet
 
 CONFIG = Path(__file__).parents[1] / "config"
 
@@ -171,7 +171,9 @@ def test_schema_file_is_current(tmp_path):
 def test_example_is_current_and_complete(folder):
     campaign.write_example(folder / "config.yaml")
     text = (CONFIG / "config.yaml").read_text(encoding="utf-8")
-    assert text == (folder / "config.yaml").read_text(encoding="utf-8"), "run python -m nightsift.io.campaign config"
+    assert text == (folder / "config.yaml").read_text(encoding="utf-8"), (
+        "run python -m nightsift.workflow.campaign config"
+    )
     example = yaml.safe_load(text)
     assert example == load(config(template={"path": "template.fits"}), folder).config
     for section in parameters.schema()["properties"].values():

@@ -8,10 +8,11 @@ from astropy.table import MaskedColumn, Table
 from astropy.time import Time
 from astropy.wcs import WCS
 
-from nightsift import parameters, simulate
-from nightsift.catalog import catalog, field
+from nightsift import parameters
+from nightsift.catalog.catalog import catalog, field
 from nightsift.errors import Rejected
 from nightsift.io.catalogs import read_catalog
+from nightsift.simulate import simulate
 
 PARAMS = parameters.Catalog(path="stars.csv")
 

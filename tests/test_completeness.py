@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import erf, erfinv
 
-from nightsift.completeness import FEWEST, completeness
+from nightsift.fakes.completeness import FEWEST, completeness
 
 EDGES = (3, 4, 5, 6, 8, 20)
 

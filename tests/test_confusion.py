@@ -10,13 +10,13 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.confusion import without_neighbours
-from nightsift.detect import detect
-from nightsift.imagepsf import image_psf
+from nightsift.detect.detect import detect
+from nightsift.flags import Flag, Mask
 from nightsift.io.fits import read_image
-from nightsift.photometry import Seeing, photometry
-from nightsift.planes import Flag, Mask
-from nightsift.simulate_pixels import render_points
+from nightsift.photometry.photometry import Seeing, photometry
+from nightsift.psf.confusion import without_neighbours
+from nightsift.psf.psf import image_psf
+from nightsift.simulate.pixels import render_points
 
 FIELDS = {"sparse": (300, 0.0), "bulge": (20000, 4.0), "cluster": (20000, 4.0)}
 REAL = ROOT.parent / "shared" / "data" / "real" / "crowded"

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from nightsift import conversions, parameters
-from nightsift.archive.surveys import SURVEYS, suitable
-from nightsift.catalog import catalog, with_gaia
-from nightsift.conversions import converted
+from nightsift import parameters
+from nightsift.archive.catalogs import SURVEYS, suitable
+from nightsift.catalog import conversions
+from nightsift.catalog.catalog import catalog, with_gaia
+from nightsift.catalog.conversions import converted
 
 # Absolute magnitudes of the Sun: Willmer 2018, ApJS 236, 47, table 3; Gaia: Casagrande & VandenBerg 2018,
 # MNRAS 479, L102.

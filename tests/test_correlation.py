@@ -16,17 +16,17 @@ from scipy.spatial import cKDTree
 from scipy.stats import poisson
 
 from nightsift import parameters
-from nightsift.background import background
-from nightsift.correlation import WHITE, disc, factor, moved, noise_correlation
-from nightsift.detect import detect
-from nightsift.imagepsf import image_psf
-from nightsift.matchedfilter import MatchedFilter, Noise
-from nightsift.planes import Mask
-from nightsift.realbogus import train
-from nightsift.simulate_pixels import render_points
-from nightsift.subtract import Exposure, Reference, subtract
-from nightsift.template import PAD, Source, template
-from nightsift.transients import Search, peaks, transients
+from nightsift.detect.detect import detect
+from nightsift.flags import Mask
+from nightsift.image.background import background
+from nightsift.image.correlation import WHITE, disc, factor, moved, noise_correlation
+from nightsift.psf.psf import image_psf
+from nightsift.simulate.pixels import render_points
+from nightsift.subtract.matched_filter import MatchedFilter, Noise
+from nightsift.subtract.subtract import Exposure, Reference, subtract
+from nightsift.template.template import PAD, Source, template
+from nightsift.transients.realbogus import train
+from nightsift.transients.transients import Search, peaks, transients
 
 SIZE = 512
 

@@ -8,12 +8,12 @@ from scipy import ndimage
 from starfields import GAIN, SIDE, SIGMA, SKY, flux_of, gaussians, in_aperture, lattice, nearest, observe, run, the_one
 
 from nightsift import parameters
-from nightsift.detect import detect, gaussian_kernel
+from nightsift.detect.detect import detect, gaussian_kernel
 from nightsift.errors import Rejected
-from nightsift.inspect import inspect
+from nightsift.flags import Flag, Mask
+from nightsift.inspect.inspect import inspect
 from nightsift.io.fits import read_image
-from nightsift.planes import Flag, Mask
-from nightsift.simulate_pixels import Psf, render_points
+from nightsift.simulate.pixels import Psf, render_points
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real" / "surveys"
 

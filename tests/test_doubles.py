@@ -6,10 +6,10 @@ from bogus import artefacts
 from differences import NO_OBJECTS, lattice, nearest, noise, psf_of, rendered, search_of, unit_of
 
 from nightsift import parameters
-from nightsift.doubles import pairs, without
-from nightsift.planes import Flag
-from nightsift.realbogus import train
-from nightsift.transients import transients
+from nightsift.flags import Flag
+from nightsift.transients.doubles import pairs, without
+from nightsift.transients.realbogus import train
+from nightsift.transients.transients import transients
 
 PARAMS = parameters.Transients()
 

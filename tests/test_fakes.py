@@ -9,10 +9,10 @@ from differences import FWHM, NO_OBJECTS, lattice, noise, psf_of, rendered, sear
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.fakes import APART, examples, plan
-from nightsift.planes import Flag, Mask
+from nightsift.fakes.fakes import APART, examples, plan
+from nightsift.flags import Flag, Mask
 from nightsift.tables import checked
-from nightsift.transients import find
+from nightsift.transients.transients import find
 
 SIZE, SKY = 800, 500.0
 PARAMS = parameters.Fakes(density=120.0)

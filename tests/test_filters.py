@@ -2,8 +2,8 @@
 
 import pytest
 
-from nightsift import filters
-from nightsift.filters import CATALOG_PASSBANDS, PASSBANDS, identify, is_empty_filter
+from nightsift.header import filters
+from nightsift.header.filters import CATALOG_PASSBANDS, PASSBANDS, identify, is_empty_filter
 from nightsift.parameters import BANDS
 
 SPELLINGS = {

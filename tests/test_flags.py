@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial import cKDTree
 from starfields import INSIDE, SIDE, flux_of, gaussians, in_aperture, lattice, nearest, observe, run, the_one
 
-from nightsift.planes import Flag, Mask
-from nightsift.simulate_pixels import Psf, render_points
+from nightsift.flags import Flag, Mask
+from nightsift.simulate.pixels import Psf, render_points
 
 
 def bright_and_faint(mask=None, extra=(), **options):

@@ -8,10 +8,10 @@ from astropy.table import Table, vstack
 from pairs import CASES, FRAME, GAIN, difference, light, moffat, pair
 from photutils.aperture import CircularAperture
 
-from nightsift.measure import Search, flux_error, measure, without_fit_bias
-from nightsift.psf import forced
-from nightsift.simulate_pixels import psf_stamps
-from nightsift.template import PAD
+from nightsift.psf.fit import forced
+from nightsift.simulate.pixels import psf_stamps
+from nightsift.template.template import PAD
+from nightsift.transients.measure import Search, flux_error, measure, without_fit_bias
 
 SEEDS = 10
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nightsift.fluxscale import FLOOR, flux_scale
+from nightsift.subtract.fluxscale import FLOOR, flux_scale
 
 
 def stars(seed, number, scatter, faintest=20.0, center=1.0):

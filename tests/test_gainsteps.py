@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from calibrations import PARAMS, SEEING, SIZE, ZP, simulate
 
-from nightsift import amplifiers, parameters, verdict
-from nightsift.photometry import photometry
+from nightsift import parameters
+from nightsift.image import amplifiers
+from nightsift.photometry import verdict
+from nightsift.photometry.photometry import photometry
 
 MIDDLE = SIZE / 2
 PARTS = {

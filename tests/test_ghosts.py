@@ -10,8 +10,8 @@ from conftest import ROOT, script
 from scipy import ndimage
 from starfields import flux_of, gaussians, observe, run
 
+from nightsift.detect.ghosts import doubled, peaks
 from nightsift.errors import Rejected
-from nightsift.ghosts import doubled, peaks
 
 SIDE = 400
 REAL = ROOT.parent / "shared" / "data" / "real"

@@ -7,12 +7,12 @@ from photutils.aperture import CircularAperture
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.detect import detect
-from nightsift.growth import aperture_correction, growth
-from nightsift.imagepsf import image_psf
-from nightsift.photometry import Seeing, calibrate, photometry
-from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import psf_stamps, render_points
+from nightsift.detect.detect import detect
+from nightsift.photometry.photometry import Seeing, calibrate, photometry
+from nightsift.psf.growth import aperture_correction, growth
+from nightsift.psf.psf import image_psf
+from nightsift.simulate.pixels import Psf as Truth
+from nightsift.simulate.pixels import psf_stamps, render_points
 
 GAIN, SKY, READ, ZP, COLOR, SCALE = 1.6, 300.0, 6.0, 26.5, 0.04, 1.0
 SIGMA = np.sqrt(SKY / GAIN + (READ / GAIN) ** 2)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nightsift.halo import OUTER, remove_halos
+from nightsift.subtract.halo import OUTER, remove_halos
 
 SIZE, PAD, NOISE, FWHM = 500, 40, 10.0, 3.0
 REACH = int(np.ceil(OUTER * FWHM))

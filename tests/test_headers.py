@@ -11,11 +11,11 @@ from astropy.wcs import WCS
 from conftest import ROOT
 from dialect_headers import BROKEN, BROKEN_CARDS, CD, MJD, PLACE, SHAPE, WRITERS
 
-from nightsift import dialects, headers
-from nightsift.described import Overrides, described
+from nightsift.header import keywords, readers
+from nightsift.header.header import Overrides, described
+from nightsift.header.times import read_time
+from nightsift.header.wcs_cards import repair_wcs
 from nightsift.io.fits import read_image
-from nightsift.solution import repair_wcs
-from nightsift.times import read_time
 
 SURVEYS = ROOT.parent / "shared" / "data" / "real" / "surveys"
 START = 57182.0 + (2 * 3600 + 29 * 60 + 16) / 86400.0
@@ -109,7 +109,7 @@ def test_times_that_disagree_are_told():
     ],
 )
 def test_exposure(cards, expected):
-    assert headers.read_exptime(make(cards))[0] == expected
+    assert readers.read_exptime(make(cards))[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_word_of_the_end_in_passing_changes_nothing():
     ],
 )
 def test_pixel_scale(cards, expected):
-    assert headers.read_scale(make(cards))[0] == (expected and pytest.approx(expected))
+    assert readers.read_scale(make(cards))[0] == (expected and pytest.approx(expected))
 
 
 @pytest.mark.parametrize(
@@ -164,15 +164,15 @@ def test_pixel_scale(cards, expected):
     ],
 )
 def test_gain(cards, expected):
-    assert headers.read_gain(make(cards))[0] == expected
+    assert readers.read_gain(make(cards))[0] == expected
 
 
 def test_filter_wheels_pass_over_the_empty_one():
-    assert headers.read_filter(make({"FILTER1": "Clear", "FILTER2": "V"}))[:2] == ("V", "V")
-    band, name, notes = headers.read_filter(make({"FILTER": "Luminance"}))
+    assert readers.read_filter(make({"FILTER1": "Clear", "FILTER2": "V"}))[:2] == ("V", "V")
+    band, name, notes = readers.read_filter(make({"FILTER": "Luminance"}))
     assert (band, name) == (None, "Luminance")
     assert "unfiltered" in notes[0]
-    assert "not known" in headers.read_filter(make({"FILTER": "Ha"}))[2][0]
+    assert "not known" in readers.read_filter(make({"FILTER": "Ha"}))[2][0]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_filter_wheels_pass_over_the_empty_one():
     ],
 )
 def test_pointing(cards):
-    assert headers.read_pointing(make(cards))[:2] == pytest.approx((150.0, -30.5))
+    assert readers.read_pointing(make(cards))[:2] == pytest.approx((150.0, -30.5))
 
 
 SIP = {"A_ORDER": 2, "A_2_0": 1e-6, "B_ORDER": 2, "B_0_2": -2e-6}
@@ -315,7 +315,7 @@ def test_axes_in_either_order_are_the_same(frame, more):
 
 def test_galactic_reference_is_no_pointing():
     cards = {"CTYPE1": "GLON-TNX", "CTYPE2": "GLAT-TNX", "CRVAL1": 18.0, "CRVAL2": 0.0}
-    assert headers.read_pointing(make(cards))[:2] == (None, None)
+    assert readers.read_pointing(make(cards))[:2] == (None, None)
 
 
 def test_the_polynomial_of_a_schmidt_plate_is_read():
@@ -371,17 +371,17 @@ def test_headers_of_surveys(name, expected):
 
 def read_all(header, now=None):
     """Return everything that the readers make of a header, and all that they say."""
-    exptime, notes = headers.read_exptime(header)
-    gain, more = headers.read_gain(header, exptime)
-    readnoise, some = headers.read_readnoise(header)
-    _, saturation, others = headers.read_saturation(header)
-    band, _, rest = headers.read_filter(header)
-    mjd, times = read_time(header, exptime, headers.read_frames(header)[1], now)
+    exptime, notes = readers.read_exptime(header)
+    gain, more = readers.read_gain(header, exptime)
+    readnoise, some = readers.read_readnoise(header)
+    _, saturation, others = readers.read_saturation(header)
+    band, _, rest = readers.read_filter(header)
+    mjd, times = read_time(header, exptime, readers.read_frames(header)[1], now)
     cards, wcs = repair_wcs(header, SHAPE)
     found = {"exptime": exptime, "gain": gain, "readnoise": readnoise, "saturation": saturation, "filter": band}
     found |= {"mid": None if mjd is None else (mjd - MJD) * 86400.0, "wcs": cards is not None}
-    ra, _, place = headers.read_pointing(header)
-    _, scale = headers.read_scale(header)
+    ra, _, place = readers.read_pointing(header)
+    _, scale = readers.read_scale(header)
     notes = [*notes, *more, *some, *others, *rest, *times]
     return found | {"ra": ra if cards is None else cards["CRVAL1"]}, notes, [*wcs, *place, *scale]
 
@@ -435,7 +435,7 @@ def test_broken_cards_of_files_are_told(tmp_path, wrong):
 
 def test_no_header_is_too_broken_to_be_read():
     rng = np.random.default_rng(3)
-    tables = (dialects.TIME, dialects.CLOCK, dialects.EXPTIME, dialects.GAIN, dialects.SATURATION, dialects.FILTER)
+    tables = (keywords.TIME, keywords.CLOCK, keywords.EXPTIME, keywords.GAIN, keywords.SATURATION, keywords.FILTER)
     keys = [row.key for table in tables for row in table if len(row.key) <= 8 and "." not in row.key]
     keys += [*PLACE, *CD, "CUNIT1", "CDELT1", "CROTA2", "PC1_1", "A_ORDER", "A_2_0", "B_ORDER", "PV1_5", "RA", "DEC"]
     keys += ["TIMESYS", "BUNIT", "RADESYS", "EQUINOX", "NCOMBINE", "XPIXSZ", "FOCALLEN", "LONPOLE", "INSTRUME"]
@@ -454,13 +454,13 @@ def test_no_header_is_too_broken_to_be_read():
         assert found["gain"] is None or found["gain"] > 0
 
 
-@pytest.mark.parametrize("row", dialects.EXPTIME, ids=lambda row: row.key)
+@pytest.mark.parametrize("row", keywords.EXPTIME, ids=lambda row: row.key)
 def test_every_spelling_of_the_exposure(row):
-    value = 10.0 / dialects.EXPOSURE_UNITS[row.unit]
-    assert headers.read_exptime(make({row.key: value}))[0] == pytest.approx(10.0)
+    value = 10.0 / keywords.EXPOSURE_UNITS[row.unit]
+    assert readers.read_exptime(make({row.key: value}))[0] == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("row", dialects.TIME, ids=lambda row: row.key)
+@pytest.mark.parametrize("row", keywords.TIME, ids=lambda row: row.key)
 def test_every_spelling_of_the_time(row):
     mjd = {"start": MJD - 5.0 / 86400, "middle": MJD, "end": MJD + 5.0 / 86400}[row.meaning]
     date = str(np.datetime64("1858-11-17T00:00:00.000") + np.timedelta64(round(mjd * 86400), "s"))
@@ -469,7 +469,7 @@ def test_every_spelling_of_the_time(row):
     assert found == pytest.approx(MJD, abs=1e-3 / 86400)
 
 
-@pytest.mark.parametrize("row", dialects.CLOCK, ids=lambda row: row.key)
+@pytest.mark.parametrize("row", keywords.CLOCK, ids=lambda row: row.key)
 def test_every_spelling_of_the_clock(row):
     clock = {"start": "01:59:55", "middle": "02:00:00", "end": "02:00:05"}[row.meaning]
     other = {} if row.meaning == "start" else {"TIME-OBS": "01:59:55"}
@@ -477,21 +477,21 @@ def test_every_spelling_of_the_clock(row):
     assert found == pytest.approx(MJD, abs=1e-3 / 86400)
 
 
-@pytest.mark.parametrize("row", dialects.GAIN, ids=lambda row: row.key)
+@pytest.mark.parametrize("row", keywords.GAIN, ids=lambda row: row.key)
 def test_every_spelling_of_the_gain(row):
-    found, _ = headers.read_gain(make({f"HIERARCH {row.key}" if len(row.key) > 8 or "." in row.key else row.key: 0.8}))
+    found, _ = readers.read_gain(make({f"HIERARCH {row.key}" if len(row.key) > 8 or "." in row.key else row.key: 0.8}))
     assert found == pytest.approx(1.25 if row.unit == "ADU/e-" else 0.8)
 
 
-@pytest.mark.parametrize("row", [*dialects.READNOISE, *dialects.SATURATION, *dialects.FILTER], ids=lambda row: row.key)
+@pytest.mark.parametrize("row", [*keywords.READNOISE, *keywords.SATURATION, *keywords.FILTER], ids=lambda row: row.key)
 def test_every_other_spelling(row):
     key = f"HIERARCH {row.key}" if len(row.key) > 8 or "." in row.key else row.key
-    if row in dialects.FILTER:
-        assert headers.read_filter(make({key: "Sloan r"}))[0] == "r"
-    elif row in dialects.READNOISE:
-        assert headers.read_readnoise(make({key: 7.0}))[0] == 7.0
+    if row in keywords.FILTER:
+        assert readers.read_filter(make({key: "Sloan r"}))[0] == "r"
+    elif row in keywords.READNOISE:
+        assert readers.read_readnoise(make({key: 7.0}))[0] == 7.0
     else:
-        assert headers.read_saturation(make({key: (5e4, "good data below")}))[:2] == (row.key, 5e4)
+        assert readers.read_saturation(make({key: (5e4, "good data below")}))[:2] == (row.key, 5e4)
 
 
 # --- Pixels that are not linear in flux -------------------------------------------------------------------------------
@@ -512,4 +512,4 @@ def test_asinh_of_pan_starrs_is_undone(tmp_path):
     assert np.all(np.abs(read - flux) < 1.05 * step + 1e-4 * np.abs(flux))
     del hdu.header["BSOFTEN"]
     plain = np.ones((3, 3), np.float32)
-    assert headers.linearised(plain, hdu.header) is plain
+    assert readers.linearised(plain, hdu.header) is plain

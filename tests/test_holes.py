@@ -5,9 +5,9 @@ import pytest
 from differences import FWHM, NO_OBJECTS, NOISE, SIZE, lattice, nearest, noise, psf_of, rendered, search_of, unit_of
 
 from nightsift import parameters
-from nightsift.holes import pits
-from nightsift.realbogus import train
-from nightsift.transients import transients
+from nightsift.transients.holes import pits
+from nightsift.transients.realbogus import train
+from nightsift.transients.transients import transients
 
 PARAMS = parameters.Transients()
 

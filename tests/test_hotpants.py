@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from nightsift.errors import Rejected
-from nightsift.io.campaign import CampaignError
-from nightsift.io.hotpants import PROGRAM, hotpants_available, run_hotpants
-from nightsift.layers import Layer
-from nightsift.simulate_pixels import Psf, psf_stamps, render_points
+from nightsift.external.hotpants import PROGRAM, hotpants_available, run_hotpants
+from nightsift.simulate.pixels import Psf, psf_stamps, render_points
+from nightsift.subtract.images import Layer
+from nightsift.workflow.campaign import CampaignError
 
 SHAPE = (300, 340)
 SIGMA, GAIN, TEMPLATE_SIGMA, TEMPLATE_GAIN, RATIO = 10.0, 4.0, 6.0, 17.0, 1.7

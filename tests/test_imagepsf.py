@@ -7,11 +7,11 @@ from photutils.aperture import CircularAperture
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.detect import detect
-from nightsift.imagepsf import extended, image_psf
-from nightsift.planes import Mask
-from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import render_galaxies, render_points
+from nightsift.detect.detect import detect
+from nightsift.flags import Mask
+from nightsift.psf.psf import extended, image_psf
+from nightsift.simulate.pixels import Psf as Truth
+from nightsift.simulate.pixels import render_galaxies, render_points
 from nightsift.tables import checked
 
 SIZE, GAIN, SKY, READ = 500, 2.0, 400.0, 4.0

@@ -8,13 +8,14 @@ import pytest
 from astropy.io import fits
 from scipy import ndimage
 
-from nightsift import cosmics, parameters
+from nightsift import parameters
 from nightsift.errors import Rejected
-from nightsift.inspect import Overrides, inspect, rough_fwhm
+from nightsift.flags import Mask
+from nightsift.image import cosmics
+from nightsift.inspect.inspect import Overrides, inspect, rough_fwhm
+from nightsift.inspect.saturation import pile_up
 from nightsift.io.fits import read_image, read_mask
-from nightsift.planes import Mask
-from nightsift.saturation import pile_up
-from nightsift.simulate_pixels import Psf, render_points
+from nightsift.simulate.pixels import Psf, render_points
 
 AGPEG = Path(__file__).parents[2] / "shared" / "data" / "agpeg" / "images"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"

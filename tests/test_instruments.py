@@ -7,9 +7,9 @@ import pytest
 from astropy.io import fits
 from conftest import script
 
-from nightsift import instruments
-from nightsift.instruments import given, settings
-from nightsift.io.campaign import CampaignError, checked
+from nightsift.header import instruments
+from nightsift.header.instruments import given, settings
+from nightsift.workflow.campaign import CampaignError, checked
 
 HEADER = fits.Header(
     [

@@ -5,13 +5,13 @@ import pytest
 from differences import matched_filter
 from scipy import signal
 
-from nightsift.convolve import Bank, convolve, convolve_varying
-from nightsift.delta import DeltaBasis
-from nightsift.kernel import Basis, Kernel, Stamps, basis_for, fit_kernel
-from nightsift.matchedfilter import Noise
-from nightsift.psf import WIDTHS, Psf, forced, functions
-from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import psf_stamps
+from nightsift.image.convolve import Bank, convolve, convolve_varying
+from nightsift.psf.fit import WIDTHS, Psf, forced, functions
+from nightsift.simulate.pixels import Psf as Truth
+from nightsift.simulate.pixels import psf_stamps
+from nightsift.subtract.delta import DeltaBasis
+from nightsift.subtract.kernel import Basis, Kernel, Stamps, basis_for, fit_kernel
+from nightsift.subtract.matched_filter import Noise
 
 SHAPE = (900, 1100)
 HALF = 10

@@ -12,12 +12,14 @@ from conftest import script
 from knowers import KEY, Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config, votable
 from standin import FAULTS, SLOW, Reply, StandIn
 
-from nightsift import instruments, known, parameters
+from nightsift import parameters
 from nightsift.archive import http, objects, skybot, xmatch
-from nightsift.archive.entries import table
 from nightsift.archive.library import Library
+from nightsift.archive.tables import table
 from nightsift.archive.votable import parse
-from nightsift.headers import read_observatory
+from nightsift.header import instruments
+from nightsift.header.readers import read_observatory
+from nightsift.sources import known
 
 SCRIPT = script("fetch_known")
 SERVICES = Path(__file__).parents[2] / "shared" / "data" / "services"

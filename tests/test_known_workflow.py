@@ -11,7 +11,7 @@ from conftest import digests, snakemake
 from knowers import Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config
 from standin import StandIn
 
-from nightsift import known
+from nightsift.sources import known
 
 SERVICES = ["skybot", "gaia", "simbad", "vsx", "tns"]
 ARCSEC = 1 / 3600

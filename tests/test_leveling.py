@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nightsift.background import without_crowd
-from nightsift.leveling import take_level
+from nightsift.image.background import without_crowd
+from nightsift.subtract.leveling import take_level
 
 SHAPE = (500, 620)
 FWHM = 4.0

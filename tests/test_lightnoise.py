@@ -9,12 +9,12 @@ from scipy.spatial import cKDTree
 from scipy.stats import theilslopes
 
 from nightsift import parameters
-from nightsift.detect import detect
-from nightsift.lightnoise import LEVELS, Gains, LightNoise, Samples, light_noise
-from nightsift.psf import forced
-from nightsift.simulate_pixels import render_points
-from nightsift.subtract import subtract
-from nightsift.template import PAD
+from nightsift.detect.detect import detect
+from nightsift.psf.fit import forced
+from nightsift.simulate.pixels import render_points
+from nightsift.subtract.light_noise import LEVELS, Gains, LightNoise, Samples, light_noise
+from nightsift.subtract.subtract import subtract
+from nightsift.template.template import PAD
 
 
 def samples(truth, seed=1, number=40_000, outliers=0.0):

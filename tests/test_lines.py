@@ -5,9 +5,9 @@ import pytest
 from differences import FWHM, NO_OBJECTS, NOISE, SIZE, nearest, noise, psf_of, rendered, search_of, unit_of
 
 from nightsift import parameters
-from nightsift.lines import lit, strung
-from nightsift.realbogus import train
-from nightsift.transients import transients
+from nightsift.transients.lines import lit, strung
+from nightsift.transients.realbogus import train
+from nightsift.transients.transients import transients
 
 PARAMS = parameters.Transients()
 ANGLES = (0.0, 90.0, 37.0)  # degrees: a row, a column, a row of a template that is turned

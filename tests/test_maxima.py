@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nightsift.maxima import maxima
+from nightsift.image.maxima import maxima
 
 
 @pytest.mark.parametrize("shape", [(61, 80), (5, 70), (70, 3)])

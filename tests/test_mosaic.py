@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.errors import Rejected
-from nightsift.mosaic import Piece, grid, mosaic
-from nightsift.planes import Mask
-from nightsift.simulate_pixels import Psf, render_points
-from nightsift.template import PAD, Source, template
+from nightsift.flags import Mask
+from nightsift.simulate.pixels import Psf, render_points
+from nightsift.template.mosaic import Piece, grid, mosaic
+from nightsift.template.template import PAD, Source, template
 
 SCALE = 1.0
 NOISE = 3.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from nightsift.moving import OLD_PLACE, join, moving
+from nightsift.transients.moving import OLD_PLACE, join, moving
 
 RA, DEC, FWHM = 359.9999, 60.0, 3.0
 

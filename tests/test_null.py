@@ -8,14 +8,14 @@ from conftest import ROOT, snakemake
 from scipy.stats import poisson
 
 from nightsift import parameters
-from nightsift.detect import detect
+from nightsift.detect.detect import detect
+from nightsift.flags import Mask
 from nightsift.io.products import read_images, read_json, read_wcs
-from nightsift.planes import Mask
-from nightsift.realbogus import train
-from nightsift.simulate_pixels import Psf, render_galaxies, render_points
-from nightsift.subtract import Exposure, Reference, subtract
-from nightsift.template import PAD
-from nightsift.transients import Search, peaks, transients
+from nightsift.simulate.pixels import Psf, render_galaxies, render_points
+from nightsift.subtract.subtract import Exposure, Reference, subtract
+from nightsift.template.template import PAD
+from nightsift.transients.realbogus import train
+from nightsift.transients.transients import Search, peaks, transients
 
 SIZE, SKY, GAIN = 768, 400.0, 4.0
 DATA = ROOT.parent / "shared" / "data" / "agpeg"

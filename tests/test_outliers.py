@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nightsift import parameters
-from nightsift.detect import detect
-from nightsift.outliers import outlier_score
-from nightsift.simulate_pixels import Psf, render_points
+from nightsift.detect.detect import detect
+from nightsift.psf.outliers import outlier_score
+from nightsift.simulate.pixels import Psf, render_points
 
 SHAPE, SKY, GAIN = (600, 600), 300.0, 1.5
 

@@ -11,11 +11,11 @@ from astropy.wcs import WCS
 from conftest import snakemake
 
 from nightsift.errors import Rejected
-from nightsift.mosaic import mosaic
-from nightsift.patchwork import Outline, around, choose, flat, flux_ratio, piece
-from nightsift.planes import Mask
+from nightsift.flags import Mask
 from nightsift.tables import empty
-from nightsift.template import PAD, Source
+from nightsift.template.coadd import Outline, around, choose, flat, flux_ratio, piece
+from nightsift.template.mosaic import mosaic
+from nightsift.template.template import PAD, Source
 
 SHAPE = (200, 300)
 

@@ -12,14 +12,15 @@ from astropy.table import Table, hstack
 from astropy.wcs import WCS
 from calibrations import PARAMS, SCALE, SEEING, SIZE, ZP, simulate
 
-from nightsift import limits, parameters
-from nightsift.catalog import catalog, field, light_fraction
-from nightsift.detect import detect
+from nightsift import parameters
+from nightsift.catalog.catalog import catalog, field, light_fraction
+from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
-from nightsift.imagepsf import image_psf
+from nightsift.flags import Flag, Mask
 from nightsift.io.catalogs import read_catalog
-from nightsift.photometry import Photometry, Seeing, calibrate, photometry
-from nightsift.planes import Flag, Mask
+from nightsift.photometry import limits
+from nightsift.photometry.photometry import Photometry, Seeing, calibrate, photometry
+from nightsift.psf.psf import image_psf
 
 SHARED = Path(__file__).parents[2] / "shared"
 

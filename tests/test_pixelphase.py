@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import sep
 
-from nightsift.detect import Aperture, measure
-from nightsift.pixelphase import phase_light
-from nightsift.simulate_pixels import Psf, render_points
+from nightsift.detect.detect import Aperture, measure
+from nightsift.detect.pixelphase import phase_light
+from nightsift.simulate.pixels import Psf, render_points
 
 SHAPE = (600, 600)
 

@@ -6,10 +6,10 @@ from astropy.io import fits
 from boxes import moffat, solution
 
 from nightsift import parameters
-from nightsift.detect import detect
+from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
-from nightsift.placing import place
-from nightsift.simulate_pixels import render_points
+from nightsift.simulate.pixels import render_points
+from nightsift.template.placing import place
 
 SHAPE = (500, 560)
 IMAGE = solution(center=(280.0, 250.0))

@@ -6,9 +6,9 @@ from astropy.table import Table
 from calibrations import PARAMS, SEEING, ZP, simulate
 
 from nightsift import parameters
-from nightsift.catalog import catalog
-from nightsift.photometry import photometry
-from nightsift.plausible import magnitudes, motions
+from nightsift.catalog.catalog import catalog
+from nightsift.catalog.plausible import magnitudes, motions
+from nightsift.photometry.photometry import photometry
 
 CATALOG = parameters.Catalog(path="stars.csv")
 MJD = 60310.0

@@ -13,9 +13,9 @@ from matplotlib.quiver import Quiver
 from PIL import Image
 from synthetic_results import write_campaign
 
-from nightsift import plots, searchplots, shapeplots
-from nightsift.completeness import interval
-from nightsift.figures import NOTHING, limits_of
+from nightsift.fakes.completeness import interval
+from nightsift.plots import plots, search, shapes
+from nightsift.plots.figures import NOTHING, limits_of
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMES = (
@@ -83,11 +83,11 @@ def test_the_catalogue_is_counted_where_the_image_is(campaign, tmp_path):
 def test_maps_show_the_background_and_its_noise(campaign):
     u = np.indices((256, 320), np.float32)[1]
     sky = 200 + 0.03 * u + np.random.default_rng(1).normal(0, 3, u.shape).astype(np.float32)
-    figure = shapeplots.background(replace(material(campaign, "night_00"), image=sky, mask=None, shape=sky.shape))
+    figure = shapes.background(replace(material(campaign, "night_00"), image=sky, mask=None, shape=sky.shape))
     level, noise = (np.asarray(ax.images[0].get_array()) for ax in figure.axes[:2])
     assert level[:, -1].mean() - level[:, 0].mean() == pytest.approx(0.03 * 320, rel=0.3)
     assert np.median(noise) == pytest.approx(3, rel=0.1)
-    assert shapeplots.background(replace(material(campaign, "night_00"), image=None)) is None
+    assert shapes.background(replace(material(campaign, "night_00"), image=None)) is None
 
 
 def material(campaign, image):
@@ -106,7 +106,7 @@ def test_residual_vectors_show_the_medians_of_the_parts_that_have_one(campaign):
 
 def test_completeness_falls_to_a_half_where_the_limit_is_quoted(campaign):
     full = material(campaign, "night_00")
-    by_snr, by_magnitude = searchplots.completeness(full).axes
+    by_snr, by_magnitude = search.completeness(full).axes
     depth = full.transients["completeness"]["off_hosts"]
     for ax, goal, sign in ((by_snr, depth["snr"]["half"], 1), (by_magnitude, depth["mag"]["half"], -1)):
         curves = [line for line in ax.lines if len(line.get_xdata()) > 50 and line.get_color() == "#2667b5"]
@@ -125,7 +125,7 @@ def test_binomial_interval_holds_the_truth_as_often_as_it_says():
 
 
 def test_scores_are_all_counted(campaign):
-    bars, _ = searchplots.realbogus(material(campaign, "night_00")).axes
+    bars, _ = search.realbogus(material(campaign, "night_00")).axes
     heights = [sum(bar.get_height() for bar in group) for group in bars.containers]
     assert heights == [40, 150]
 
@@ -141,8 +141,8 @@ def test_search_figures_say_what_is_missing(campaign):
     model = full.transients["model"]
     untested = {key: model[key] for key in ("trained_on", "own_real", "own_bogus")}
     odd = replace(full, transients=full.transients | {"model": untested}, psf={}, zero_point=None, photometry={})
-    assert [len(figure.axes) for figure in (searchplots.completeness(odd), searchplots.psf(odd))] == [2, 2]
-    assert searchplots.realbogus(odd) is None
+    assert [len(figure.axes) for figure in (search.completeness(odd), search.psf(odd))] == [2, 2]
+    assert search.realbogus(odd) is None
 
 
 def test_block_mean_ignores_missing_pixels():

@@ -11,9 +11,9 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from nightsift import tables
+from nightsift.flags import Flag, Mask, header_cards
 from nightsift.io import products
 from nightsift.io.written import RECORD
-from nightsift.planes import Flag, Mask, header_cards
 
 # A parameter text that does not fit into one card.
 PROVENANCE = products.Provenance("test", "0" * 12, {f"option_{i}": i for i in range(20)}, {"exposure": "f" * 32})

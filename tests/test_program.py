@@ -5,7 +5,7 @@ import time
 import pytest
 
 from nightsift.errors import Rejected
-from nightsift.io import program
+from nightsift.external import program
 
 
 def test_what_a_program_has_started_ends_with_it(fake, tmp_path):

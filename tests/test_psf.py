@@ -7,8 +7,8 @@ from photutils.aperture import CircularAperture
 from points import GOOD, NOISE, SIZE, area, field, fit, lattice, light_at, light_in_aperture, moffat
 
 from nightsift.errors import Rejected
-from nightsift.psf import fit_psf_stars, fitted, forced
-from nightsift.simulate_pixels import psf_stamps, render_points
+from nightsift.psf.fit import fit_psf_stars, fitted, forced
+from nightsift.simulate.pixels import psf_stamps, render_points
 
 
 def worst(truth, psf, seed=9):

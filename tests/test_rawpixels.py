@@ -8,13 +8,13 @@ from astropy.io import fits
 from starfields import gaussians, lattice
 
 from nightsift import parameters
-from nightsift.background import background
-from nightsift.bayer import refuse_mosaic
 from nightsift.errors import Rejected
-from nightsift.inspect import Overrides, inspect
+from nightsift.flags import Mask
+from nightsift.image.background import background
+from nightsift.inspect.bayer import refuse_mosaic
+from nightsift.inspect.inspect import Overrides, inspect
+from nightsift.inspect.quantum import dithered, quantum
 from nightsift.io.fits import read_image
-from nightsift.planes import Mask
-from nightsift.quantum import dithered, quantum
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
 SHAPE = (420, 500)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from differences import FWHM, lattice, noise, psf_of, rendered, search_of, unit_of
 
-from nightsift.measure import measure
-from nightsift.realbogus import FEWEST, MEASURES, Examples, features, quality, shipped, train
+from nightsift.transients.measure import measure
+from nightsift.transients.realbogus import FEWEST, MEASURES, Examples, features, quality, shipped, train
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import pytest
 from boxes import boxes, moffat, own, solution
 
 from nightsift import parameters
-from nightsift.detect import detect
+from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
-from nightsift.planes import Mask
-from nightsift.register import carry, register
-from nightsift.simulate_pixels import render_points
-from nightsift.template import Source, mapping, template
+from nightsift.flags import Mask
+from nightsift.simulate.pixels import render_points
+from nightsift.template.registration import carry, register
+from nightsift.template.template import Source, mapping, template
 
 SHAPE = (600, 640)
 CENTER = (319.5, 299.5)

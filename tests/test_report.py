@@ -13,9 +13,11 @@ from conftest import script
 from PIL import Image
 from synthetic_results import EVIL, Made, wcs_header, write_campaign, write_image
 
-from nightsift import places, report, searchpage, transients
 from nightsift.parameters import Report
+from nightsift.report import positions as places
+from nightsift.report import report, search
 from nightsift.tables import empty
+from nightsift.transients import transients
 
 
 class Reader(HTMLParser):
@@ -151,8 +153,8 @@ def test_completeness_of_the_campaign_counts_all_fakes():
     bins = [[3.0, 5.0, 10, 2], [5.0, 9.0, 10, 9]]
     one = {"off_hosts": {"snr": {"top": 1.0, "middle": 5.0, "width": 1.0, "bins": bins}}}
     two = {"off_hosts": {"snr": {"top": 1.0, "middle": 6.0, "width": 1.0, "bins": bins}}}
-    assert searchpage.pooled_bins([one, two, {}], "off_hosts").tolist() == [[3, 5, 20, 4], [5, 9, 20, 18]]
-    svg = str(searchpage.completeness_svg([one, two]))
+    assert search.pooled_bins([one, two, {}], "off_hosts").tolist() == [[3, 5, 20, 4], [5, 9, 20, 18]]
+    svg = str(search.completeness_svg([one, two]))
     assert "on blank sky: 22 of 40 found" in svg
     assert "on galaxies: 0 of 0 found" in svg
     # the median curve falls to a half between the two images': its height in the middle of the picture
@@ -167,7 +169,7 @@ def test_depth_by_filter():
     images = empty("images")
     for band, m50 in (("r", 20.0), ("r", 21.0), ("r", np.nan), ("g", 19.0), ("i", np.nan)):
         images.add_row({"filter": band, "m50": m50, "m90": m50 - 0.3, "maglim": 20.0, "snr50": 5.0})
-    rows = {row["filter"]: row for row in searchpage.by_filter(images)}
+    rows = {row["filter"]: row for row in search.by_filter(images)}
     assert list(rows) == ["g", "r", "all"]
     assert (rows["r"]["known"], rows["r"]["images"], rows["r"]["m50"]) == (2, 3, "20.50")
     assert rows["r"]["m50_range"] == "20.00 to 21.00"
@@ -178,14 +180,14 @@ def test_depth_by_filter():
     ("value", "text"), [(0.5, "0.50"), (0.999, "> 0.99"), (1.0, "> 0.99"), (0.001, "< 0.01"), (np.nan, "")]
 )
 def test_probability_is_never_certainty(value, text):
-    assert searchpage.probability(value) == text
+    assert search.probability(value) == text
 
 
 def test_every_reason_of_vetting_has_a_meaning():
     source = inspect.getsource(transients)
     given = re.findall(r'^        "([a-z PSF]+)": ', source, re.MULTILINE)
     assert len(given) > 15
-    assert set(given) <= set(searchpage.REASONS)
+    assert set(given) <= set(search.REASONS)
 
 
 def test_stamps_without_data():

@@ -9,9 +9,9 @@ from standin import FAULTS, SLOW, StandIn
 
 from nightsift import parameters
 from nightsift.archive.library import Library
-from nightsift.archive.names import position
+from nightsift.archive.resolver import position
 from nightsift.errors import Unavailable
-from nightsift.io.campaign import read_sheet
+from nightsift.workflow.campaign import read_sheet
 
 SCRIPT = script("resolve")
 M31 = Thing("M31", 10.684708, 41.26875, "G")

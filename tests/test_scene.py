@@ -8,9 +8,9 @@ from astropy.table import Table
 from photutils.aperture import CircularAperture
 from points import GAIN, GOOD, NOISE, SIZE, area, field, fit, lattice, light_at, moffat
 
-from nightsift.psf import forced
-from nightsift.scene import Layers, photometer, render
-from nightsift.simulate_pixels import render_galaxies, render_points
+from nightsift.psf.fit import forced
+from nightsift.psf.scene import Layers, photometer, render
+from nightsift.simulate.pixels import render_galaxies, render_points
 
 SIGMA = np.full((SIZE, SIZE), NOISE, np.float32)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from starfields import SIDE, flux_of, gaussians, lattice, observe, run
 
-from nightsift.seeing import centroids, seeing, star_width, widths
+from nightsift.image.seeing import centroids, seeing, star_width, widths
 
 
 @pytest.mark.parametrize("fwhm", [2.0, 2.5, 3.0, 4.0, 6.0, 8.0])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from nightsift import parameters
-from nightsift.detect import detect, extract
+from nightsift.detect.detect import detect, extract
 from nightsift.errors import Rejected
-from nightsift.io.campaign import CampaignError
-from nightsift.io.sextractor import PROGRAMS, run_sextractor, sextractor_available
-from nightsift.planes import Flag, Mask
-from nightsift.simulate_pixels import Psf, render_points
+from nightsift.external.sextractor import PROGRAMS, run_sextractor, sextractor_available
+from nightsift.flags import Flag, Mask
+from nightsift.simulate.pixels import Psf, render_points
+from nightsift.workflow.campaign import CampaignError
 
 SHAPE, SKY, GAIN = (300, 320), 300.0, 1.5
 PARAMS = parameters.Detect(method="sextractor")

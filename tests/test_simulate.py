@@ -10,10 +10,10 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from conftest import script
 
-from nightsift.score import combine, score
-from nightsift.simulate import STARS, Campaign, at_epoch, catalog, image, signal_to_noise, sky, template
-from nightsift.simulate_cameras import camera, hole, template_camera
-from nightsift.simulate_pixels import Psf, bleed, psf_stamps, render_galaxies, render_points
+from nightsift.simulate.cameras import camera, hole, template_camera
+from nightsift.simulate.pixels import Psf, bleed, psf_stamps, render_galaxies, render_points
+from nightsift.simulate.simulate import STARS, Campaign, at_epoch, catalog, image, signal_to_noise, sky, template
+from nightsift.simulate.truth import combine, score
 
 SMALL = Campaign(size=384, n_stars=200, n_galaxies=25, n_transients=20, n_variables=6, n_fast=3)
 PSF = Psf(fwhm=2.6, beta=3.0, e1=0.08, e2=-0.05, scale=(0.03, -0.02, 0.01), twist=(0.02, 0.01))

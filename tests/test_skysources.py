@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nightsift.psf import Psf, functions
-from nightsift.skysources import sky_sources
+from nightsift.psf.fit import Psf, functions
+from nightsift.subtract.sky_sources import sky_sources
 
 SHAPE = (300, 300)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nightsift import warm
+from nightsift.workflow import warm
 
 TOP = Path(__file__).parents[1]
 N_IMAGES = 3

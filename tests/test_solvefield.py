@@ -11,11 +11,11 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from nightsift import locate
+from nightsift.astrometry.sip import project
 from nightsift.errors import Rejected
-from nightsift.io.solvefield import PROGRAM, Search, run_package, run_solve_field
-from nightsift.planes import Mask
-from nightsift.sip import project
+from nightsift.external.solve_field import PROGRAM, Search, run_package, run_solve_field
+from nightsift.flags import Mask
+from nightsift.inspect import blind
 
 SHAPE = (200, 300)
 X, Y, FLUX = [10.0, 20.25], [30.0, 40.0], [5.0, 9.0]
@@ -189,7 +189,7 @@ def test_a_real_frame_is_found_mirrored_or_not(solve):
     for mirrored in (False, True):
         hdu = fits.open(FRAMES / "t_e_20150608_385_1_1_1.fits")[0]
         data, true = hdu.data.astype(np.float32), WCS(hdu.header)
-        x, y, flux = locate.brightest(data[:, ::-1] if mirrored else data, np.zeros(data.shape, np.uint16))
+        x, y, flux = blind.brightest(data[:, ::-1] if mirrored else data, np.zeros(data.shape, np.uint16))
         found = WCS(solve(x, y, flux, data.shape, Search(60.0, indexes=str(INDEXES))))
         at = np.array([[512.0, 300.0, 700.0], [512.0, 700.0, 300.0]])
         places = found.wcs_pix2world(1023 - at[0] if mirrored else at[0], at[1], 0)
@@ -208,7 +208,7 @@ def test_the_brightest_stars_are_found_saturated_or_not():
     mask[data > 4000] = int(Mask.SATURATED)
     data = np.minimum(data, 4000)
     mask[:, 200:204], data[:, 200:204] = int(Mask.BADLINE), np.nan
-    found_x, found_y, found_flux = locate.brightest(data, mask)
+    found_x, found_y, found_flux = blind.brightest(data, mask)
     assert (np.diff(found_flux) <= 0).all()
     free = np.abs(x - 202) > 8
     nearest = np.hypot(found_x[:, None] - x, found_y[:, None] - y).min(axis=0)
@@ -218,13 +218,13 @@ def test_the_brightest_stars_are_found_saturated_or_not():
 
 def test_a_header_of_another_field_than_the_hint_is_not_used():
     cards = fits.Header(WCS_CARDS)
-    assert locate.contradiction(cards, SHAPE, 10.0, -79.0, 0.9) is None
-    assert locate.contradiction(cards, SHAPE, 10.0, -79.0, None) is None
-    assert "points 2.00 deg from the position given" in locate.contradiction(cards, SHAPE, 10.0, -78.0, 1.5)
-    assert "far" in locate.contradiction(cards, SHAPE, 10.0, 80.0, 1.5)
+    assert blind.contradiction(cards, SHAPE, 10.0, -79.0, 0.9) is None
+    assert blind.contradiction(cards, SHAPE, 10.0, -79.0, None) is None
+    assert "points 2.00 deg from the position given" in blind.contradiction(cards, SHAPE, 10.0, -78.0, 1.5)
+    assert "far" in blind.contradiction(cards, SHAPE, 10.0, 80.0, 1.5)
 
 
 def test_scales_from_a_number_or_a_range():
-    assert locate.scale_range(None) is None
-    assert locate.scale_range(3.0) == (1.5, 6.0)
-    assert locate.scale_range([0.3, 0.5]) == (0.3, 0.5)
+    assert blind.scale_range(None) is None
+    assert blind.scale_range(3.0) == (1.5, 6.0)
+    assert blind.scale_range([0.3, 0.5]) == (0.3, 0.5)

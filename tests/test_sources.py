@@ -19,10 +19,11 @@ from synthetic_results import (
     write_image,
 )
 
-from nightsift import modelcard, sources
+from nightsift.flags import Flag
 from nightsift.io import products
 from nightsift.parameters import Sources
-from nightsift.planes import Flag
+from nightsift.sources import sources
+from nightsift.transients import modelcard
 
 
 def simulated(rng, n_sources=300, n_images=20, scatter=0.2, dec=60.0):

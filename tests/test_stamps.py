@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nightsift.stamps import crowded, spread, stamps
+from nightsift.image.stamps import crowded, spread, stamps
 
 
 def test_stamps():

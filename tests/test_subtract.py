@@ -9,17 +9,18 @@ from astropy.table import Table, vstack
 from pairs import CASES, FRAME, GAIN, NOISE, PARAMS, SIZE, SKY, difference, differenced, moffat, pair, quiet
 from scipy import ndimage
 
-from nightsift import parameters, tiles
-from nightsift.detect import detect
+from nightsift import parameters
+from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
-from nightsift.io.hotpants import Subtracted
-from nightsift.planes import Mask
-from nightsift.psf import forced
-from nightsift.simulate_pixels import render_points
-from nightsift.subtract import Reference, _compared, subtract
-from nightsift.template import PAD
-from nightsift.transients import peaks
-from nightsift.unitnoise import fluxes
+from nightsift.external.hotpants import Subtracted
+from nightsift.flags import Mask
+from nightsift.image import tiles
+from nightsift.image.unit_noise import fluxes
+from nightsift.psf.fit import forced
+from nightsift.simulate.pixels import render_points
+from nightsift.subtract.subtract import Reference, _compared, subtract
+from nightsift.template.template import PAD
+from nightsift.transients.transients import peaks
 
 
 def pulls(made, found):

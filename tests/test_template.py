@@ -12,9 +12,9 @@ from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.errors import NotAsked, Rejected
-from nightsift.planes import Mask
-from nightsift.simulate_pixels import render_points
-from nightsift.template import PAD, Source, crop, mapping, template
+from nightsift.flags import Mask
+from nightsift.simulate.pixels import render_points
+from nightsift.template.template import PAD, Source, crop, mapping, template
 
 PARAMS = parameters.Template()
 SHAPE = (240, 260)

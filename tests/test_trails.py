@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nightsift.trails import Trail, find_trails, trail_light
+from nightsift.image.trails import Trail, find_trails, trail_light
 
 SIZE, FWHM = 600, 3.0
 SIGMA = FWHM / 2.3548

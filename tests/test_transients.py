@@ -10,11 +10,11 @@ from differences import FWHM, NO_OBJECTS, NOISE, SIZE, lattice, nearest, noise, 
 from scipy import ndimage
 
 from nightsift import parameters
-from nightsift.planes import Flag, Mask
-from nightsift.realbogus import train
+from nightsift.flags import Flag, Mask
+from nightsift.image.trails import Trail
 from nightsift.tables import SCHEMAS
-from nightsift.trails import Trail
-from nightsift.transients import cutouts, find, noise_threshold, peaks, transients
+from nightsift.transients.realbogus import train
+from nightsift.transients.transients import cutouts, find, noise_threshold, peaks, transients
 
 SATURATION = 30000.0
 PARAMS = parameters.Transients()

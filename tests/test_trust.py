@@ -8,11 +8,11 @@ from astropy.table import Table
 from pairs import PARAMS, SKY, pair
 
 from nightsift import parameters
-from nightsift.detect import detect
+from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
-from nightsift.subtract import subtract
-from nightsift.template import PAD
-from nightsift.trust import BRIGHT, trusted
+from nightsift.fakes.trust import BRIGHT, trusted
+from nightsift.subtract.subtract import subtract
+from nightsift.template.template import PAD
 
 SEARCH = parameters.Transients()
 

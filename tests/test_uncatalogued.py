@@ -8,15 +8,15 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
-from nightsift.counts import CHANCE, Counts, depth, seen_counts, star_counts
+from nightsift.flags import Flag, Mask
 from nightsift.parameters import Photometry as Options
 from nightsift.parameters import Uncatalogued
-from nightsift.photometry import Photometry, Seeing
-from nightsift.planes import Flag, Mask
-from nightsift.simulate import STARS
-from nightsift.simulate_pixels import Psf, render_points
+from nightsift.photometry.photometry import Photometry, Seeing
+from nightsift.simulate.pixels import Psf, render_points
+from nightsift.simulate.simulate import STARS
 from nightsift.tables import empty
-from nightsift.uncatalogued import Frame, match_radius, predicted, uncatalogued, wings
+from nightsift.uncatalogued.number_counts import CHANCE, Counts, depth, seen_counts, star_counts
+from nightsift.uncatalogued.uncatalogued import Frame, match_radius, predicted, uncatalogued, wings
 
 REAL = ("transient", "variable", "mover", "hpm")
 

@@ -9,7 +9,7 @@ from astropy.table import Table
 from conftest import ROOT, snakemake
 
 from nightsift.io.products import read_json
-from nightsift.score import combine, score
+from nightsift.simulate.truth import combine, score
 
 REAL = ROOT.parent / "shared" / "data" / "real" / "small_telescope"
 

@@ -9,8 +9,8 @@ from astropy.io import fits
 from astropy.table import Table
 from conftest import ROOT, snakemake
 
+from nightsift.image.unit_noise import fluxes, in_units, pixel_unit, unit
 from nightsift.io.products import read_images, read_json
-from nightsift.unitnoise import fluxes, in_units, pixel_unit, unit
 
 UNITS = {"counts": 1.0, "small": 1e-30, "large": 1e30}
 

@@ -9,8 +9,8 @@ from calibrations import PARAMS, SEEING, ZP, simulate
 from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.io.products import read_json
-from nightsift.io.stage import Stage
-from nightsift.photometry import Photometry, photometry
+from nightsift.photometry.photometry import Photometry, photometry
+from nightsift.workflow.stage import Stage
 
 BANDS = ("rmag", "gmag")
 

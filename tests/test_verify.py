@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nightsift import asterism, parameters, sip, verify
+from nightsift import parameters
+from nightsift.astrometry import asterism, sip, verify
 
 NEEDED = parameters.Astrometry().min_log_odds
 SIDE = 1000.0

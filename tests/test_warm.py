@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from nightsift import warm
+from nightsift.workflow import warm
 
 JOB = """
 import json, os, signal, subprocess, sys, tempfile, time

@@ -11,8 +11,9 @@ from astropy.table import Table
 from damage import MEMORY, empty, garbage, half
 
 from nightsift.errors import Rejected, Unreadable
-from nightsift.io import products, results, written
+from nightsift.io import products, written
 from nightsift.io.fits import read_header, read_image
+from nightsift.workflow import results
 
 PROVENANCE = products.Provenance("stage", "code", {})
 

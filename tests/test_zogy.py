@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nightsift.simulate_pixels import Psf as Truth
-from nightsift.simulate_pixels import psf_stamps, render_points
-from nightsift.zogy import Layer, zogy
+from nightsift.simulate.pixels import Psf as Truth
+from nightsift.simulate.pixels import psf_stamps, render_points
+from nightsift.subtract.proper_subtraction import Layer, zogy
 
 SHAPE = (601, 640)
 SIGMA, GAIN = 10.0, 4.0

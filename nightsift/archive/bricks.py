@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
 from nightsift.archive.http import BadReply, Session
-from nightsift.planes import Mask
+from nightsift.flags import Mask
 
 SERVICE = "legacy"
 SERVERS = ("https://portal.nersc.gov",)
@@ -120,7 +120,7 @@ def exists(session: Session, name: str, band: str, url: str) -> bool:
 
 
 def meaning(bits: np.ndarray, band: str) -> np.ndarray:
-    """Return the planes of `nightsift.planes.Mask` that the bits of a mask image stand for."""
+    """Return the planes of `nightsift.flags.Mask` that the bits of a mask image stand for."""
     bits = bits.astype(np.int32)
     planes = np.where((bits & _BAD[band]) != 0, int(Mask.USER), 0)
     planes |= np.where((bits & _SATURATED[band]) != 0, int(Mask.SATURATED), 0)

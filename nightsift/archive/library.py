@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 
 from nightsift import parameters
-from nightsift.archive import bricks, hips, skycells, surveys, vizier, votable
+from nightsift.archive import bricks, catalogs, hips, skycells, vizier, votable
 from nightsift.archive.cache import Cache, Missing, default_folder
 from nightsift.archive.cells import Cell, around
 from nightsift.archive.http import BadReply, ServiceDown, Session
@@ -96,10 +96,10 @@ class Library:
         Unavailable
             After all cells that can be had are in the cache; the message says how many are not, and why.
         """
-        survey = surveys.SURVEYS[name]
+        survey = catalogs.SURVEYS[name]
         low, high = survey.declinations
         tables, digests, failures = [], {}, {}
-        for cell in around(*cone, surveys.order(faintest)):
+        for cell in around(*cone, catalogs.order(faintest)):
             _, dec, radius = cell.cone()
             if dec + radius < low or dec - radius > high:
                 continue
@@ -115,10 +115,10 @@ class Library:
             digests[key] = digest
         if failures:
             raise summary(survey.title, failures, len(tables))
-        return vstack([surveys.empty(survey), *tables]), digests
+        return vstack([catalogs.empty(survey), *tables]), digests
 
     def _cell(self, name: str, cell: Cell, faintest: float) -> tuple[str, Table, str]:
-        survey = surveys.SURVEYS[name]
+        survey = catalogs.SURVEYS[name]
         key = f"catalogs/{name}-{survey.version}/{faintest:g}/{cell.name}.fits"
         path = self.get(key, f"cell {cell.name} of {survey.title}", lambda: self._ask_cell(name, cell, faintest))
         with fits.open(path, memmap=False) as hdus:
@@ -127,7 +127,7 @@ class Library:
         return key, table, digest
 
     def _ask_cell(self, name: str, cell: Cell, faintest: float) -> tuple[bytes, dict]:
-        survey = surveys.SURVEYS[name]
+        survey = catalogs.SURVEYS[name]
         try:
             with self.session(vizier.SERVICE, votable.check) as session:
                 table = vizier.cell_stars(survey, cell, faintest, session)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from astropy.table import Table
 
 from nightsift.archive import votable
-from nightsift.archive.entries import empty, first, numbers, table, texts
 from nightsift.archive.http import BadReply, Session
+from nightsift.archive.tables import empty, first, numbers, table, texts
 
 SERVICE = "simbad"
 URL = "https://simbad.cds.unistra.fr/simbad/sim-tap/sync"

@@ -10,8 +10,8 @@ from astropy.time import Time
 from astropy.utils import iers
 
 from nightsift.archive import votable
-from nightsift.archive.entries import empty, numbers, table, texts
 from nightsift.archive.http import BadReply, Session
+from nightsift.archive.tables import empty, numbers, table, texts
 
 SERVICE = "skybot"
 URL = "https://ssp.imcce.fr/webservices/skybot/api/conesearch.php"

@@ -10,8 +10,8 @@ import numpy as np
 from astropy.wcs import WCS
 
 from nightsift.archive.http import BadReply, Session
-from nightsift.catalog import unit_vectors
-from nightsift.planes import Mask
+from nightsift.catalog.catalog import unit_vectors
+from nightsift.flags import Mask
 
 SERVICE = "ps1"
 SERVERS = ("https://ps1images.stsci.edu",)
@@ -153,7 +153,7 @@ def exists(session: Session, name: str, band: str, url: str) -> bool:
 
 
 def meaning(bits: np.ndarray, band: str) -> np.ndarray:
-    """Return the planes of `nightsift.planes.Mask` that the bits of a mask image stand for."""
+    """Return the planes of `nightsift.flags.Mask` that the bits of a mask image stand for."""
     del band
     bits = bits.astype(np.int32)
     planes = np.where((bits & (_BAD | _ARTEFACTS)) != 0, int(Mask.USER), 0)

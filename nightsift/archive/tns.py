@@ -6,8 +6,8 @@ import json
 
 from astropy.table import Table
 
-from nightsift.archive.entries import empty, table
 from nightsift.archive.http import BadReply, Session
+from nightsift.archive.tables import empty, table
 
 SERVICE = "tns"
 URL = "https://www.wis-tns.org/api/get/"

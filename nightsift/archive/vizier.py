@@ -7,9 +7,9 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from nightsift.archive import votable
+from nightsift.archive.catalogs import Survey, empty, stars
 from nightsift.archive.cells import Cell
 from nightsift.archive.http import BadReply, Session
-from nightsift.archive.surveys import Survey, empty, stars
 
 SERVICE = "vizier"
 SERVERS = ("https://vizier.cds.unistra.fr", "https://vizier.cfa.harvard.edu", "https://vizier.nao.ac.jp")

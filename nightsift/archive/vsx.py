@@ -5,8 +5,8 @@ from __future__ import annotations
 from astropy.table import Table
 
 from nightsift.archive import vizier
-from nightsift.archive.entries import empty, numbers, table, texts
 from nightsift.archive.http import BadReply, Session
+from nightsift.archive.tables import empty, numbers, table, texts
 
 TABLE = "B/vsx/vsx"
 _NEEDED = ["Name", "RAJ2000", "DEJ2000", "Type", "max"]

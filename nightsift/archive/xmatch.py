@@ -10,10 +10,10 @@ from astropy.table import Table
 from astropy_healpix import HEALPix
 
 from nightsift.archive import votable
-from nightsift.archive.entries import empty, first, numbers, table, texts
+from nightsift.archive.catalogs import SURVEYS
 from nightsift.archive.http import BadReply, Session
-from nightsift.archive.surveys import SURVEYS
-from nightsift.catalog import column
+from nightsift.archive.tables import empty, first, numbers, table, texts
+from nightsift.catalog.catalog import column
 
 SERVICE = "xmatch"
 URL = "http://cdsxmatch.u-strasbg.fr/xmatch/api/v1/sync"

@@ -15,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 
 from nightsift.errors import Rejected, Unreadable
-from nightsift.headers import linearised
+from nightsift.header.readers import linearised
 
 _NOT_SCIENCE = ("ERR", "DQ", "WHT", "WEIGHT", "MASK", "BPM", "VAR", "CAT", "SIGMA", "RMS", "NOISE", "BKG", "BACK")
 _NOT_MERGED = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "GROUPS", "PCOUNT", "GCOUNT", "TFIELDS", "BSCALE"}

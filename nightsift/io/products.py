@@ -17,8 +17,8 @@ from astropy.wcs import WCS
 
 from nightsift import __version__
 from nightsift.errors import Unreadable
+from nightsift.flags import Flag, Mask, header_cards
 from nightsift.io import written
-from nightsift.planes import Flag, Mask, header_cards
 from nightsift.tables import checked
 
 
