@@ -27,6 +27,8 @@ from nightsift import parameters
 from nightsift.astrometry import sip
 from nightsift.astrometry.astrometry import Hint, astrometry
 from nightsift.errors import Rejected
+from nightsift.sky import tangent
+from nightsift.sky.pixels import grid
 
 FWHM, FLOOR = 3.0, 0.02  # pixels; the floor is that of a centroid, whatever its S/N
 CATALOG_ERROR = 0.002  # arcsec
@@ -69,7 +71,7 @@ def solution(telescope: Telescope, turn=0.6, stretch=1.0, shift=0j, distorted=Tr
         bent = CUBIC | ({ij: np.array(value) / 4 for ij, value in FIFTH.items()} if order == 5 else {})
         terms |= {ij: telescope.distortion * cd @ value for ij, value in bent.items()}
     coefficients = np.array([terms.get(ij, np.zeros(2)) * telescope.unit for ij in sip.powers(order)])
-    place = tuple(float(value) for value in sip.deproject(shift, *telescope.place))
+    place = tuple(float(value) for value in tangent.deproject(shift, *telescope.place))
     return WCS(sip.header(coefficients, order, telescope.unit, telescope.center, place, telescope.shape))
 
 
@@ -79,7 +81,7 @@ def field(telescope: Telescope, number: int, rng) -> tuple[Table, Table]:
     reach = 1.3 * telescope.unit
     total = int(number * np.pi * reach**2 / (height * width))
     plane = reach * telescope.scale / 3600 * np.sqrt(rng.random(total)) * np.exp(2j * np.pi * rng.random(total))
-    ra, dec = sip.deproject(plane, *telescope.place)
+    ra, dec = tangent.deproject(plane, *telescope.place)
     mag = 20 + np.log10(rng.random(total)) / 0.4
     near = np.flatnonzero(np.abs(plane) < 1.1 * telescope.unit * telescope.scale / 3600)
     x, y = true.all_world2pix(ra[near], dec[near], 0, tolerance=1e-6, maxiter=50, quiet=True)
@@ -98,7 +100,7 @@ def field(telescope: Telescope, number: int, rng) -> tuple[Table, Table]:
     )
     objects["fwhm"], objects["flags"] = FWHM, 0
     kept = rng.random(total) > 0.2
-    ra, dec = sip.deproject(plane + CATALOG_ERROR / 3600 * rng.normal(size=(total, 2)) @ [1, 1j], *telescope.place)
+    ra, dec = tangent.deproject(plane + CATALOG_ERROR / 3600 * rng.normal(size=(total, 2)) @ [1, 1j], *telescope.place)
     return objects, Table({"ra": ra[kept], "dec": dec[kept], "rmag": mag[kept]})
 
 
@@ -161,9 +163,9 @@ def write_ldac(path: Path, header: fits.Header, table: Table) -> None:
 
 def errors(telescope, found: WCS) -> tuple[float, float]:
     """Return rms per axis and largest error over the frame, in pixels."""
-    pixels = sip.grid(telescope.shape, 41, 0.0)
+    pixels = grid(telescope.shape, 41, 0.0)
     places = [wcs.all_pix2world(pixels.real, pixels.imag, 0) for wcs in (found, solution(telescope))]
-    error = np.abs(sip.project(*places[0], *places[1])) * 3600 / telescope.scale
+    error = np.abs(tangent.project(*places[0], *places[1])) * 3600 / telescope.scale
     return float(np.sqrt(np.mean(error**2) / 2)), float(error.max())
 
 

@@ -47,7 +47,8 @@ def simulate(field: Field, folder: Path, seed: int = 1):
     from astropy.table import Table
     from astropy.wcs import WCS
 
-    from nightsift.simulate.pixels import Psf, render_galaxies, render_points
+    from nightsift.image.moffat import Psf
+    from nightsift.simulate.pixels import render_galaxies, render_points
 
     rng = np.random.default_rng(seed)
     shape, count = (field.side, field.side), field.stars + field.galaxies
@@ -113,7 +114,9 @@ def nightsift(folder: Path, with_psf: bool = True) -> dict:
     from nightsift.astrometry.astrometry import Hint, astrometry
     from nightsift.detect.detect import detect
     from nightsift.inspect.inspect import inspect
-    from nightsift.photometry.photometry import Seeing, calibrate, photometry
+    from nightsift.photometry.magnitudes import calibrate
+    from nightsift.photometry.photometry import photometry
+    from nightsift.photometry.solution import Seeing
     from nightsift.psf.psf import image_psf
 
     data, header = fits.getdata(folder / "image.fits").astype(np.float32), fits.getheader(folder / "image.fits")

@@ -99,7 +99,7 @@ def run_workflow(place: Place, simulate: dict, cores: int) -> None:
 
 
 def true_profiles(camera, x, y):
-    from nightsift.simulate.pixels import psf_stamps
+    from nightsift.image.moffat import psf_stamps
 
     return psf_stamps(camera.psf, x, y, camera.shape, int(np.ceil(4 * camera.psf.fwhm)))[0]
 
@@ -109,10 +109,10 @@ def inputs(work: Path, name: str, camera, truth: Table) -> Inputs:
     from scipy import ndimage
 
     from nightsift.image.background import background
+    from nightsift.image.padding import PAD
     from nightsift.image.seeing import widths
     from nightsift.io.fits import read_image
     from nightsift.io.products import read_images, read_json
-    from nightsift.template.template import PAD
 
     folder = work / "results" / "images" / name
     facts = {stage: read_json(folder / f"{stage}.json") for stage in ("inspect", "detect", "template")}

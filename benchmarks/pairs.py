@@ -35,7 +35,7 @@ class Own:
     """Moffat stars and Spergel galaxies of `nightsift.simulate.pixels`."""
 
     def stamps(self, psf, x, y, shape, half):
-        from nightsift.simulate.pixels import psf_stamps
+        from nightsift.image.moffat import psf_stamps
 
         return psf_stamps(psf, x, y, shape, half)
 
@@ -106,7 +106,7 @@ def frames(shape):
     """WCS of image and template: the latter's pixels are half as large, turned and displaced."""
     from astropy.wcs import WCS
 
-    from nightsift.template.template import PAD
+    from nightsift.image.padding import PAD
 
     image, template = WCS(naxis=2), WCS(naxis=2)
     side = 2 * (shape[0] + 2 * PAD) + 40
@@ -150,7 +150,7 @@ def scene(rng, case: Case, mean_square: float):
 
 
 def moffats(case: Case):
-    from nightsift.simulate.pixels import Psf
+    from nightsift.image.moffat import Psf
 
     scale, twist = VARIATION[case.psf]
     image = Psf(case.fwhm, 3.0, 0.04, 0.02, scale, twist)

@@ -22,11 +22,14 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.detect.detect import Aperture, detect, measure
+from nightsift.detect.aperture import Aperture, measure
+from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.image.background import background
-from nightsift.photometry.photometry import Seeing, calibrate, photometry
+from nightsift.photometry.magnitudes import calibrate
+from nightsift.photometry.photometry import photometry
+from nightsift.photometry.solution import Seeing
 from nightsift.psf.psf import image_psf
 from nightsift.simulate import simulate
 from nightsift.simulate.cameras import Campaign

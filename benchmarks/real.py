@@ -326,11 +326,11 @@ def searched(frame: Frame, known, places) -> dict:
 def inputs(frame: Frame, path: Path, known) -> Inputs:
     """Return what HOTPANTS gets of a frame."""
     from nightsift.image.background import background
+    from nightsift.image.padding import PAD
     from nightsift.image.seeing import widths
     from nightsift.io.fits import read_image
     from nightsift.io.products import read_images
-    from nightsift.psf.fit import Psf
-    from nightsift.template.template import PAD
+    from nightsift.psf.model import Psf
 
     facts, fwhm = frame.facts, frame.facts["detect"]["fwhm"]
     data, bad = read_image(path, facts["inspect"]["hdu"]).data, frame.mask != 0

@@ -40,8 +40,9 @@ def prepare(case: Case, folder: Path):
     from nightsift import parameters
     from nightsift.detect.detect import detect
     from nightsift.image.background import background
+    from nightsift.image.padding import PAD
     from nightsift.image.seeing import widths
-    from nightsift.template.template import PAD, Source, template
+    from nightsift.template.template import Source, template
 
     data, truth, (wcs, other) = pair(case)
     clear = np.zeros(data["image"].shape, np.uint16)
@@ -88,9 +89,9 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
     from astropy.table import Table
 
     from nightsift import parameters
-    from nightsift.psf.fit import forced
-    from nightsift.subtract.subtract import Exposure, Reference, subtract
-    from nightsift.transients.measure import Search
+    from nightsift.psf.forced import forced
+    from nightsift.subtract.difference import Exposure, Reference, Search
+    from nightsift.subtract.subtract import subtract
     from nightsift.transients.realbogus import train
     from nightsift.transients.transients import transients
 

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.io.products import read_images, read_json, read_table
-from nightsift.photometry.photometry import Photometry, Seeing
+from nightsift.photometry.solution import Photometry, Seeing
 from nightsift.simulate.simulate import STARS, catalog_error
 from nightsift.simulate.truth import REAL
 from nightsift.uncatalogued.uncatalogued import BLEND, Frame, uncatalogued

@@ -28,3 +28,7 @@ class Unreadable(Exception):
         lines = str(getattr(problem, "strerror", None) or problem).strip().splitlines()
         super().__init__(f"{path} cannot be read ({lines[0] if lines else type(problem).__name__})")
         self.path = path
+
+
+class CampaignError(ValueError):
+    """The configuration or the sample sheet cannot be used; the message says what to change."""

@@ -298,3 +298,13 @@ def checked(table: Table, schema: str) -> Table:
 def empty(schema: str) -> Table:
     """Return the table of that schema without rows."""
     return Table({name: np.zeros(0, "U1" if f.dtype is str else f.dtype) for name, f in SCHEMAS[schema].items()})
+
+
+def column(table: Table, name: str) -> np.ndarray:
+    """Return a column as float64, NaN where masked; all NaN if there is none."""
+    if name not in table.colnames:
+        return np.full(len(table), np.nan)
+    values = table[name]
+    if getattr(values, "mask", None) is None:
+        return np.array(values, dtype=float)
+    return np.ma.filled(np.ma.MaskedArray(np.ma.getdata(values), np.ma.getmaskarray(values), dtype=float), np.nan)

@@ -12,10 +12,10 @@ from nightsift.flags import Mask
 from nightsift.image.background import background
 from nightsift.image.cosmics import find_cosmics
 from nightsift.io.fits import read_image
-from nightsift.psf.fit import Psf
-from nightsift.subtract.subtract import Exposure, Reference, subtract
+from nightsift.psf.model import Psf
+from nightsift.subtract.difference import Exposure, Reference, Search
+from nightsift.subtract.subtract import subtract
 from nightsift.tables import empty
-from nightsift.transients.measure import Search
 from nightsift.transients.transients import find, noise_threshold
 from nightsift.workflow.differences import read_search, saturated
 from nightsift.workflow.stage import Stage

@@ -1,5 +1,7 @@
 """Read an image's header, check it against the pixels, and mask what is bad."""
 
+from nightsift.sky import sphere
+
 if __name__ == "inspect":
     # Python looks first in the folder of the script that it runs, so every script beside this file that (through numpy,
     # say) imports the standard library's `inspect` finds this one: give it the real one.
@@ -60,7 +62,7 @@ def place(job, data, result, known, hints):
         found |= {"pixscale": (scales[0] * scales[1]) ** 0.5, "pixscale_range": scales}
     if header is not None or (position and scales) or not job.params.solve_time:
         return header, found
-    cone = position and (*position, known.get("radius") or blind.FAR)
+    cone = position and (*position, known.get("radius") or sphere.FAR)
     search = Search(job.params.solve_time, scales, cone, job.params.indexes)
     try:
         header = SOLVERS[job.params.solver](*blind.brightest(data, result.mask), shape, search)

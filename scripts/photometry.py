@@ -4,11 +4,13 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs.utils import proj_plane_pixel_scales
 
-from nightsift.catalog.catalog import column
 from nightsift.io.products import read_wcs
 from nightsift.photometry.colorterms import catalog_color
-from nightsift.photometry.photometry import Seeing, calibrate, photometry
+from nightsift.photometry.magnitudes import calibrate
+from nightsift.photometry.photometry import photometry
+from nightsift.photometry.solution import Seeing
 from nightsift.psf.confusion import without_neighbours
+from nightsift.tables import column
 from nightsift.workflow.stage import Stage
 
 STAGE = Stage(

@@ -12,10 +12,10 @@ from astropy.wcs import WCS
 from nightsift.errors import Rejected, Unreadable
 from nightsift.io import products
 from nightsift.io.fits import read_image
-from nightsift.photometry.photometry import Photometry
+from nightsift.photometry.solution import Photometry
 from nightsift.plots.figures import Material
 from nightsift.plots.plots import draw
-from nightsift.psf.fit import Psf
+from nightsift.psf.model import Psf
 from nightsift.workflow import results
 
 NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())

@@ -12,10 +12,10 @@ import yaml
 
 from nightsift.archive.library import SETTINGS, Library
 from nightsift.archive.resolver import position
-from nightsift.errors import Unavailable
+from nightsift.errors import CampaignError, Unavailable
 from nightsift.io.products import atomic
 from nightsift.parameters import Archive
-from nightsift.workflow.campaign import CampaignError, checked, read_sheet
+from nightsift.workflow.campaign import checked, read_sheet
 
 ASKED = ("ra", "dec")
 

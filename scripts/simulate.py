@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from nightsift.simulate.simulate import Campaign, catalog, image, sky, template
+from nightsift.simulate.cameras import Campaign
+from nightsift.simulate.simulate import catalog, image, sky, template
 
 CONFIG = """images: images.tsv
 results: results

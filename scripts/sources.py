@@ -15,10 +15,12 @@ from nightsift import parameters, tables
 from nightsift.errors import Unreadable
 from nightsift.io import products
 from nightsift.io.digests import digest
-from nightsift.photometry.photometry import Photometry
-from nightsift.psf.fit import Psf, forced
-from nightsift.sources import known, sources
-from nightsift.transients.measure import flux_error
+from nightsift.photometry.solution import Photometry
+from nightsift.psf.forced import flux_error, forced
+from nightsift.psf.model import Psf
+from nightsift.sky.sphere import unit_vectors
+from nightsift.sources import known, lightcurves, sources
+from nightsift.sources.association import associate, association_radius, position_weight
 from nightsift.transients.modelcard import campaign_card
 from nightsift.workflow import results
 
@@ -46,7 +48,7 @@ class Image:
         self.header = results.read_wcs_header(folder / "wcs.fits")
         self.pixscale = pixel_scale(self.header) if self.header else number(inspect, "pixscale")
         self.numbers = {key: number(photometry, key) for key in ("zp", "zp_err", "color_term", "maglim")}
-        self.numbers |= sources.depth((self.state.get("completeness") or {}).get("off_hosts") or {})
+        self.numbers |= lightcurves.depth((self.state.get("completeness") or {}).get("off_hosts") or {})
         self.band = str(photometry.get("band") or "")
         self.photometry = Photometry.from_dict(NOT_KEPT | photometry) if "coefficients" in photometry else None
         finished = self.state["status"] != "error"
@@ -129,14 +131,14 @@ def measure(folder, planes, gain, x, y):
 
 def gather_uncatalogued(images, params):
     """Return what all images have that the catalogue has not; what lies at the same place has the same name."""
-    weight = [sources.position_weight(i.fwhm * i.pixscale, i.uncatalogued["snr"], i.rms) for i in images]
+    weight = [position_weight(i.fwhm * i.pixscale, i.uncatalogued["snr"], i.rms) for i in images]
     parts = [image.uncatalogued for image in images if len(image.uncatalogued)]
     if not parts:
         return tables.empty("campaign_uncatalogued")
     table = vstack(parts, metadata_conflicts="silent")
     scale = np.array([(image.fwhm * image.pixscale, image.rms) for image in images if len(image.uncatalogued)])
-    radius = sources.association_radius(*scale.T, params)
-    joined = sources.associate(table["ra"], table["dec"], np.concatenate(weight), table["image"], radius)
+    radius = association_radius(*scale.T, params)
+    joined = associate(table["ra"], table["dec"], np.concatenate(weight), table["image"], radius)
     table["source"] = np.array([*joined.names, ""])[joined.group]
     table["n_images"] = np.bincount(joined.group + 1)[joined.group + 1]
     table.sort(["image", "x", "y"])
@@ -153,7 +155,7 @@ def gather(images):
             part["zp_here"] = image.zero_point(part["x"], part["y"])
             part["zp_err"] = image.zero_point_error(part["x"], part["y"])
             part["band"] = np.full(len(part), image.band)
-            part["weight"] = sources.position_weight(image.fwhm * image.pixscale, part["snr"], image.rms)
+            part["weight"] = position_weight(image.fwhm * image.pixscale, part["snr"], image.rms)
             parts.append(part)
         image.candidates = range(len(part))
     if not parts:
@@ -194,12 +196,12 @@ def join_all(candidates, images, params):
     with_candidates = [image for image in images if len(image.candidates)]
     fwhm = np.array([image.fwhm * image.pixscale for image in with_candidates])
     rms = np.array([image.rms for image in with_candidates])
-    radius = sources.association_radius(fwhm, rms, params)
+    radius = association_radius(fwhm, rms, params)
     if not len(candidates):
         nothing = np.zeros(0)
-        return sources.associate(nothing, nothing, nothing, nothing, radius)
+        return associate(nothing, nothing, nothing, nothing, radius)
     values = (candidates[name] for name in ("ra", "dec", "weight", "image"))
-    return sources.associate(*values, radius)
+    return associate(*values, radius)
 
 
 def force(image, association, wanted, levels):
@@ -212,19 +214,19 @@ def force(image, association, wanted, levels):
     if "DIFFERENCE" not in planes or not (image.folder / "psf.fits").is_file():
         return near[:0], None
     x, y = np.array(WCS(header, relax=True).all_world2pix(association.ra[near], association.dec[near], 0, quiet=True))
-    inside = sources.covered(x, y, planes["MASK"])
+    inside = lightcurves.covered(x, y, planes["MASK"])
     near, x, y = near[inside], x[inside], y[inside]
     if not len(near):
         return near, None
     measured = measure(image.folder, planes, image.gain, x, y)
     done = np.isfinite(measured[0]) & (measured[2] > 0)
     near, x, y, measured = near[done], x[done], y[done], [values[done] for values in measured]
-    flags = sources.mask_flags(x, y, planes["MASK"], max(image.fwhm, 1.0))
-    exposure = sources.Exposure(image.name, image.mjd, image.filter, image.fwhm, image.band)
+    flags = lightcurves.mask_flags(x, y, planes["MASK"], max(image.fwhm, 1.0))
+    exposure = lightcurves.Exposure(image.name, image.mjd, image.filter, image.fwhm, image.band)
     level = levels.get(passband(image.filter, image.band), np.full(len(association.ra), np.nan))[near]
     names = np.array(association.names)[near]
     zero = image.zero_point(x, y), image.zero_point_error(x, y)
-    return near, sources.forced_rows(exposure, names, measured, *zero, level, flags)
+    return near, lightcurves.forced_rows(exposure, names, measured, *zero, level, flags)
 
 
 def passband(name, band):
@@ -237,9 +239,9 @@ def nearby(header, shape, association, wanted):
     wcs = WCS(header, relax=True)
     height, width = shape
     corners = wcs.all_pix2world([[-1, -1], [width, -1], [-1, height], [width, height]], 0)
-    center = sources.unit_vectors(*wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0).T)
-    least = (sources.unit_vectors(*corners.T) @ center[0]).min()
-    return wanted[sources.unit_vectors(association.ra[wanted], association.dec[wanted]) @ center[0] >= least]
+    center = unit_vectors(*wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0).T)
+    least = (unit_vectors(*corners.T) @ center[0]).min()
+    return wanted[unit_vectors(association.ra[wanted], association.dec[wanted]) @ center[0] >= least]
 
 
 def light_curves(images, candidates, association, params):
@@ -254,9 +256,9 @@ def light_curves(images, candidates, association, params):
     chosen = (group >= 0) & kept[group]
     names = np.array(association.names)
     mine = candidates[chosen]
-    rows = [sources.detected_rows(mine, mine["zp_here"], names[group[chosen]], mine["band", "zp_err"])]
+    rows = [lightcurves.detected_rows(mine, mine["zp_here"], names[group[chosen]], mine["band", "zp_err"])]
     bands = [passband(*names) for names in zip(candidates["filter"], candidates["band"], strict=True)]
-    levels = sources.template_levels(candidates, candidates["zp_here"], group, size, bands)
+    levels = lightcurves.template_levels(candidates, candidates["zp_here"], group, size, bands)
     of_image = np.asarray(candidates["image"], str)
     for image in images:
         if image.subtracted:

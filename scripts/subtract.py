@@ -6,7 +6,8 @@ from astropy.io import fits
 from nightsift.external.hotpants import run_hotpants
 from nightsift.io.fits import read_image
 from nightsift.io.products import reading
-from nightsift.subtract.subtract import Exposure, Reference, subtract
+from nightsift.subtract.difference import Exposure, Reference
+from nightsift.subtract.subtract import subtract
 from nightsift.workflow.stage import Stage
 
 STAGE = Stage(

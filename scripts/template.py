@@ -11,16 +11,16 @@ from nightsift.flags import Mask
 from nightsift.header import filters
 from nightsift.header.header import described
 from nightsift.header.readers import read_exptime, read_filter, read_gain
+from nightsift.image.padding import PAD
 from nightsift.inspect.inspect import Overrides, inspect
 from nightsift.io.digests import digest
-from nightsift.io.fits import read_header, read_image, read_mask
+from nightsift.io.fits import fits_files, read_header, read_image, read_mask
 from nightsift.io.products import read_wcs
-from nightsift.sources import sources
+from nightsift.sources import lightcurves
 from nightsift.template import coadd
 from nightsift.template.mosaic import grid, mosaic
 from nightsift.template.placing import place
-from nightsift.template.template import PAD, Source, crop, template
-from nightsift.workflow.campaign import fits_files
+from nightsift.template.template import Source, crop, template
 from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
@@ -176,7 +176,7 @@ def refuse_doubled(result, detections, most):
     pairs = doubled(*peaks(result.data, result.noise, result.mask != 0, fwhm), fwhm)
     if pairs is None or pairs.share <= most:
         x, y = plain(detections, fwhm)
-        seen = sources.covered(x + PAD, y + PAD, result.mask)
+        seen = lightcurves.covered(x + PAD, y + PAD, result.mask)
         pairs = near(result.data, x[seen] + PAD, y[seen] + PAD, fwhm)
     if pairs is not None and pairs.share > most:
         raise Rejected(f"the template is a double exposure: {pairs}")

@@ -8,10 +8,10 @@ from nightsift.fakes.completeness import completeness
 from nightsift.fakes.fakes import FAKES
 from nightsift.fakes.trust import trusted
 from nightsift.image.background import background, pixel_noise
+from nightsift.image.padding import PAD
 from nightsift.io.fits import read_image
 from nightsift.io.products import read_wcs
-from nightsift.photometry.photometry import Photometry
-from nightsift.template.template import PAD
+from nightsift.photometry.solution import Photometry
 from nightsift.transients import moving
 from nightsift.transients.realbogus import Examples, features, train
 from nightsift.transients.transients import cutouts, transients

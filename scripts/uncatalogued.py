@@ -3,7 +3,7 @@
 import numpy as np
 
 from nightsift.errors import NotAsked
-from nightsift.photometry.photometry import Photometry, Seeing
+from nightsift.photometry.solution import Photometry, Seeing
 from nightsift.uncatalogued.uncatalogued import Frame, uncatalogued
 from nightsift.workflow.candidates import write_found
 from nightsift.workflow.stage import Stage

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from astropy.wcs import WCS, Sip
 
-from nightsift.simulate.pixels import Psf
-from nightsift.template.template import PAD
+from nightsift.image.moffat import Psf
+from nightsift.image.padding import PAD
 
 SCALE = 1.0
 

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 
 from nightsift import parameters
-from nightsift.photometry.photometry import Seeing
+from nightsift.photometry.solution import Seeing
 
 SIZE, SCALE, ZP = 1024, 0.5, 25.0
 SEEING = Seeing(fwhm=3.0, pixscale=SCALE, aperture=3.0, shape=(SIZE, SIZE))

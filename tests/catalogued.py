@@ -10,7 +10,9 @@ from nightsift import parameters
 from nightsift.catalog.catalog import catalog, field
 from nightsift.detect.detect import detect
 from nightsift.flags import Mask
-from nightsift.photometry.photometry import Photometry, Seeing, calibrate, photometry
+from nightsift.photometry.magnitudes import calibrate
+from nightsift.photometry.photometry import photometry
+from nightsift.photometry.solution import Photometry, Seeing
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import image_psf
 from nightsift.simulate import simulate

@@ -9,9 +9,10 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.detect.detect import detect
+from nightsift.image.moffat import Psf
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import PsfPhotometry, image_psf
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.simulate.pixels import render_points
 
 SIDE, FWHM, GAIN, SKY, READ = 512, 3.5, 2.0, 400.0, 4.0
 NOISE = np.hypot(np.sqrt(SKY / GAIN), READ)

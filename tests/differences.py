@@ -6,12 +6,12 @@ import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
+from nightsift.image.moffat import Psf as Truth
 from nightsift.psf.fit import fit_psf
-from nightsift.simulate.pixels import Psf as Truth
 from nightsift.simulate.pixels import render_points
+from nightsift.subtract.difference import Search
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
 from nightsift.tables import empty
-from nightsift.transients.measure import Search
 
 SIZE, NOISE, FWHM = 400, 10.0, 3.0
 NO_OBJECTS = empty("objects")

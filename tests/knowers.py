@@ -11,7 +11,7 @@ from standin import Reply
 from standin import archive_config as hurried
 
 from nightsift.archive import skybot, xmatch
-from nightsift.catalog.catalog import unit_vectors
+from nightsift.sky.sphere import unit_vectors
 
 KEY = "a key for tests"
 NAMES = ("skybot", "xmatch", "simbad", "vizier", "tns", "sesame")

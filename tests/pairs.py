@@ -15,10 +15,12 @@ from scipy.spatial import cKDTree
 from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.external.hotpants import hotpants_available, run_hotpants
-from nightsift.simulate.pixels import Psf as Truth
-from nightsift.simulate.pixels import psf_stamps, render_points
-from nightsift.subtract.subtract import Difference, Exposure, Reference, subtract
-from nightsift.template.template import PAD
+from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import psf_stamps
+from nightsift.image.padding import PAD
+from nightsift.simulate.pixels import render_points
+from nightsift.subtract.difference import Difference, Exposure, Reference
+from nightsift.subtract.subtract import subtract
 
 SIZE, SKY, GAIN = 384, 400.0, 4.0
 NOISE = np.sqrt(SKY / GAIN)

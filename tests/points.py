@@ -6,10 +6,11 @@ import numpy as np
 from astropy.table import Table
 from photutils.aperture import CircularAperture
 
+from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import psf_stamps
 from nightsift.image.polynomial import design
 from nightsift.psf.fit import fit_psf
-from nightsift.simulate.pixels import Psf as Truth
-from nightsift.simulate.pixels import psf_stamps, render_points
+from nightsift.simulate.pixels import render_points
 
 SIZE, NOISE, GAIN = 400, 10.0, 2.0
 GOOD = np.zeros((SIZE, SIZE), bool)

@@ -4,7 +4,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from nightsift.archive.catalogs import SURVEYS
-from nightsift.catalog.catalog import unit_vectors
+from nightsift.sky.sphere import unit_vectors
 
 COLORS = {"u": 1.3, "g": 0.45, "r": 0.0, "i": -0.15, "z": -0.2, "y": -0.22, "U": 1.3, "B": 0.8, "V": 0.2}
 COLORS |= {"R": -0.2, "I": -0.6, "G": 0.1, "BP": 0.4, "RP": -0.5, "J": -1.1, "H": -1.4, "Ks": -1.5}

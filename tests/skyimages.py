@@ -11,7 +11,7 @@ from scipy import ndimage
 from standin import Reply
 
 from nightsift.archive import bricks, hips, skycells
-from nightsift.template.template import mapping
+from nightsift.template.resample import mapping
 
 KIND = "image/fits"
 SOFTENING, OFFSET, EXPOSURE = 40.0, 15.0, 600.0

@@ -19,7 +19,7 @@ import numpy as np
 
 from nightsift.archive.catalogs import SURVEYS
 from nightsift.archive.library import SERVERS
-from nightsift.catalog.catalog import unit_vectors
+from nightsift.sky.sphere import unit_vectors
 
 # Loopback is not for a proxy, in the processes that tests start neither.
 os.environ.update(NO_PROXY="127.0.0.1", no_proxy="127.0.0.1")

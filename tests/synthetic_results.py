@@ -13,7 +13,8 @@ from nightsift import tables
 from nightsift.fakes.completeness import completeness
 from nightsift.flags import Flag, Mask
 from nightsift.io import products
-from nightsift.psf.fit import Psf, functions
+from nightsift.psf.fit import functions
+from nightsift.psf.model import Psf
 from nightsift.transients.realbogus import quality
 from nightsift.workflow import results
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from starfields import GAIN, INSIDE, SIGMA, SKY, gaussians, lattice, observe
 
-from nightsift.detect.detect import Aperture, _clipped_mean, annulus, measure
+from nightsift.detect.aperture import Aperture, _clipped_mean, annulus, measure
 
 
 def clipped(values):

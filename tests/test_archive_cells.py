@@ -5,7 +5,7 @@ import pytest
 from skies import sprinkle
 
 from nightsift.archive.cells import Cell, around
-from nightsift.catalog.catalog import unit_vectors
+from nightsift.sky.sphere import unit_vectors
 
 RNG = np.random.default_rng(5)
 

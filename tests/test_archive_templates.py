@@ -19,11 +19,13 @@ from nightsift.archive import bricks, skycells
 from nightsift.archive import images as pictures
 from nightsift.archive.library import Library
 from nightsift.flags import Mask
+from nightsift.image.moffat import Psf
+from nightsift.image.padding import PAD
 from nightsift.io.fits import Image, read_image
 from nightsift.io.products import read_images
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.simulate.pixels import render_points
 from nightsift.template.mosaic import grid, mosaic
-from nightsift.template.template import PAD, Source, template
+from nightsift.template.template import Source, template
 
 SCRIPT = script("fetch_template")
 M61 = Path(__file__).parents[2] / "shared" / "data" / "services" / "hips2fits_ps1_g_m61.fits"

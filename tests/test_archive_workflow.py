@@ -12,8 +12,8 @@ from skies import as_survey
 from standin import StandIn, Vizier
 
 from nightsift.archive.catalogs import SURVEYS
-from nightsift.catalog.catalog import column
 from nightsift.io.products import read_table
+from nightsift.tables import column
 
 PS1 = {"source": "ps1"}
 

@@ -9,8 +9,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from conftest import ROOT, snakemake
 
-from nightsift.astrometry import sip
 from nightsift.io.products import read_wcs
+from nightsift.sky import tangent
+from nightsift.sky.pixels import grid
 
 DATA = ROOT.parent / "shared" / "data" / "agpeg"
 SCALE, SHAPE = 31.7, (1024, 1024)
@@ -42,10 +43,10 @@ def frame(name):
 
 def difference(solution, original, flipped=False):
     """Distance, in pixels, of two solutions over the whole frame."""
-    pixels = sip.grid(SHAPE, 21, 0.0)
+    pixels = grid(SHAPE, 21, 0.0)
     x = SHAPE[1] - 1 - pixels.real if flipped else pixels.real
     found = solution.all_pix2world(x, pixels.imag, 0)
-    return np.abs(sip.project(*original.all_pix2world(pixels.real, pixels.imag, 0), *found)) * 3600 / SCALE
+    return np.abs(tangent.project(*original.all_pix2world(pixels.real, pixels.imag, 0), *found)) * 3600 / SCALE
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from nightsift import parameters
+from nightsift.errors import CampaignError
+from nightsift.io.fits import fits_files
 from nightsift.workflow import campaign
-from nightsift.workflow.campaign import CampaignError, fits_files, load, read_sheet
+from nightsift.workflow.campaign import load, read_sheet
 
 CONFIG = Path(__file__).parents[1] / "config"
 

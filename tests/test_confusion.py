@@ -13,7 +13,8 @@ from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.flags import Flag, Mask
 from nightsift.io.fits import read_image
-from nightsift.photometry.photometry import Seeing, photometry
+from nightsift.photometry.photometry import photometry
+from nightsift.photometry.solution import Seeing
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import image_psf
 from nightsift.simulate.pixels import render_points

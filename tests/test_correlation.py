@@ -20,11 +20,13 @@ from nightsift.detect.detect import detect
 from nightsift.flags import Mask
 from nightsift.image.background import background
 from nightsift.image.correlation import WHITE, disc, factor, moved, noise_correlation
+from nightsift.image.padding import PAD
 from nightsift.psf.psf import image_psf
 from nightsift.simulate.pixels import render_points
+from nightsift.subtract.difference import Exposure, Reference
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
-from nightsift.subtract.subtract import Exposure, Reference, subtract
-from nightsift.template.template import PAD, Source, template
+from nightsift.subtract.subtract import subtract
+from nightsift.template.template import Source, template
 from nightsift.transients.realbogus import train
 from nightsift.transients.transients import Search, peaks, transients
 

@@ -11,9 +11,10 @@ from nightsift import parameters
 from nightsift.detect.detect import detect, gaussian_kernel
 from nightsift.errors import Rejected
 from nightsift.flags import Flag, Mask
+from nightsift.image.moffat import Psf
 from nightsift.inspect.inspect import inspect
 from nightsift.io.fits import read_image
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.simulate.pixels import render_points
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real" / "surveys"
 

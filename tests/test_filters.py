@@ -3,8 +3,9 @@
 import pytest
 
 from nightsift.header import filters
-from nightsift.header.filters import CATALOG_PASSBANDS, PASSBANDS, identify, is_empty_filter
+from nightsift.header.filters import identify, is_empty_filter
 from nightsift.parameters import BANDS
+from nightsift.passbands import CATALOG_PASSBANDS, PASSBANDS
 
 SPELLINGS = {
     "U": "U|Uj|Bessell U|U_Bes 362_60|RGO U|Johnson-U|Johnson U",

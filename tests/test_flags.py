@@ -6,7 +6,8 @@ from scipy.spatial import cKDTree
 from starfields import INSIDE, SIDE, flux_of, gaussians, in_aperture, lattice, nearest, observe, run, the_one
 
 from nightsift.flags import Flag, Mask
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.image.moffat import Psf
+from nightsift.simulate.pixels import render_points
 
 
 def bright_and_faint(mask=None, extra=(), **options):

@@ -8,10 +8,11 @@ from astropy.table import Table, vstack
 from pairs import CASES, FRAME, GAIN, difference, light, moffat, pair
 from photutils.aperture import CircularAperture
 
-from nightsift.psf.fit import forced
-from nightsift.simulate.pixels import psf_stamps
-from nightsift.template.template import PAD
-from nightsift.transients.measure import Search, flux_error, measure, without_fit_bias
+from nightsift.image.moffat import psf_stamps
+from nightsift.image.padding import PAD
+from nightsift.psf.forced import flux_error, forced
+from nightsift.subtract.difference import Search
+from nightsift.transients.measure import measure, without_fit_bias
 
 SEEDS = 10
 

@@ -8,11 +8,15 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.detect.detect import detect
-from nightsift.photometry.photometry import Seeing, calibrate, photometry
-from nightsift.psf.growth import aperture_correction, growth
+from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import psf_stamps
+from nightsift.photometry.aperture_correction import aperture_correction
+from nightsift.photometry.magnitudes import calibrate
+from nightsift.photometry.photometry import photometry
+from nightsift.photometry.solution import Seeing
+from nightsift.psf.growth import growth
 from nightsift.psf.psf import image_psf
-from nightsift.simulate.pixels import Psf as Truth
-from nightsift.simulate.pixels import psf_stamps, render_points
+from nightsift.simulate.pixels import render_points
 
 GAIN, SKY, READ, ZP, COLOR, SCALE = 1.6, 300.0, 6.0, 26.5, 0.04, 1.0
 SIGMA = np.sqrt(SKY / GAIN + (READ / GAIN) ** 2)

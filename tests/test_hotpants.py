@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nightsift.errors import Rejected
+from nightsift.errors import CampaignError, Rejected
 from nightsift.external.hotpants import PROGRAM, hotpants_available, run_hotpants
-from nightsift.simulate.pixels import Psf, psf_stamps, render_points
+from nightsift.image.moffat import Psf, psf_stamps
+from nightsift.simulate.pixels import render_points
 from nightsift.subtract.images import Layer
-from nightsift.workflow.campaign import CampaignError
 
 SHAPE = (300, 340)
 SIGMA, GAIN, TEMPLATE_SIGMA, TEMPLATE_GAIN, RATIO = 10.0, 4.0, 6.0, 17.0, 1.7

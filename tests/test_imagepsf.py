@@ -9,8 +9,9 @@ from scipy.spatial import cKDTree
 from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.flags import Mask
-from nightsift.psf.psf import extended, image_psf
-from nightsift.simulate.pixels import Psf as Truth
+from nightsift.image.moffat import Psf as Truth
+from nightsift.psf.extended import extended
+from nightsift.psf.psf import image_psf
 from nightsift.simulate.pixels import render_galaxies, render_points
 from nightsift.tables import checked
 

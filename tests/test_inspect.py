@@ -12,10 +12,11 @@ from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.image import cosmics
+from nightsift.image.moffat import Psf
 from nightsift.inspect.inspect import Overrides, inspect, rough_fwhm
 from nightsift.inspect.saturation import pile_up
 from nightsift.io.fits import read_image, read_mask
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.simulate.pixels import render_points
 
 AGPEG = Path(__file__).parents[2] / "shared" / "data" / "agpeg" / "images"
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"

@@ -7,9 +7,10 @@ import pytest
 from astropy.io import fits
 from conftest import script
 
+from nightsift.errors import CampaignError
 from nightsift.header import instruments
 from nightsift.header.instruments import given, settings
-from nightsift.workflow.campaign import CampaignError, checked
+from nightsift.workflow.campaign import checked
 
 HEADER = fits.Header(
     [

@@ -6,9 +6,11 @@ from differences import matched_filter
 from scipy import signal
 
 from nightsift.image.convolve import Bank, convolve, convolve_varying
-from nightsift.psf.fit import WIDTHS, Psf, forced, functions
-from nightsift.simulate.pixels import Psf as Truth
-from nightsift.simulate.pixels import psf_stamps
+from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import psf_stamps
+from nightsift.psf.fit import WIDTHS, functions
+from nightsift.psf.forced import forced
+from nightsift.psf.model import Psf
 from nightsift.subtract.delta import DeltaBasis
 from nightsift.subtract.kernel import Basis, Kernel, Stamps, basis_for, fit_kernel
 from nightsift.subtract.matched_filter import Noise

@@ -10,11 +10,11 @@ from scipy.stats import theilslopes
 
 from nightsift import parameters
 from nightsift.detect.detect import detect
-from nightsift.psf.fit import forced
+from nightsift.image.padding import PAD
+from nightsift.psf.forced import forced
 from nightsift.simulate.pixels import render_points
 from nightsift.subtract.light_noise import LEVELS, Gains, LightNoise, Samples, light_noise
 from nightsift.subtract.subtract import subtract
-from nightsift.template.template import PAD
 
 
 def samples(truth, seed=1, number=40_000, outliers=0.0):

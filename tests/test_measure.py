@@ -7,9 +7,9 @@ import pytest
 from astropy.table import Table
 from differences import FWHM, NOISE, SIZE, lattice, noise, psf_of, rendered, search_of, unit_of
 
-from nightsift.psf.fit import forced
+from nightsift.psf.forced import forced, photon_noise
 from nightsift.tables import SCHEMAS
-from nightsift.transients.measure import measure, photon_noise, without_fit_bias
+from nightsift.transients.measure import measure, without_fit_bias
 
 GAIN = 1.5
 

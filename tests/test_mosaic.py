@@ -8,9 +8,11 @@ from scipy import ndimage
 from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.image.moffat import Psf
+from nightsift.image.padding import PAD
+from nightsift.simulate.pixels import render_points
 from nightsift.template.mosaic import Piece, grid, mosaic
-from nightsift.template.template import PAD, Source, template
+from nightsift.template.template import Source, template
 
 SCALE = 1.0
 NOISE = 3.0

@@ -10,10 +10,12 @@ from scipy.stats import poisson
 from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.flags import Mask
+from nightsift.image.moffat import Psf
+from nightsift.image.padding import PAD
 from nightsift.io.products import read_images, read_json, read_wcs
-from nightsift.simulate.pixels import Psf, render_galaxies, render_points
-from nightsift.subtract.subtract import Exposure, Reference, subtract
-from nightsift.template.template import PAD
+from nightsift.simulate.pixels import render_galaxies, render_points
+from nightsift.subtract.difference import Exposure, Reference
+from nightsift.subtract.subtract import subtract
 from nightsift.transients.realbogus import train
 from nightsift.transients.transients import Search, peaks, transients
 

@@ -5,8 +5,9 @@ import pytest
 
 from nightsift import parameters
 from nightsift.detect.detect import detect
+from nightsift.image.moffat import Psf
 from nightsift.psf.outliers import outlier_score
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.simulate.pixels import render_points
 
 SHAPE, SKY, GAIN = (600, 600), 300.0, 1.5
 

@@ -12,10 +12,11 @@ from conftest import snakemake
 
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
+from nightsift.image.padding import PAD
 from nightsift.tables import empty
 from nightsift.template.coadd import Outline, around, choose, flat, flux_ratio, piece
 from nightsift.template.mosaic import mosaic
-from nightsift.template.template import PAD, Source
+from nightsift.template.template import Source
 
 SHAPE = (200, 300)
 

@@ -13,13 +13,16 @@ from astropy.wcs import WCS
 from calibrations import PARAMS, SCALE, SEEING, SIZE, ZP, simulate
 
 from nightsift import parameters
-from nightsift.catalog.catalog import catalog, field, light_fraction
+from nightsift.catalog.catalog import catalog, field
 from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
 from nightsift.flags import Flag, Mask
 from nightsift.io.catalogs import read_catalog
 from nightsift.photometry import limits
-from nightsift.photometry.photometry import Photometry, Seeing, calibrate, photometry
+from nightsift.photometry.blends import light_fraction
+from nightsift.photometry.magnitudes import calibrate
+from nightsift.photometry.photometry import photometry
+from nightsift.photometry.solution import Photometry, Seeing
 from nightsift.psf.psf import image_psf
 
 SHARED = Path(__file__).parents[2] / "shared"

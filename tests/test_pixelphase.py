@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import sep
 
-from nightsift.detect.detect import Aperture, measure
+from nightsift.detect.aperture import Aperture, measure
 from nightsift.detect.pixelphase import phase_light
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.image.moffat import Psf
+from nightsift.simulate.pixels import render_points
 
 SHAPE = (600, 600)
 

@@ -7,8 +7,10 @@ from photutils.aperture import CircularAperture
 from points import GOOD, NOISE, SIZE, area, field, fit, lattice, light_at, light_in_aperture, moffat
 
 from nightsift.errors import Rejected
-from nightsift.psf.fit import fit_psf_stars, fitted, forced
-from nightsift.simulate.pixels import psf_stamps, render_points
+from nightsift.image.moffat import psf_stamps
+from nightsift.psf.fit import fit_psf_stars
+from nightsift.psf.forced import fitted, forced
+from nightsift.simulate.pixels import render_points
 
 
 def worst(truth, psf, seed=9):

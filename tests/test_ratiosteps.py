@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pairs import differenced, pair
 
+from nightsift.image.padding import PAD
 from nightsift.image.trails import Trail, beside_steps
 from nightsift.subtract import ratiosteps
-from nightsift.template.template import PAD
 
 SHAPE = (500, 700)
 

@@ -10,7 +10,8 @@ from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.simulate.pixels import render_points
 from nightsift.template.registration import carry, register
-from nightsift.template.template import Source, mapping, template
+from nightsift.template.resample import mapping
+from nightsift.template.template import Source, template
 
 SHAPE = (600, 640)
 CENTER = (319.5, 299.5)

@@ -8,7 +8,7 @@ from astropy.table import Table
 from photutils.aperture import CircularAperture
 from points import GAIN, GOOD, NOISE, SIZE, area, field, fit, lattice, light_at, moffat
 
-from nightsift.psf.fit import forced
+from nightsift.psf.forced import forced
 from nightsift.psf.scene import Layers, photometer, render
 from nightsift.simulate.pixels import render_galaxies, render_points
 

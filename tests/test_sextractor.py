@@ -5,11 +5,11 @@ import pytest
 
 from nightsift import parameters
 from nightsift.detect.detect import detect, extract
-from nightsift.errors import Rejected
+from nightsift.errors import CampaignError, Rejected
 from nightsift.external.sextractor import PROGRAMS, run_sextractor, sextractor_available
 from nightsift.flags import Flag, Mask
-from nightsift.simulate.pixels import Psf, render_points
-from nightsift.workflow.campaign import CampaignError
+from nightsift.image.moffat import Psf
+from nightsift.simulate.pixels import render_points
 
 SHAPE, SKY, GAIN = (300, 320), 300.0, 1.5
 PARAMS = parameters.Detect(method="sextractor")

@@ -10,9 +10,10 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from conftest import script
 
-from nightsift.simulate.cameras import camera, hole, template_camera
-from nightsift.simulate.pixels import Psf, bleed, psf_stamps, render_galaxies, render_points
-from nightsift.simulate.simulate import STARS, Campaign, at_epoch, catalog, image, signal_to_noise, sky, template
+from nightsift.image.moffat import Psf, psf_stamps
+from nightsift.simulate.cameras import Campaign, camera, hole, template_camera
+from nightsift.simulate.pixels import bleed, render_galaxies, render_points
+from nightsift.simulate.simulate import STARS, at_epoch, catalog, image, signal_to_noise, sky, template
 from nightsift.simulate.truth import combine, score
 
 SMALL = Campaign(size=384, n_stars=200, n_galaxies=25, n_transients=20, n_variables=6, n_fast=3)

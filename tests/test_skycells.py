@@ -5,10 +5,10 @@ import pytest
 from astropy.io import fits
 
 from nightsift.archive import bricks, hips, skycells
-from nightsift.catalog.catalog import unit_vectors
 from nightsift.flags import Mask
 from nightsift.header.readers import linearised
 from nightsift.parameters import HIPS
+from nightsift.sky.sphere import unit_vectors
 
 RNG = np.random.default_rng(5)
 # The examples of "PS1 Image Cutout Service" (outerspace.stsci.edu): the ring nebula and the Crab.

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nightsift.psf.fit import Psf, functions
+from nightsift.psf.fit import functions
+from nightsift.psf.model import Psf
 from nightsift.subtract.sky_sources import sky_sources
 
 SHAPE = (300, 300)

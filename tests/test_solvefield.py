@@ -11,11 +11,11 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from nightsift.astrometry.sip import project
 from nightsift.errors import Rejected
 from nightsift.external.solve_field import PROGRAM, Search, run_package, run_solve_field
 from nightsift.flags import Mask
 from nightsift.inspect import blind
+from nightsift.sky.tangent import project
 
 SHAPE = (200, 300)
 X, Y, FLUX = [10.0, 20.25], [30.0, 40.0], [5.0, 9.0]

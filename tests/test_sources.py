@@ -22,7 +22,7 @@ from synthetic_results import (
 from nightsift.flags import Flag
 from nightsift.io import products
 from nightsift.parameters import Sources
-from nightsift.sources import sources
+from nightsift.sources import association, lightcurves
 from nightsift.transients import modelcard
 
 
@@ -43,7 +43,7 @@ def partition(group):
 
 def test_associate_recovers_the_sources_across_ra_zero():
     ra, dec, image, owner, true = simulated(np.random.default_rng(1))
-    result = sources.associate(ra, dec, np.ones(len(ra)), image, 1.5)
+    result = association.associate(ra, dec, np.ones(len(ra)), image, 1.5)
     same = partition(result.group) == partition(owner)
     assert same or len(partition(result.group) ^ partition(owner)) <= 0.02 * len(true)
     error = np.hypot((result.ra + 180) % 360 - 180 - true[owner[0], 0], 0).min()
@@ -59,7 +59,7 @@ def test_mean_positions_have_the_weights_pulls():
     ra, dec = (true[:, :1] + east).ravel(), (true[:, 1:] + north).ravel()
     image = np.tile(np.arange(n_images).astype(str), 200)
     weight = np.tile(1 / sigma**2, 200)
-    result = sources.associate(ra % 360, dec, weight, image, 2.0)
+    result = association.associate(ra % 360, dec, weight, image, 2.0)
     assert len(result.ra) == 200
     order = np.argsort((result.ra + 180) % 360)
     pull = (result.dec[order] - true[:, 1]) * 3600 * np.sqrt(np.sum(1 / sigma**2))
@@ -72,9 +72,9 @@ def test_association_does_not_depend_on_the_order():
     ra, dec, image, *_ = simulated(rng, n_sources=400, n_images=6, scatter=0.5)
     ra = (ra - 180) * 0.05 % 360
     weight = rng.uniform(1, 5, len(ra))
-    first = sources.associate(ra, dec, weight, image, 3.0)
+    first = association.associate(ra, dec, weight, image, 3.0)
     shuffle = rng.permutation(len(ra))
-    second = sources.associate(ra[shuffle], dec[shuffle], weight[shuffle], image[shuffle], 3.0)
+    second = association.associate(ra[shuffle], dec[shuffle], weight[shuffle], image[shuffle], 3.0)
     assert np.array_equal(first.group[shuffle], second.group)
     assert first.names == second.names
     for members in partition(first.group):
@@ -89,14 +89,14 @@ def test_close_pair_stays_two_sources_where_it_is_resolved():
     owner = np.tile([0, 1], 10)
     ra = 10 + (owner * separation + rng.normal(0, scatter, 20)) / 3600
     dec = rng.normal(0, scatter / 3600, 20)
-    result = sources.associate(ra, dec, np.ones(20), image, 1.0 + separation / 2)
+    result = association.associate(ra, dec, np.ones(20), image, 1.0 + separation / 2)
     assert partition(result.group) == partition(owner)
 
 
 def test_moving_object_does_not_become_one_long_source():
     ra = 20 + np.arange(20) * 0.8 / 3600
     image = np.array([f"i{n:02d}" for n in range(20)])
-    result = sources.associate(ra, np.zeros(20), np.ones(20), image, 1.0)
+    result = association.associate(ra, np.zeros(20), np.ones(20), image, 1.0)
     for members in partition(result.group):
         spread = np.ptp(ra[list(members)]) * 3600
         assert spread <= 2.0 + 1e-6
@@ -104,7 +104,7 @@ def test_moving_object_does_not_become_one_long_source():
 
 
 def test_candidate_without_position_belongs_to_nothing():
-    result = sources.associate([1.0, np.nan], [2.0, 2.0], [1.0, 1.0], ["a", "b"], 1.0)
+    result = association.associate([1.0, np.nan], [2.0, 2.0], [1.0, 1.0], ["a", "b"], 1.0)
     assert result.group.tolist() == [0, -1]
 
 
@@ -118,37 +118,37 @@ def test_candidate_without_position_belongs_to_nothing():
     ],
 )
 def test_names_are_cut_off_not_rounded(ra, dec, name):
-    assert sources.source_names([ra], [dec]) == [name]
-    assert sources.source_names([ra, ra], [dec, dec]) == [name, f"{name}b"]
+    assert association.source_names([ra], [dec]) == [name]
+    assert association.source_names([ra, ra], [dec, dec]) == [name, f"{name}b"]
 
 
 def test_radius_is_half_the_fwhm_but_twice_the_rms_at_least():
-    assert sources.association_radius([2.0, 3.0, np.nan], [0.1, 0.1, 0.1], Sources()) == pytest.approx(1.25)
-    assert sources.association_radius([2.0], [0.8], Sources()) == pytest.approx(1.6)
-    assert sources.association_radius([2.0], [0.8], Sources(radius=0.3)) == 0.3
+    assert association.association_radius([2.0, 3.0, np.nan], [0.1, 0.1, 0.1], Sources()) == pytest.approx(1.25)
+    assert association.association_radius([2.0], [0.8], Sources()) == pytest.approx(1.6)
+    assert association.association_radius([2.0], [0.8], Sources(radius=0.3)) == 0.3
 
 
 def test_magnitudes_only_where_there_is_light():
-    result = sources.magnitudes([100.0, 20.0, -100.0, np.nan], 10.0, 8.0, 25.0)
+    result = lightcurves.magnitudes([100.0, 20.0, -100.0, np.nan], 10.0, 8.0, 25.0)
     assert np.isfinite(result["mag_calib"]).tolist() == [True, False, False, False]
     assert result["mag_calib"][0] == pytest.approx(20.0)
     assert result["mag_calib_err"][0] == pytest.approx(0.10857, abs=1e-4)
     assert result["maglim"][1] == pytest.approx(25 - 2.5 * np.log10(40)), "the source's own photons do not count"
-    assert sources.total_magnitude(-30.0, 130.0, 25.0) == pytest.approx(20.0)
-    assert np.isnan(sources.total_magnitude(-30.0, 10.0, 25.0))
+    assert lightcurves.total_magnitude(-30.0, 130.0, 25.0) == pytest.approx(20.0)
+    assert np.isnan(lightcurves.total_magnitude(-30.0, 10.0, 25.0))
 
 
 def test_covered_and_flags():
     mask = np.zeros((10, 20), np.int32)
     mask[5, 5] = 4
-    assert sources.covered([5, 6, -0.4, 19.6, np.nan], [5, 5, 0, 0, 3], mask).tolist() == [
+    assert lightcurves.covered([5, 6, -0.4, 19.6, np.nan], [5, 5, 0, 0, 3], mask).tolist() == [
         False,
         True,
         True,
         False,
         False,
     ]
-    flags = sources.mask_flags(np.array([6.0, 12.0, 19.0]), np.array([5.0, 5.0, 5.0]), mask, 2.0)
+    flags = lightcurves.mask_flags(np.array([6.0, 12.0, 19.0]), np.array([5.0, 5.0, 5.0]), mask, 2.0)
     assert flags.tolist() == [int(Flag.APERTURE_MASKED), 0, int(Flag.APERTURE_INCOMPLETE)]
 
 

@@ -15,11 +15,13 @@ from nightsift.errors import Rejected
 from nightsift.external.hotpants import Subtracted
 from nightsift.flags import Mask
 from nightsift.image import tiles
+from nightsift.image.padding import PAD
 from nightsift.image.unit_noise import fluxes
-from nightsift.psf.fit import forced
+from nightsift.psf.forced import forced
 from nightsift.simulate.pixels import render_points
-from nightsift.subtract.subtract import Reference, _compared, subtract
-from nightsift.template.template import PAD
+from nightsift.subtract.difference import Reference
+from nightsift.subtract.stars import _compared
+from nightsift.subtract.subtract import subtract
 from nightsift.transients.transients import peaks
 
 

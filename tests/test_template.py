@@ -13,8 +13,10 @@ from scipy import ndimage
 from nightsift import parameters
 from nightsift.errors import NotAsked, Rejected
 from nightsift.flags import Mask
+from nightsift.image.padding import PAD
 from nightsift.simulate.pixels import render_points
-from nightsift.template.template import PAD, Source, crop, mapping, template
+from nightsift.template.resample import mapping
+from nightsift.template.template import Source, crop, template
 
 PARAMS = parameters.Template()
 SHAPE = (240, 260)

@@ -11,8 +11,8 @@ from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
 from nightsift.fakes.trust import BRIGHT, trusted
+from nightsift.image.padding import PAD
 from nightsift.subtract.subtract import subtract
-from nightsift.template.template import PAD
 
 SEARCH = parameters.Transients()
 

@@ -9,10 +9,11 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 from nightsift.flags import Flag, Mask
+from nightsift.image.moffat import Psf
 from nightsift.parameters import Photometry as Options
 from nightsift.parameters import Uncatalogued
-from nightsift.photometry.photometry import Photometry, Seeing
-from nightsift.simulate.pixels import Psf, render_points
+from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.simulate.pixels import render_points
 from nightsift.simulate.simulate import STARS
 from nightsift.tables import empty
 from nightsift.uncatalogued.number_counts import CHANCE, Counts, depth, seen_counts, star_counts

@@ -9,7 +9,8 @@ from calibrations import PARAMS, SEEING, ZP, simulate
 from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.io.products import read_json
-from nightsift.photometry.photometry import Photometry, photometry
+from nightsift.photometry.photometry import photometry
+from nightsift.photometry.solution import Photometry
 from nightsift.workflow.stage import Stage
 
 BANDS = ("rmag", "gmag")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nightsift import parameters
+from nightsift import parameters, statistics
 from nightsift.astrometry import asterism, sip, verify
 
 NEEDED = parameters.Astrometry().min_log_odds
@@ -29,7 +29,7 @@ def fitted(points, reference, radius):
         target = reference[second] - points[first]
         target = np.column_stack([target.real, target.imag])
         design = sip.monomials(points / SIDE, 1)
-        solution, _ = sip.clipped_fit(design[first], target)
+        solution, _ = statistics.clipped_fit(design[first], target)
         points = points + design @ solution @ [1, 1j]
     return points, *asterism.mutual(points, reference, radius)[:2]
 
@@ -38,7 +38,9 @@ def odds_of(points, reference, radius):
     points, first, second = fitted(points, reference, radius)
     if len(first) < 8:
         return -np.inf
-    scatter = sip.robust_sigma(np.append(*(part(points[first] - reference[second]) for part in (np.real, np.imag))))
+    scatter = statistics.robust_sigma(
+        np.append(*(part(points[first] - reference[second]) for part in (np.real, np.imag)))
+    )
     return verify.log_odds(points, np.full(len(points), max(scatter, 0.02)), reference, first, second, 1)
 
 

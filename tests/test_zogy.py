@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nightsift.simulate.pixels import Psf as Truth
-from nightsift.simulate.pixels import psf_stamps, render_points
+from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import psf_stamps
+from nightsift.simulate.pixels import render_points
 from nightsift.subtract.proper_subtraction import Layer, zogy
 
 SHAPE = (601, 640)

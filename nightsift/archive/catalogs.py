@@ -13,7 +13,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
-from nightsift.catalog.catalog import column
+from nightsift.tables import column
 
 # Of how rows are judged and columns made, for the names of the cells: to be raised with every change of that.
 REVISION = 1

@@ -8,7 +8,7 @@ import numpy as np
 from astropy import units as u
 from astropy_healpix import HEALPix
 
-from nightsift.catalog.catalog import unit_vectors
+from nightsift.sky.sphere import unit_vectors
 
 _MARGIN = 1e-6  # deg
 

@@ -10,8 +10,8 @@ import numpy as np
 from astropy.wcs import WCS
 
 from nightsift.archive.http import BadReply, Session
-from nightsift.catalog.catalog import unit_vectors
 from nightsift.flags import Mask
+from nightsift.sky.sphere import unit_vectors
 
 SERVICE = "ps1"
 SERVERS = ("https://ps1images.stsci.edu",)

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from nightsift.archive.http import BadReply
-from nightsift.catalog.catalog import column
+from nightsift.tables import column
 
 NUMBERS = ("ra", "dec", "pmRA", "pmDE", "epoch", "mag", "error")
 

@@ -13,7 +13,7 @@ from nightsift.archive import votable
 from nightsift.archive.catalogs import SURVEYS
 from nightsift.archive.http import BadReply, Session
 from nightsift.archive.tables import empty, first, numbers, table, texts
-from nightsift.catalog.catalog import column
+from nightsift.tables import column
 
 SERVICE = "xmatch"
 URL = "http://cdsxmatch.u-strasbg.fr/xmatch/api/v1/sync"

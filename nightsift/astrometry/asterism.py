@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from nightsift import statistics
 from nightsift.astrometry import sip
 
 #: ln of the odds against chance that a match needs beyond the number of hypotheses tried: 1 in 5e10
@@ -304,13 +305,13 @@ def _refine(hypothesis, points, reference, area, depth):
             return best
         order = 1 if len(first) < 24 or step < 2 else 2 if len(first) < 50 or step < 4 else 3
         design = sip.monomials(points / np.sqrt(area), order)
-        if order > 1 and sip.leverage(design[first], design[:count]).max() > 4:
+        if order > 1 and statistics.leverage(design[first], design[:count]).max() > 4:
             design = design[:, :3]
         target = tree.data[second]
-        solution, used = sip.clipped_fit(design[first], target)
+        solution, used = statistics.clipped_fit(design[first], target)
         fitted = design @ solution
         moved = fitted[:, 0] + 1j * fitted[:, 1]
-        scatter = sip.robust_sigma((fitted[first] - target)[used])
+        scatter = statistics.robust_sigma((fitted[first] - target)[used])
         fine = max(5 * scatter, 1.0 * unit)
         if step >= 3:
             # every star that the polynomial could bend itself to is no evidence

@@ -9,11 +9,13 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from nightsift import parameters
-from nightsift.astrometry import asterism, plate_solution, sip, verify
+from nightsift import parameters, statistics
+from nightsift.astrometry import asterism, plate_solution, verify
 from nightsift.errors import Rejected
 from nightsift.flags import Flag
+from nightsift.sky import tangent
 from nightsift.sky import wcs as celestial
+from nightsift.sky.pixels import grid
 
 UNSURE = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.COSMIC | Flag.OUTLIER
 #: parts of the image's sides in the map of the residuals, and the fewest matches for a median
@@ -208,7 +210,7 @@ def _find(image, start, hint, params):
     tried = []
     if start is not None:
         crval, scale = celestial.center_sky(start, image.shape), celestial.pixel_scale(start, image.shape)
-        points = sip.project(*celestial.sky(start, image.pixels + image.center), *crval) / scale
+        points = tangent.project(*celestial.sky(start, image.pixels + image.center), *crval) / scale
         limits = asterism.Limits(
             2 * params.max_shift * image.unit, params.max_rotation, (1 - params.max_scale, 1 + params.max_scale)
         )
@@ -219,7 +221,7 @@ def _find(image, start, hint, params):
         tried.append((image.pixels, crval, scale, limits, "the position hint"))
     area = float(np.prod(image.shape))
     for points, crval, scale, limits, _ in tried:
-        reference = sip.project(image.ra, image.dec, *crval) / scale
+        reference = tangent.project(image.ra, image.dec, *crval) / scale
         kept, kept_ref = np.flatnonzero(np.isfinite(points)), np.flatnonzero(np.isfinite(reference))
         if min(len(kept), len(kept_ref)) < params.min_matches:
             continue
@@ -242,7 +244,7 @@ def _blind_limits(image, crval, hint, params):
             reach, 180.0, tuple(off) or (1 - params.max_scale, 1 + params.max_scale), flip=True
         )
     # the catalogue was asked for to cover the image, so the image is not larger than it
-    extent = np.abs(sip.project(image.ra, image.dec, *crval))
+    extent = np.abs(tangent.project(image.ra, image.dec, *crval))
     extent = float(np.nanmax(extent)) if np.isfinite(extent).any() else 1.0
     reach = min(hint.radius, extent) if hint.radius else 0.5 * extent
     largest = 1.1 * extent / image.unit
@@ -254,13 +256,13 @@ def _result(image, name, header, start, hint, params) -> Astrometry:
     wcs = WCS(header)
     crval, scale = celestial.center_sky(wcs, image.shape), celestial.pixel_scale(wcs, image.shape)
     found_ra, found_dec = celestial.sky(wcs, image.pixels + image.center)
-    points = sip.project(found_ra, found_dec, *crval) / scale
-    reference = sip.project(image.ra, image.dec, *crval) / scale
+    points = tangent.project(found_ra, found_dec, *crval) / scale
+    reference = tangent.project(image.ra, image.dec, *crval) / scale
     near = np.flatnonzero(np.abs(reference) < 1.5 * image.unit)
     density = max(len(near), len(points)) / np.prod(image.shape)
     radius = max(asterism.SPARSE / np.sqrt(density), 0.5)
     first, nearest, distance, _ = asterism.mutual(points, reference[near], radius)
-    scatter = sip.robust_sigma(plate_solution.parts(points[first] - reference[near[nearest]]))
+    scatter = statistics.robust_sigma(plate_solution.parts(points[first] - reference[near[nearest]]))
     close = distance <= max(4.0 * scatter, 0.5)
     first, second = first[close], near[nearest[close]]
     residual = np.linalg.solve(
@@ -272,12 +274,12 @@ def _result(image, name, header, start, hint, params) -> Astrometry:
         raise Rejected(f"only {used.sum()} objects match the catalogue, {params.min_matches} needed")
     odds = _verified(image, points, reference[near], (first, nearest[close]), name, params)
     sharp = used & (image.photon[first] <= max(0.1, np.median(image.photon[first][used])))
-    sky = sip.project(found_ra[first], found_dec[first], image.ra[second], image.dec[second]) * 3600.0
+    sky = tangent.project(found_ra[first], found_dec[first], image.ra[second], image.dec[second]) * 3600.0
     return Astrometry(
         wcs=wcs,
         header=header,
         order=_order(wcs),
-        rms=(sip.robust_sigma(sky.real[sharp]), sip.robust_sigma(sky.imag[sharp])),
+        rms=(statistics.robust_sigma(sky.real[sharp]), statistics.robust_sigma(sky.imag[sharp])),
         n_matches=len(first),
         n_used=int(used.sum()),
         object_index=image.index[first],
@@ -344,14 +346,14 @@ def _against_input(wcs, start, hint, shape):
     """Return `shift`, `rotation` and `scale` of a solution against what was known."""
     crval = celestial.center_sky(wcs, shape)
     if start is None:
-        shift = abs(sip.project(hint.ra, hint.dec, *crval)) * 3600.0
+        shift = abs(tangent.project(hint.ra, hint.dec, *crval)) * 3600.0
         ratio = celestial.pixel_scale(wcs, shape) * 3600.0 / hint.pixscale if hint.pixscale else np.nan
         return {"shift": float(shift), "rotation": np.nan, "scale": float(ratio)}
-    pixels = sip.grid(shape, 9, 0.0)
-    old, new = (sip.project(*celestial.sky(solution, pixels), *crval) for solution in (start, wcs))
+    pixels = grid(shape, 9, 0.0)
+    old, new = (tangent.project(*celestial.sky(solution, pixels), *crval) for solution in (start, wcs))
     delta = old - old.mean()
     turn = (np.conj(delta) * (new - new.mean())).sum() / (np.abs(delta) ** 2).sum()
-    shift = abs(sip.project(*celestial.center_sky(start, shape), *crval)) * 3600.0
+    shift = abs(tangent.project(*celestial.center_sky(start, shape), *crval)) * 3600.0
     # xi grows to the east: a turn from north through east is clockwise in (xi, eta)
     return {"shift": float(shift), "rotation": float(-np.angle(turn, deg=True)), "scale": float(abs(turn))}
 

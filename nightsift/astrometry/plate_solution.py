@@ -10,9 +10,11 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs.utils import wcs_to_celestial_frame
 
+from nightsift import statistics
 from nightsift.astrometry import asterism, sip
 from nightsift.errors import Rejected
-from nightsift.sky import wcs
+from nightsift.sky import tangent, wcs
+from nightsift.sky.pixels import grid
 
 STARS_PER_TERM = 3
 #: a solution of more freedom must predict held-out stars better by this many standard errors: than the input, the rest
@@ -110,12 +112,12 @@ def fit_plate(image, first, second, sigma, form: Form, crval) -> Plate:
     """Fit the polynomial plate, moving the tangent point until it is at the image's centre."""
     design = form.design(image.pixels[first] / image.unit)
     for _ in range(5):
-        plane = sip.project(image.ra[second], image.dec[second], *crval)
-        solution, used = sip.clipped_fit(design, np.column_stack([plane.real, plane.imag]), sigma)
+        plane = tangent.project(image.ra[second], image.dec[second], *crval)
+        solution, used = statistics.clipped_fit(design, np.column_stack([plane.real, plane.imag]), sigma)
         offset = complex(*solution[0])
         if abs(offset) < 1e-10:
             break
-        crval = tuple(float(value) for value in sip.deproject(offset, *crval))
+        crval = tuple(float(value) for value in tangent.deproject(offset, *crval))
     return Plate(form.basis() @ solution, form.order, image.unit, crval, used)
 
 
@@ -127,9 +129,9 @@ def tighten(image, first, second, crval, params):
         form = next(form for form in reversed(forms) if supported(image, form, first))
         plate = fit_plate(image, first, second, sigma[first], form, crval)
         crval = plate.crval
-        reference = sip.project(image.ra, image.dec, *crval) / plate.scale
+        reference = tangent.project(image.ra, image.dec, *crval) / plate.scale
         points = plate.plane(image.pixels) / plate.scale
-        scatter = sip.robust_sigma(parts((points[first] - reference[second])[plate.used]))
+        scatter = statistics.robust_sigma(parts((points[first] - reference[second])[plate.used]))
         near = np.flatnonzero(np.abs(reference) < 1.5 * image.unit)
         density = max(len(near), len(points)) / np.prod(image.shape)
         sparse = asterism.SPARSE / np.sqrt(density)
@@ -157,20 +159,20 @@ def supported(image, form: Form, first, sigma=None):
     if len(first) < STARS_PER_TERM * form.terms:
         return False
     weight = np.ones(len(first)) if sigma is None else (np.median(sigma) / sigma) ** 2
-    everywhere = form.design((sip.grid(image.shape, 15, 0.0) - image.center) / image.unit)
-    return sip.leverage(form.design(image.pixels[first] / image.unit), everywhere, weight).max() <= WILDEST
+    everywhere = form.design((grid(image.shape, 15, 0.0) - image.center) / image.unit)
+    return statistics.leverage(form.design(image.pixels[first] / image.unit), everywhere, weight).max() <= WILDEST
 
 
 def jitter(offset, photon) -> float:
     """Return what the bright stars scatter beyond their photon noise, per axis, in the unit of `offset`."""
     bright = photon <= np.median(photon)
-    excess = sip.robust_sigma(parts(offset[bright])) ** 2 - np.median(photon[bright]) ** 2
+    excess = statistics.robust_sigma(parts(offset[bright])) ** 2 - np.median(photon[bright]) ** 2
     return float(np.sqrt(max(excess, 0.02**2)))
 
 
 def errors(image, plate, first, second):
     """Return the error in pixels of each match: photon noise and what the bright stars scatter beyond it."""
-    offset = (plate.plane(image.pixels[first]) - sip.project(image.ra[second], image.dec[second], *plate.crval)) / (
+    offset = (plate.plane(image.pixels[first]) - tangent.project(image.ra[second], image.dec[second], *plate.crval)) / (
         plate.scale
     )
     return np.hypot(jitter(offset, image.photon[first]), image.photon[first])
@@ -188,23 +190,23 @@ def choose(image, first, second, sigma, crval, start, params):
     The candidates, by rising freedom: the input as it is, the input's distortion with a new linear part, and of `FORMS`
     those that the matches support. Each predicts every star from a fit to the other folds.
     """
-    plane = sip.project(image.ra[second], image.dec[second], *crval)
+    plane = tangent.project(image.ra[second], image.dec[second], *crval)
     target = np.column_stack([plane.real, plane.imag])
     pixels = image.pixels[first]
     scale = fit_plate(image, first, second, sigma, FORMS[0], crval).scale
     weight = 1 / sigma**2
     contenders = []
     if start is not None:
-        known = sip.project(*wcs.sky(start, pixels + image.center), *wcs.center_sky(start, image.shape))
+        known = tangent.project(*wcs.sky(start, pixels + image.center), *wcs.center_sky(start, image.shape))
         if wcs.is_icrs(wcs_to_celestial_frame(start)):
-            direct = sip.project(*wcs.sky(start, pixels + image.center), *crval)
+            direct = tangent.project(*wcs.sky(start, pixels + image.center), *crval)
             contenders.append(("input", np.column_stack([direct.real, direct.imag]) - target))
         if not start.wcs.ctype[0].endswith("TAN"):
             design = sip.monomials(known / scale / image.unit, 1)
-            contenders.append(("adjusted", sip.held_out(design, target, weight)))
+            contenders.append(("adjusted", statistics.held_out(design, target, weight)))
     for form in FORMS:
         if form.order <= params.max_order and supported(image, form, first, sigma):
-            contenders.append((form, sip.held_out(form.design(pixels / image.unit), target, weight)))
+            contenders.append((form, statistics.held_out(form.design(pixels / image.unit), target, weight)))
     name, best = None, None
     for contender, residual in contenders:
         loss = np.minimum((np.nan_to_num(residual, nan=1e3) ** 2).sum(axis=1) / (scale * sigma) ** 2, WORST)
@@ -238,16 +240,16 @@ def _input_header(start) -> fits.Header:
 def _adjusted_header(image, first, second, sigma, crval, start, good=0.01) -> fits.Header | None:
     """Return the input's distortion with a new linear part as TAN-SIP."""
     origin = wcs.center_sky(start, image.shape)
-    known = sip.project(*wcs.sky(start, image.pixels[first] + image.center), *origin)
-    pixels = sip.grid(image.shape)
-    sampled = sip.project(*wcs.sky(start, pixels), *origin)
+    known = tangent.project(*wcs.sky(start, image.pixels[first] + image.center), *origin)
+    pixels = grid(image.shape)
+    sampled = tangent.project(*wcs.sky(start, pixels), *origin)
     unit = image.unit * wcs.pixel_scale(start, image.shape)
     design = sip.monomials(known / unit, 1)
     for _ in range(5):
-        plane = sip.project(image.ra[second], image.dec[second], *crval)
-        solution, _ = sip.clipped_fit(design, np.column_stack([plane.real, plane.imag]), sigma)
+        plane = tangent.project(image.ra[second], image.dec[second], *crval)
+        solution, _ = statistics.clipped_fit(design, np.column_stack([plane.real, plane.imag]), sigma)
         middle = sip.monomials(np.array([0j]), 1) @ solution
-        crval = tuple(float(value) for value in sip.deproject(complex(*middle[0]), *crval))
+        crval = tuple(float(value) for value in tangent.deproject(complex(*middle[0]), *crval))
     moved = sip.monomials(sampled / unit, 1) @ solution
     moved = moved[:, 0] + 1j * moved[:, 1] - complex(*middle[0])
     for order in range(1, 8):

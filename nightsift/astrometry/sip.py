@@ -5,34 +5,8 @@ from __future__ import annotations
 import numpy as np
 from astropy.io import fits
 
-
-def project(ra, dec, ra0, dec0):
-    """Project gnomonically about (`ra0`, `dec0`).
-
-    Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3; all in degrees.
-
-    Returns
-    -------
-    plane : complex array
-        ``xi + 1j * eta`` in degrees; NaN further than 80 degrees from the tangent point.
-    """
-    ra, dec = np.radians(np.asarray(ra, float) - ra0), np.radians(np.asarray(dec, float))
-    sin0, cos0 = np.sin(np.radians(dec0)), np.cos(np.radians(dec0))
-    depth = sin0 * np.sin(dec) + cos0 * np.cos(dec) * np.cos(ra)
-    depth = np.where(depth > 0.17, depth, np.nan)
-    xi = np.cos(dec) * np.sin(ra) / depth
-    eta = (cos0 * np.sin(dec) - sin0 * np.cos(dec) * np.cos(ra)) / depth
-    return np.degrees(xi) + 1j * np.degrees(eta)
-
-
-def deproject(plane, ra0, dec0):
-    """Return right ascension (0 to 360) and declination, in degrees, of points of the tangent plane."""
-    xi, eta = np.radians(np.real(plane)), np.radians(np.imag(plane))
-    sin0, cos0 = np.sin(np.radians(dec0)), np.cos(np.radians(dec0))
-    ahead = cos0 - eta * sin0
-    ra = np.arctan2(xi, ahead)
-    dec = np.arctan2(sin0 + eta * cos0, np.hypot(xi, ahead))
-    return (ra0 + np.degrees(ra)) % 360.0, np.degrees(dec)
+from nightsift.sky.pixels import grid
+from nightsift.statistics import solve
 
 
 def powers(order):
@@ -49,82 +23,6 @@ def monomials(points, order):
         raised_u.append(raised_u[-1] * u)
         raised_v.append(raised_v[-1] * v)
     return np.column_stack([raised_u[i] * raised_v[j] for i, j in powers(order)])
-
-
-def robust_sigma(values):
-    """Return the standard deviation about zero of a normal distribution of the same median absolute value."""
-    return float(1.4826 * np.median(np.abs(values))) if np.size(values) else np.nan
-
-
-def solve(design, target, weight=None):
-    """Return the least-squares coefficients; `weight` is 1 / variance."""
-    if weight is None or len(design) < 200:
-        root = np.ones(len(design)) if weight is None else np.sqrt(weight)
-        return np.linalg.lstsq(design * root[:, None], target * root[:, None], rcond=None)[0]
-    # normal equations are many times faster on tall matrices; one step of refinement restores the digits they cost
-    weighted = (design * (weight / weight.mean())[:, None]).T
-    gram = weighted @ design
-    solution = np.linalg.lstsq(gram, weighted @ target, rcond=None)[0]
-    return solution + np.linalg.lstsq(gram, weighted @ (target - design @ solution), rcond=None)[0]
-
-
-def clipped_fit(design, target, sigma=None, clip=3.5, iterations=8):
-    """Fit by least squares, leaving out what deviates by more than `clip` robust sigma.
-
-    Parameters
-    ----------
-    design : (n, k) array
-        Design matrix.
-    target : (n, 2) array
-        Values.
-    sigma : (n,) array, optional
-        Relative errors of the values.
-    clip : float
-    iterations : int
-        How often at the most.
-
-    Returns
-    -------
-    coefficients : (k, 2) array
-        The solution.
-    used : (n,) bool array
-        What was not left out; never fewer than half.
-    """
-    sigma = np.ones(len(design)) if sigma is None else sigma
-    used = np.ones(len(design), bool)
-    for _ in range(iterations):
-        solution = solve(design[used], target[used], 1 / sigma[used] ** 2)
-        deviation = np.hypot(*(design @ solution - target).T) / sigma
-        # the median of a Rayleigh distribution lies at 1.1774 sigma; a fit leaves n - k of n
-        freedom = max(len(design[used]) - design.shape[1], 1) / used.sum()
-        scale = np.median(deviation[used]) / 1.1774 / np.sqrt(freedom)
-        limit = max(clip * scale, np.median(deviation))
-        now = deviation <= limit
-        if now.sum() < design.shape[1] + 1 or np.array_equal(now, used):
-            break
-        used = now
-    return solution, used
-
-
-def held_out(design, target, weight, folds=10):
-    """Return predicted minus true of every star, from the fit to the other folds; `weight` is 1 / variance."""
-    fold = np.random.default_rng(1).permutation(len(design)) % min(folds, len(design))
-    grams = [(design[fold == k].T * weight[fold == k]) @ design[fold == k] for k in range(fold.max() + 1)]
-    rights = [(design[fold == k].T * weight[fold == k]) @ target[fold == k] for k in range(fold.max() + 1)]
-    gram, right = sum(grams), sum(rights)
-    residual = np.empty_like(target)
-    for k in range(fold.max() + 1):
-        solution = np.linalg.lstsq(gram - grams[k], right - rights[k], rcond=None)[0]
-        residual[fold == k] = design[fold == k] @ solution - target[fold == k]
-    return residual
-
-
-def leverage(design, elsewhere, weight=None):
-    """Return the variance of a fit's prediction at each row of `elsewhere`, in units of a datum's of unit weight."""
-    gram = (design.T * (1.0 if weight is None else weight)) @ design
-    if np.linalg.matrix_rank(gram) < len(gram):
-        return np.full(len(elsewhere), np.inf)
-    return np.einsum("ij,ji->i", elsewhere, np.linalg.solve(gram, elsewhere.T))
 
 
 def fit_pixels(pixels, plane, weight, order, unit):
@@ -183,14 +81,6 @@ def _polynomial_cards(cards, name_u, name_v, order, terms):
     for axis, name in enumerate((name_u, name_v)):
         for (i, j), value in terms.items():
             cards[f"{name}_{i}_{j}"] = float(value[axis])
-
-
-def grid(shape, points=25, margin=0.02):
-    """Return complex 0-based pixels of a regular grid over the image and a little beyond."""
-    height, width = shape
-    x = np.linspace(-margin * width, (1 + margin) * width - 1, points)
-    y = np.linspace(-margin * height, (1 + margin) * height - 1, points)
-    return (x[None, :] + 1j * y[:, None]).ravel()
 
 
 def _inverse_terms(terms, center, shape, good=0.005):

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.special import logsumexp
 
+from nightsift import statistics
 from nightsift.astrometry import asterism, sip
 
 #: shares of objects that are not in the catalogue, all as likely before
@@ -68,7 +69,7 @@ def _placed(points, sigma, reference, first, second, order):
             # too few to tell of the others: far from all stars, they speak against the solution
             placed[fold == number] = 1e6 * unit
             continue
-        solution, _ = sip.clipped_fit(design[first[train]], target[train], sigma[first[train]])
+        solution, _ = statistics.clipped_fit(design[first[train]], target[train], sigma[first[train]])
         correction = design[fold == number] @ solution
         placed[fold == number] += correction[:, 0] + 1j * correction[:, 1]
     return placed

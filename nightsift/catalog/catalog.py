@@ -13,9 +13,9 @@ from scipy.spatial import cKDTree
 
 from nightsift.catalog.plausible import magnitudes, motions
 from nightsift.errors import Rejected
-from nightsift.inspect.blind import RADIUS
+from nightsift.sky.sphere import MAS, RADIUS, angles, moved, unit_vectors
+from nightsift.tables import column
 
-_MAS = np.deg2rad(1 / 3.6e6)
 _DUPLICATE = np.deg2rad(0.01 / 3600)
 GAIA_RADIUS = 1.0  # arcsec
 
@@ -38,12 +38,6 @@ class CatalogCut:
     table: Table
     n: int
     warnings: tuple[str, ...] = ()
-
-
-def unit_vectors(ra, dec) -> np.ndarray:
-    """Return the unit vectors, shape (n, 3), of the directions `ra`, `dec` [deg]."""
-    ra, dec = np.deg2rad(np.asarray(ra, float)), np.deg2rad(np.asarray(dec, float))
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def field(wcs, shape: tuple[int, int], margin: float) -> tuple[float, float, float]:
@@ -141,26 +135,6 @@ def with_gaia(stars: Table, gaia: Table) -> Table:
     return result
 
 
-def angles(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return right ascension and declination [deg] of unit vectors."""
-    ra = np.rad2deg(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360
-    return ra, np.rad2deg(np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1])))
-
-
-def moved(vectors: np.ndarray, stars: Table, year: float | None) -> np.ndarray:
-    """Return the directions at `year`: straight motion in space without parallax and radial velocity."""
-    if year is None or "pmRA" not in stars.colnames:
-        return vectors
-    span = (year - np.asarray(stars["epoch"], float)) * _MAS if "epoch" in stars.colnames else (year - 2000.0) * _MAS
-    east, north = (np.nan_to_num(np.asarray(stars[name], float)) * span for name in ("pmRA", "pmDE"))
-    ra, dec = np.deg2rad(np.asarray(stars["ra"], float)), np.deg2rad(np.asarray(stars["dec"], float))
-    zero = np.zeros_like(ra)
-    to_east = np.stack([-np.sin(ra), np.cos(ra), zero], axis=-1)
-    to_north = np.stack([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)], axis=-1)
-    moved = vectors + east[:, None] * to_east + north[:, None] * to_north
-    return moved / np.linalg.norm(moved, axis=1, keepdims=True)
-
-
 def _first_of_duplicates(vectors: np.ndarray) -> np.ndarray:
     keep = np.ones(len(vectors), bool)
     pairs = cKDTree(vectors).query_pairs(_DUPLICATE, output_type="ndarray")
@@ -209,7 +183,7 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     if has_motion and year is not None and len(stars):
         epoch = np.asarray(stars["epoch"], float) if "epoch" in stars.colnames else np.array([2000.0])
         motion = np.nan_to_num(np.hypot(np.asarray(stars["pmRA"], float), np.asarray(stars["pmDE"], float)))
-        slack = np.rad2deg(motion.max() * np.abs(year - epoch).max() * _MAS)
+        slack = np.rad2deg(motion.max() * np.abs(year - epoch).max() * MAS)
     # a cut in declination first: most of a large catalogue never needs its trigonometry
     band = np.flatnonzero(np.abs(np.asarray(stars["dec"], float) - center_dec) <= radius_deg + slack)
     near = stars[band]
@@ -239,16 +213,6 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
     return CatalogCut(table=table, n=len(table), warnings=(*notes, *strange))
 
 
-def column(table: Table, name: str) -> np.ndarray:
-    """Return a column as float64, NaN where masked; all NaN if there is none."""
-    if name not in table.colnames:
-        return np.full(len(table), np.nan)
-    values = table[name]
-    if getattr(values, "mask", None) is None:
-        return np.array(values, dtype=float)
-    return np.ma.filled(np.ma.MaskedArray(np.ma.getdata(values), np.ma.getmaskarray(values), dtype=float), np.nan)
-
-
 def match(objects: Table, catalog: Table, radius_arcsec: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of objects and catalogue stars that are each other's nearest within `radius_arcsec`."""
     ours, theirs = (unit_vectors(column(t, "ra"), column(t, "dec")) for t in (objects, catalog))
@@ -263,20 +227,3 @@ def match(objects: Table, catalog: Table, radius_arcsec: float) -> tuple[np.ndar
     _, back = our_tree.query(their_tree.data[there[near]])
     mutual = near[back == near]
     return valid_ours[mutual], valid_theirs[there[mutual]]
-
-
-def light_fraction(distance, aperture: float, fwhm: float) -> np.ndarray:
-    """Return the share of a star's light in an aperture at `distance` from it, all in the same unit.
-
-    The star is a Moffat profile of beta 3: its wings are rather wider than those of most images.
-    """
-    beta = 3.0
-    alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
-    nodes, weights = np.polynomial.legendre.leggauss(24)
-    radius, weight = (nodes + 1) / 2 * aperture, weights / 2 * aperture
-    cosine = np.cos(np.pi * (np.arange(32) + 0.5) / 32)
-    grid = np.linspace(0, max(float(np.max(distance, initial=0.0)), aperture), 80)
-    square = grid[:, None, None] ** 2 + radius[:, None] ** 2 - 2 * grid[:, None, None] * radius[:, None] * cosine
-    profile = (beta - 1) / (np.pi * alpha**2) * (1 + square / alpha**2) ** -beta
-    share = 2 * np.pi * np.sum(profile.mean(axis=2) * radius * weight, axis=1)
-    return np.exp(np.interp(distance, grid, np.log(share)))

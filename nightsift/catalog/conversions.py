@@ -12,7 +12,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
-from nightsift.catalog.catalog import column
+from nightsift.tables import column
 
 TONRY = "Tonry et al. 2012, ApJ 750, 99, table 6"
 LUPTON = "Lupton 2005, www.sdss.org/dr12/algorithms/sdssUBVRITransform"

@@ -6,7 +6,7 @@ import numpy as np
 import sep
 from scipy import ndimage
 
-from nightsift.simulate.pixels import Psf, psf_stamps
+from nightsift.image.moffat import Psf, psf_stamps
 
 STEPS = 10  # places along a pixel
 BETA = 3.0

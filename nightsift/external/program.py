@@ -8,8 +8,13 @@ import signal
 import subprocess
 from pathlib import Path
 
-from nightsift.errors import Rejected
-from nightsift.workflow.campaign import CampaignError
+from nightsift.errors import CampaignError, Rejected
+
+# By stage and method, the names of the program that it takes.
+PROGRAMS = {
+    "detect": {"sextractor": ("source-extractor", "sextractor", "sex")},
+    "subtract": {"hotpants": ("hotpants",)},
+}
 
 
 def find(*names: str) -> str:

@@ -15,9 +15,8 @@ from nightsift.detect.detect import CONTRAST, LEVELS, detection_filter, in_sigma
 from nightsift.errors import Rejected
 from nightsift.external import program
 from nightsift.io.fits import read_image
-from nightsift.workflow import campaign
 
-PROGRAMS = campaign.PROGRAMS["detect"]["sextractor"]
+PROGRAMS = program.PROGRAMS["detect"]["sextractor"]
 COLUMNS = {
     "x": "X_IMAGE",
     "y": "Y_IMAGE",

@@ -18,11 +18,10 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from nightsift.errors import Rejected
+from nightsift.errors import CampaignError, Rejected
 from nightsift.external import program
 from nightsift.external.astrometry_package import PACKAGE
 from nightsift.header.wcs_cards import repair_wcs
-from nightsift.workflow.campaign import CampaignError
 
 PROGRAM = "solve-field"
 WALL = 1.5  # time allowed in units of the processor time allowed

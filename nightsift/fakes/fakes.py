@@ -13,8 +13,9 @@ from nightsift import parameters
 from nightsift.flags import Flag, Mask
 from nightsift.image.stamps import stamps
 from nightsift.image.unit_noise import fluxes, in_units
-from nightsift.psf.fit import Psf, forced
-from nightsift.transients.measure import Search
+from nightsift.psf.forced import forced
+from nightsift.psf.model import Psf
+from nightsift.subtract.difference import Search
 
 FAKES = ("sky", "host", "star")  # the kinds that are real
 FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 400.0  # S/N

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 
@@ -26,3 +28,33 @@ def lines(shape: tuple[int, int], frame: int = 0) -> tuple[np.ndarray, np.ndarra
     x = np.arange(-frame, shape[1] + frame)
     y = np.arange(-frame, shape[0] + frame)
     return scaled(x, shape[1]).astype(np.float32), scaled(y, shape[0]).astype(np.float32)[:, None]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A polynomial in the position on an image.
+
+    Attributes
+    ----------
+    coefficients : 1-D array
+        Of the terms of `nightsift.image.polynomial.powers`.
+    order : int
+    shape : tuple of int
+        Rows and columns of the image.
+    """
+
+    coefficients: np.ndarray
+    order: int
+    shape: tuple[int, int]
+
+    def at(self, x, y) -> np.ndarray:
+        """Return the values at pixel positions."""
+        return design(x, y, self.shape, self.order) @ self.coefficients
+
+    def on(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return the values on a part of the image, float32; a (1, 1) array if they are all the same."""
+        x, y = lines(self.shape)
+        result = np.full((1, 1), self.coefficients[0], np.float32)
+        for c, (i, j) in zip(self.coefficients[1:], powers(self.order)[1:], strict=True):
+            result = result + np.float32(c) * x[columns] ** i * y[rows] ** j
+        return result

@@ -9,15 +9,14 @@ import sep
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from nightsift.astrometry import sip
 from nightsift.flags import HIDDEN
 from nightsift.image.background import background
 from nightsift.image.unit_noise import in_units, pixel_unit
+from nightsift.sky import tangent
+from nightsift.sky.sphere import RADIUS
 
 MOST = 500
 MESH = 64  # pixels, of the background
-#: uncertainty of a position that comes without one, degrees: for the matching, and for a search of the sky
-RADIUS, FAR = 1.0, 5.0
 #: how far a pixel scale that is no range may be off
 FACTOR = 2.0
 
@@ -55,7 +54,7 @@ def scale_range(pixscale) -> tuple[float, float] | None:
 def contradiction(cards: fits.Header, shape, ra: float, dec: float, radius: float | None) -> str | None:
     """Return why a header's solution cannot be of a field within `radius` degrees of a position, None where it can."""
     at_ra, at_dec = WCS(cards).all_pix2world((shape[1] - 1) / 2, (shape[0] - 1) / 2, 0)
-    offset = complex(sip.project(at_ra, at_dec, ra, dec))
+    offset = complex(tangent.project(at_ra, at_dec, ra, dec))
     apart = math.degrees(math.atan(math.radians(abs(offset)))) if math.isfinite(abs(offset)) else math.inf
     matrix = np.array([[cards[f"CD{row}_{column}"] for column in (1, 2)] for row in (1, 2)])
     half = 0.5 * math.hypot(*shape) * math.sqrt(abs(np.linalg.det(matrix)))

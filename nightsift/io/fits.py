@@ -17,6 +17,8 @@ from astropy.io import fits
 from nightsift.errors import Rejected, Unreadable
 from nightsift.header.readers import linearised
 
+SUFFIXES, PACKINGS = (".fits", ".fit", ".fts"), (".fz", ".gz", ".bz2", ".xz")
+
 _NOT_SCIENCE = ("ERR", "DQ", "WHT", "WEIGHT", "MASK", "BPM", "VAR", "CAT", "SIGMA", "RMS", "NOISE", "BKG", "BACK")
 _NOT_MERGED = {"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "GROUPS", "PCOUNT", "GCOUNT", "TFIELDS", "BSCALE"}
 _NOT_MERGED |= {"BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT", "CHECKSUM", "DATASUM", "NEXTEND", ""}
@@ -282,3 +284,14 @@ def _append(header: fits.Header, card: fits.Card) -> None:
         header.append(fits.Card(card.keyword, card.value, card.comment), end=True)
     except (ValueError, TypeError, fits.VerifyError):
         pass
+
+
+def fits_files(folder) -> list[Path]:
+    """Return the files in a folder, not below it, that by their names are FITS images, in the order of these."""
+    return sorted(path for path in Path(folder).iterdir() if path.is_file() and stem_of(path.name) != path.name)
+
+
+def stem_of(name: str) -> str:
+    for packing in PACKINGS:
+        name = name.removesuffix(packing)
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)

@@ -6,8 +6,9 @@ import numpy as np
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from nightsift.catalog.catalog import column, light_fraction, unit_vectors
 from nightsift.photometry.colorterms import passband
+from nightsift.sky.sphere import unit_vectors
+from nightsift.tables import column
 
 
 def all_magnitudes(catalog: Table, band: str, bands: list[str]) -> np.ndarray:
@@ -72,3 +73,20 @@ def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> tuple
         ratio = np.maximum(flux[loose[pairs["j"]]] / flux[index_object[pairs["i"]]] - share, 0)
         np.add.at(result, pairs["i"], ratio * share)
     return result, left if "neighbours" in objects.colnames else result
+
+
+def light_fraction(distance, aperture: float, fwhm: float) -> np.ndarray:
+    """Return the share of a star's light in an aperture at `distance` from it, all in the same unit.
+
+    The star is a Moffat profile of beta 3: its wings are rather wider than those of most images.
+    """
+    beta = 3.0
+    alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    radius, weight = (nodes + 1) / 2 * aperture, weights / 2 * aperture
+    cosine = np.cos(np.pi * (np.arange(32) + 0.5) / 32)
+    grid = np.linspace(0, max(float(np.max(distance, initial=0.0)), aperture), 80)
+    square = grid[:, None, None] ** 2 + radius[:, None] ** 2 - 2 * grid[:, None, None] * radius[:, None] * cosine
+    profile = (beta - 1) / (np.pi * alpha**2) * (1 + square / alpha**2) ** -beta
+    share = 2 * np.pi * np.sum(profile.mean(axis=2) * radius * weight, axis=1)
+    return np.exp(np.interp(distance, grid, np.log(share)))

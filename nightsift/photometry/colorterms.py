@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Table
 
-from nightsift.catalog.catalog import column
 from nightsift.errors import Rejected
-from nightsift.header.filters import CATALOG_PASSBANDS, Passband
+from nightsift.passbands import CATALOG_PASSBANDS, Passband
 from nightsift.photometry import zeropoint
+from nightsift.tables import column
 
 _UNKNOWN = Passband("", 0, ("BT-VT", "BP-RP", "g-r", "B-V"))
 _ERROR_FLOOR = 0.003

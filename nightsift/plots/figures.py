@@ -9,7 +9,7 @@ from astropy.table import Table
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nightsift.psf.fit import Psf
+from nightsift.psf.model import Psf
 from nightsift.tables import empty
 
 INK, MUTED, GRID = "#1b2430", "#66717f", "#dfe3e8"

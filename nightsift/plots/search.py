@@ -20,7 +20,7 @@ from nightsift.plots.figures import (
     thinned,
     values_of,
 )
-from nightsift.psf.psf import EXTENDED
+from nightsift.psf.extended import EXTENDED
 from nightsift.transients.modelcard import line
 
 GROUPS = (("off_hosts", BLUE, "blank sky"), ("on_hosts", ORANGE, "on galaxies"))

@@ -8,50 +8,17 @@ import numpy as np
 
 from nightsift.errors import Rejected
 from nightsift.image.polynomial import design, powers
-from nightsift.image.stamps import spread, stamps
+from nightsift.image.stamps import spread
+from nightsift.psf.forced import FLOOR, PsfFit, Stars, fitted, forced, solve, stars_at
 from nightsift.psf.model import VARYING, WIDTHS, Psf, functions
 
 __all__ = ["WIDTHS", "Psf", "PsfFit", "PsfStars", "fit_psf", "fit_psf_stars", "fitted", "forced", "functions"]
 
-FLOOR = 0.01  # relative error of the model that the weights allow for, so that the brightest stars do not decide alone
-# Relative error of the model that chi2 allows for: of a bright source only its shape can speak against it.
-LIKENESS = 0.08
 MAX_ORDER = 2
 STARS_PER_TERM = 3  # stars for each term of the polynomial in position
 # Relative changes of the PSF that a term of that polynomial may be expected to make: few stars let it vary little.
 CHANGES = (0.001, 0.003, 0.01, 0.03)
 FOLDS = 5
-TINY = 1e-200  # what divides by nothing: less than the square of any flux or noise, whatever their unit
-MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
-STEPS, ARRIVED = 12, 0.02  # that a position is improved at most; pixels, a step after which it is not
-
-
-@dataclass(frozen=True)
-class _Stars:
-    """Stamps of stars and what is known of them."""
-
-    x: np.ndarray
-    y: np.ndarray
-    flux: np.ndarray
-    column: np.ndarray
-    row: np.ndarray
-    value: np.ndarray
-    variance: np.ndarray
-    usable: np.ndarray
-
-    def offsets(self):
-        """Offsets of the stamps' columns and rows from the stars' centres, (n, side) each."""
-        half = int(np.sqrt(self.value.shape[1])) // 2
-        line = np.arange(-half, half + 1)
-        return line + (self.column - self.x)[:, None], line + (self.row - self.y)[:, None]
-
-    def model(self, psf: Psf, derivatives: int = 0) -> list[np.ndarray]:
-        """Return `Psf.grid` for the stamps, their pixels in one row."""
-        parts = psf.grid(*self.offsets(), self.x, self.y, derivatives)
-        return [part.reshape(self.value.shape) for part in parts]
-
-    def __getitem__(self, chosen) -> _Stars:
-        return _Stars(**{key: value[chosen] for key, value in vars(self).items()})
 
 
 def fit_psf(image, noise, bad, stars, fwhm: float, aperture: float, most: int = 120) -> Psf:
@@ -125,38 +92,23 @@ def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=
     return PsfStars(psf, chosen, *_held_out(sample, first.value, psf, max_order, change))
 
 
-def _held_out(sample: _Stars, value, psf: Psf, max_order: int, change: float) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(sample: Stars, value, psf: Psf, max_order: int, change: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the fluxes of stars, as they were cut out first, by the PSF of the others; and their errors."""
     equations = _equations(sample, psf.fwhm, psf.shape, max_order)
     flux, error = np.empty((2, len(sample.x)))
     for fold in range(len(equations.matrix)):
         out = equations.fold == fold
         other = replace(psf, coefficients=equations.solution(change, without=fold), order=equations.order)
-        found = _fit(replace(sample, value=value)[out], other)
+        found = solve(replace(sample, value=value)[out], other)
         flux[out], error[out] = found.flux, found.fluxerr
     return flux, error
 
 
-def _cut(image, noise, bad, stars, half) -> _Stars:
+def _cut(image, noise, bad, stars, half) -> Stars:
     x, y = np.array(stars["x"], float), np.array(stars["y"], float)
     local = np.array(stars["background"], float)[:, None] if "background" in stars.colnames else 0.0
-    sample = _stars_at(image, noise, bad, x, y, half)
+    sample = stars_at(image, noise, bad, x, y, half)
     return replace(sample, flux=np.array(stars["flux"], float), value=sample.value - local)
-
-
-def _stars_at(image, noise, bad, x, y, half) -> _Stars:
-    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
-    flat = (len(x), (2 * half + 1) ** 2)
-    return _Stars(
-        x=x,
-        y=y,
-        flux=np.zeros(len(x)),
-        column=column,
-        row=row,
-        value=stamps(image, column, row, half).reshape(flat).astype(float),
-        variance=np.maximum(stamps(noise, column, row, half, 1.0).reshape(flat).astype(float) ** 2, TINY),
-        usable=~stamps(bad, column, row, half, True).reshape(flat),
-    )
 
 
 @dataclass(frozen=True)
@@ -209,7 +161,7 @@ class _Equations:
         return gain
 
 
-def _equations(sample: _Stars, fwhm, shape, max_order) -> _Equations:
+def _equations(sample: Stars, fwhm, shape, max_order) -> _Equations:
     u, v = sample.offsets()
     basis = np.moveaxis(functions(u[:, None, :], v[:, :, None], fwhm), 0, -1).reshape(*sample.value.shape, -1)
     weight = sample.usable / (sample.variance + (FLOOR * np.maximum(sample.value, 0)) ** 2)
@@ -247,9 +199,9 @@ def _change(equations: _Equations) -> float:
     return best
 
 
-def _recentre(sample: _Stars, psf: Psf) -> tuple[_Stars, np.ndarray]:
+def _recentre(sample: Stars, psf: Psf) -> tuple[Stars, np.ndarray]:
     """Fit flux, position and background of each star; return the stars and their reduced chi2."""
-    fitted = _fit(sample, psf, with_background=True)
+    fitted = solve(sample, psf, with_background=True)
     moved = replace(
         sample,
         x=sample.x + np.clip(fitted.dx, -0.5, 0.5),
@@ -258,113 +210,3 @@ def _recentre(sample: _Stars, psf: Psf) -> tuple[_Stars, np.ndarray]:
         value=sample.value - fitted.level[:, None],
     )
     return moved, fitted.chi2
-
-
-@dataclass(frozen=True)
-class PsfFit:
-    """Result of PSF photometry, one value a position; chi2 is reduced."""
-
-    flux: np.ndarray
-    fluxerr: np.ndarray
-    dx: np.ndarray
-    dy: np.ndarray
-    level: np.ndarray
-    chi2: np.ndarray
-
-
-def _fit(sample: _Stars, psf: Psf, with_background=False, with_position=True, tolerance=FLOOR) -> PsfFit:
-    """Linearised least squares of flux, shift and level for every stamp at once."""
-    model, *slopes = sample.model(psf, int(with_position))
-    columns = [model, *(-slope for slope in slopes)]
-    if with_background:
-        columns.append(np.ones_like(model))
-    matrix = np.stack(columns, axis=-1, dtype=float)
-    model = matrix[..., 0]
-    floor = FLOOR * np.abs(sample.flux[:, None] * model)
-    weight = sample.usable / (sample.variance + floor**2)
-    normal = np.matmul(np.swapaxes(matrix * weight[..., None], 1, 2), matrix)
-    diagonal = np.maximum(np.einsum("sii->si", normal), TINY)
-    normal = normal + np.eye(normal.shape[1]) * (1e-12 * diagonal)[:, None, :] + TINY * np.eye(normal.shape[1])
-    covariance = np.linalg.inv(normal)
-    right = np.einsum("spn,sp->sn", matrix * weight[..., None], sample.value)
-    solution = np.einsum("snm,sm->sn", covariance, right)
-    residual = sample.value - np.einsum("spn,sn->sp", matrix, solution)
-    freedom = np.maximum(sample.usable.sum(axis=1) - matrix.shape[2], 1)
-    flux = solution[:, 0]
-    own = model * weight
-    error = np.sqrt(np.sum(own**2 * sample.variance, axis=1)) / np.maximum(np.sum(own * model, axis=1), TINY)
-    tolerant = sample.usable / (sample.variance + (tolerance * flux[:, None] * model) ** 2)
-    safe = np.where(flux != 0, flux, np.inf)
-    nothing = np.zeros_like(flux)
-    return PsfFit(
-        flux=flux,
-        fluxerr=error,
-        dx=solution[:, 1] / safe if with_position else nothing,
-        dy=solution[:, 2] / safe if with_position else nothing,
-        level=solution[:, -1] if with_background else nothing,
-        chi2=np.sum(tolerant * residual**2, axis=1) / freedom,
-    )
-
-
-def forced(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> PsfFit:
-    """PSF photometry at given positions.
-
-    Parameters
-    ----------
-    image, sigma : 2-D arrays
-        Difference (or background-subtracted image) and standard deviation of its pixels, ADU.
-    bad : 2-D bool array
-        Pixels without weight.
-    psf : Psf
-    x, y : 1-D arrays
-        Positions, pixels.
-    half : int, optional
-        Half side of the fitted square; by default 1.5 FWHM.
-
-    Returns
-    -------
-    PsfFit
-        Optimal (inverse-variance weighted) flux (Naylor 1998, eq. 10) on the scale of the calibration aperture; NaN
-        where less than a tenth of the PSF is on good pixels. chi2 allows for an error of the PSF of 8 per cent.
-    """
-    sample = _difference_stamps(image, sigma, bad, psf, x, y, half)
-    first = _fit(sample, psf, with_position=False)
-    again = replace(sample, flux=np.nan_to_num(first.flux))
-    return _without_hidden(_fit(again, psf, with_position=False, tolerance=LIKENESS), sample, psf)
-
-
-def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[PsfFit, np.ndarray, np.ndarray]:
-    """PSF photometry with the position fitted too, from starting positions; returns the fit and the positions.
-
-    Parameters as in `forced`. Positions move by at most one FWHM.
-    """
-    start = np.array([x, y], float)
-    now, moving = start.copy(), np.ones(start.shape[1], bool)
-    for _ in range(STEPS):
-        result = _fit(_difference_stamps(image, sigma, bad, psf, *now[:, moving], half), psf)
-        # Further out the PSF is no longer linear in its position.
-        step = np.clip([result.dx, result.dy], -0.5, 0.5)
-        now[:, moving] = np.clip(now[:, moving] + step, start[:, moving] - psf.fwhm, start[:, moving] + psf.fwhm)
-        moving[moving] = np.abs(step).max(axis=0) > ARRIVED
-        if not moving.any():
-            break
-    now_x, now_y = now
-    final = forced(image, sigma, bad, psf, now_x, now_y, half)
-    return final, now_x, now_y
-
-
-def _difference_stamps(image, sigma, bad, psf, x, y, half) -> _Stars:
-    x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
-    return _stars_at(image, sigma, bad, x, y, int(np.ceil(1.5 * psf.fwhm)) if half is None else half)
-
-
-def _without_hidden(result: PsfFit, sample: _Stars, psf: Psf) -> PsfFit:
-    model = np.abs(sample.model(psf)[0])
-    share = np.sum(model * sample.usable, axis=1) / np.maximum(model.sum(axis=1), 1e-30)
-    hidden = share < MIN_SHARE
-    return replace(
-        result,
-        flux=np.where(hidden, np.nan, result.flux),
-        fluxerr=np.where(hidden, np.nan, result.fluxerr),
-        chi2=np.where(hidden, np.nan, result.chi2),
-    )

@@ -9,17 +9,13 @@ import numpy as np
 from astropy.table import Table
 from photutils.aperture import CircularAperture
 
-from nightsift.photometry import zeropoint
-
 RADII = (1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # bounds of the rings, FWHM; the last holds all light
 MIN_SNR = 30.0
 MOST = 1000  # objects, the brightest
 MIN_STARS = 3
 MAX_MASKED = 0.5  # of a ring
 MAX_ERROR = 0.1  # mag
-MAX_SCATTER = 0.3  # largest scatter beyond the errors that is fitted, mag
 STRAY = 2.0  # standard deviations
-_FLOOR = 0.002  # error that the brightest stars have, mag
 _MAG = 2.5 / np.log(10)
 
 
@@ -98,38 +94,3 @@ def _like_others(share, error) -> np.ndarray:
     scatter = 1.4826 * np.nanmedian(np.abs(share[precise] - middle))
     strays = np.abs(share - middle) > STRAY * np.hypot(scatter, error)
     return np.where(strays, middle, share)
-
-
-def aperture_correction(x, y, flux, value, error, shape: tuple[int, int], max_order: int) -> zeropoint.Fit | None:
-    """Fit the growth of stars as a polynomial in position, of the order that they support.
-
-    Parameters
-    ----------
-    x, y : array, shape (n,)
-        Positions [px].
-    flux : array, shape (n,)
-        In the aperture [ADU].
-    value, error : array, shape (n,)
-        As from `growth` [mag].
-    shape : (ny, nx)
-    max_order : int
-
-    Returns
-    -------
-    zeropoint.Fit or None
-        None with fewer than 3 stars whose growth is known to 0.1 mag.
-
-    Notes
-    -----
-    In crowded fields the light of what is too faint to be seen adds to that of every star: a term in 1 / flux takes it
-    off where it is there. Such light also scatters, most in the growth of faint stars: then `zeropoint.choose` scales
-    the errors. Where it is the PSF that changes, in the steps of a mosaic, it adds a scatter alike for all.
-    """
-    usable = np.isfinite(value) & (error < MAX_ERROR)
-    if usable.sum() < MIN_STARS:
-        return None
-    inverse = (np.median(flux[usable]) / flux)[:, None]
-    stars = zeropoint.Stars(
-        *zeropoint.scaled(x, y, shape), value, error**2 + _FLOOR**2, extra=inverse, names=("background",)
-    ).take(usable)
-    return zeropoint.choose(stars, max_order, MAX_SCATTER)

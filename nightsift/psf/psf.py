@@ -18,6 +18,7 @@ from nightsift.image.stamps import crowded, stamps
 from nightsift.image.trails import without_trails
 from nightsift.image.unit_noise import fluxes, in_units, pixel_unit
 from nightsift.psf.confusion import Confusion, confusion, levels
+from nightsift.psf.extended import EXTENDED
 from nightsift.psf.fit import fit_psf_stars
 from nightsift.psf.growth import RADII, candidates, growth
 from nightsift.psf.model import Psf
@@ -38,9 +39,6 @@ MESH = 64
 WIDTH = 0.15  # relative to the stars' width at the same place
 ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within FWHM
 ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
-EXTENDED = 3.0  # standard deviations of `spread` beyond which a star is none
-LEAST_SPREAD = 0.0015  # that what is no star has in any case: of the brightest the PSF's errors are all that shows
-WIDEST = 0.006  # `spread` and its error together: up to there an object is hardly a galaxy
 # Root of the area within 4 FWHM in units of that in which stars not seen count for a flux of the PSF, of two Gaussians.
 BEAMS, MAG = float(np.sqrt(64 * np.log(2))), float(2.5 / np.log(10))
 LIT = 0.5  # light of other objects that a ring around a star leaves out, in the noise of a pixel
@@ -177,16 +175,6 @@ def _layers(data, mask, gain, trails, fwhm: float) -> Layers:
     sky = background(data, bad, MESH)
     image = np.where((mask & int(HIDDEN)) != 0, 0, data - sky.level).astype(np.float32)
     return Layers(image, sky.noise if grain is None else np.hypot(sky.noise, grain), bad, gain)
-
-
-def extended(spread, spread_err) -> np.ndarray:
-    """Tell which objects are wider than the PSF, by arrays of their `spread` and its error: galaxies, or merged stars.
-
-    Measured of pairs half a FWHM apart or more that were not told apart: of equal stars all from S/N 30 on, of 1 to 4
-    all from S/N 100 on; of single stars 0.1 per cent.
-    """
-    with np.errstate(invalid="ignore"):
-        return (spread > EXTENDED * spread_err) & (spread > LEAST_SPREAD)
 
 
 def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: float, table: Table, scatter=None) -> None:

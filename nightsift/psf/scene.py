@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from nightsift.image.correlation import WHITE, factor
-from nightsift.psf.fit import FLOOR, LIKENESS, MIN_SHARE
+from nightsift.psf.forced import FLOOR, LIKENESS, MIN_SHARE
 from nightsift.psf.model import Psf
 
 REACH = 2.0  # half side of the stamps that the sources' light is followed over, FWHM

@@ -17,13 +17,13 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from PIL import Image, ImageDraw
 
-from nightsift.astrometry.sip import deproject, project
 from nightsift.parameters import Report
 from nightsift.plots.figures import DPI, OVERVIEW_BOX, SIZE
 from nightsift.report import positions, search
 from nightsift.report.page import PAGE, SCRIPT, STYLE
+from nightsift.sky.sphere import unit_vectors
+from nightsift.sky.tangent import deproject, project
 from nightsift.sources import known
-from nightsift.sources.sources import unit_vectors
 from nightsift.transients import modelcard
 
 STATUSES = ("ok", "degraded", "rejected", "error")

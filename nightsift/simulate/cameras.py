@@ -10,7 +10,7 @@ from astropy.io.fits import Header
 from astropy.time import Time
 from astropy.wcs import WCS, Sip
 
-from nightsift.simulate.pixels import Psf
+from nightsift.image.moffat import Psf
 
 STYLES = ("maxim", "iraf", "crota", "mef")
 

@@ -9,6 +9,7 @@ from astropy.io.fits import Header
 from astropy.table import Table, vstack
 from scipy.spatial import cKDTree
 
+from nightsift.image.moffat import psf_stamps
 from nightsift.simulate.cameras import (
     Camera,
     Campaign,
@@ -19,7 +20,7 @@ from nightsift.simulate.cameras import (
     tangent_plane,
     template_camera,
 )
-from nightsift.simulate.pixels import bad_columns, bleed, cosmic_rays, psf_stamps, render_galaxies, render_points, trail
+from nightsift.simulate.pixels import bad_columns, bleed, cosmic_rays, render_galaxies, render_points, trail
 
 BANDS = ("g", "r", "i")
 STARS = ("star", "variable", "hpm")

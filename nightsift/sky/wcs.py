@@ -7,7 +7,8 @@ from astropy.coordinates import FK5, ICRS, SkyCoord
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 
-from nightsift.astrometry import sip
+from nightsift.sky import tangent
+from nightsift.sky.pixels import grid
 
 
 def usable(wcs, shape) -> WCS | None:
@@ -15,7 +16,7 @@ def usable(wcs, shape) -> WCS | None:
     if wcs is None or not wcs.has_celestial:
         return None
     wcs = wcs.celestial
-    pixels = sip.grid(shape, 5, 0.0)
+    pixels = grid(shape, 5, 0.0)
     try:
         ra, dec = sky(wcs, pixels)
     except Exception:  # wcslib and the frames have many ways to refuse a header
@@ -57,13 +58,13 @@ def jacobian(wcs, shape):
     """Return d(xi, eta) / d(x, y) at the centre of the image, in degrees a pixel."""
     center = (shape[1] - 1) / 2 + 0.5j * (shape[0] - 1)
     ra, dec = sky(wcs, center + np.array([-1, 1, -1j, 1j]))
-    plane = sip.project(ra, dec, *center_sky(wcs, shape))
+    plane = tangent.project(ra, dec, *center_sky(wcs, shape))
     along_x, along_y = (plane[1] - plane[0]) / 2, (plane[3] - plane[2]) / 2
     return np.array([[along_x.real, along_y.real], [along_x.imag, along_y.imag]])
 
 
 def on_image(wcs, ra, dec, shape):
     """Return 0-based pixels of ICRS positions in degrees, without distortion; NaN beyond the horizon of the centre."""
-    plane = sip.project(ra, dec, *center_sky(wcs, shape))
+    plane = tangent.project(ra, dec, *center_sky(wcs, shape))
     x, y = np.linalg.solve(jacobian(wcs, shape), np.stack([plane.real, plane.imag]))
     return x + (shape[1] - 1) / 2, y + (shape[0] - 1) / 2

@@ -8,8 +8,8 @@ import numpy as np
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from nightsift.catalog.catalog import moved, unit_vectors
 from nightsift.parameters import KINDS, KNOWERS
+from nightsift.sky.sphere import moved, unit_vectors
 from nightsift.tables import KNOWN
 
 MATCHED, NONE, NOT_ASKED, FAILED = ("matched", "none", "not asked", "failed")

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from astropy.table import Table
 
 from nightsift import parameters
 from nightsift.errors import Rejected
-from nightsift.image.convolve import Bank, convolve_varying
-from nightsift.image.seeing import seeing
+from nightsift.image.convolve import convolve_varying
+from nightsift.image.padding import PAD
+from nightsift.image.polynomial import Surface
 from nightsift.image.stamps import spread, stamps
-from nightsift.image.tiles import largest, tiles
-from nightsift.subtract.images import Layer, Raw, Surface, core
+from nightsift.subtract.images import Convolved, Layer, Raw, sharper, subtracted
 from nightsift.subtract.kernel import KernelFit, Stamps, basis_for, fit_kernel
-from nightsift.template.template import PAD
+from nightsift.subtract.stars import MIN_STAMPS
 
-MIN_STAMPS = 5
-LEAK = 0.05  # fraction of the kernel's weight on bad pixels that makes a pixel of the difference bad
-BRIGHT, ENOUGH = 20.0, 10  # S/N of the stars of a PSF, and how many make fainter ones unnecessary
-LIKE_STARS = 0.12  # relative difference of the width
 RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
 
 
@@ -71,76 +67,6 @@ def by_kernel(image: Layer, template: Layer, stars: Table, params: parameters.Su
     return subtracted(image, template, convolved)
 
 
-@dataclass(frozen=True)
-class Convolved:
-    """The sharper of two images with the other's PSF and flux scale.
-
-    Attributes
-    ----------
-    data : 2-D float32 array
-        Of the image proper, ADU of the other.
-    kernel : (side, side) array
-        At the image's centre.
-    sums : Surface
-        Sum of the kernel.
-    used : 1-D bool array
-        Stars that the kernel rests on.
-    facts : dict
-        What the method has to say of itself.
-    """
-
-    data: np.ndarray
-    kernel: np.ndarray
-    sums: Surface
-    used: np.ndarray
-    facts: dict
-
-
-def sharper(image: Layer, template: Layer) -> bool:
-    """Tell whether it is the template that has to be convolved."""
-    return template.fwhm <= image.fwhm
-
-
-def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
-    """Return the difference of the sharper one, `convolved`, whose array becomes part of it, and of the other."""
-    forward = sharper(image, template)
-    source, target = (template, image) if forward else (image, template)
-    data, kernel = convolved.data, convolved.kernel
-    result = Raw(
-        data=data,
-        model=np.empty_like(data),
-        bad=leaks(source.bad, kernel, LEAK * np.abs(kernel).sum()) | core(target.bad),
-        unseen=source.bad,
-        white=core(target.noise),
-        smoothed=core(source.noise),
-        scale=() if forward else (convolved.sums,),
-        kernel=kernel,
-        forward=forward,
-        fwhm=target.fwhm,
-        used=convolved.used,
-        facts={"convolved": "template" if forward else "image"} | convolved.facts,
-        white_correlation=target.correlation,
-        smoothed_correlation=source.correlation,
-    )
-    for tile in tiles(data.shape):
-        own, factor = tile.own, result.factor(*tile.own)
-        other = core(target.data)[own]
-        result.model[own] = data[own] if forward else other * factor
-        data[own] = other - data[own] if forward else (data[own] - other) * factor
-    return result
-
-
-def leaks(bad: np.ndarray, kernel: np.ndarray, limit: float) -> np.ndarray:
-    """Tell into which pixels of the image proper a kernel smears more than `limit` of what the framed image holds."""
-    bank = Bank([np.abs(kernel)], largest(tuple(side - 2 * PAD for side in bad.shape), PAD))
-    result = np.zeros([side - 2 * PAD for side in bad.shape], bool)
-    for tile in tiles(result.shape):
-        piece = bad[tuple(slice(part.start, part.stop + 2 * PAD) for part in tile.own)]
-        if piece.any():
-            result[tile.own] = core(next(bank(piece))) > limit
-    return result
-
-
 def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtract, basis, max_order: int) -> KernelFit:
     """Fit the kernel to stamps of the stars."""
     half = int(np.ceil(2.8 * max(source.fwhm, target.fwhm))) + 1
@@ -162,15 +88,3 @@ def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtra
     if used.sum() < MIN_STAMPS:
         raise Rejected(f"the kernel fits only {used.sum()} of {len(chosen)} stars")
     return replace(fit, used=used, chi2=fit.chi2[fit.used])
-
-
-def isolated(stars: Table, shape: tuple[int, int]) -> Table:
-    """Return the stars that stand alone and are as wide as stars are there, for a PSF; all if they are too few.
-
-    The bright ones alone if these are enough: a faint galaxy may be as narrow.
-    """
-    x, y, fwhm, snr = (np.asarray(stars[name], float) for name in ("x", "y", "fwhm", "snr"))
-    alone, bright = np.asarray(stars["alone"]), snr > BRIGHT
-    chosen = alone & (np.abs(fwhm / seeing(x, y, fwhm, alone & bright, shape).at(x, y) - 1) < LIKE_STARS)
-    chosen = chosen & bright if (chosen & bright).sum() >= ENOUGH else chosen
-    return stars[chosen] if chosen.sum() >= 3 else stars

@@ -10,11 +10,10 @@ from astropy.table import Table
 from scipy import ndimage
 
 from nightsift import parameters
-from nightsift.image.polynomial import powers
+from nightsift.image.padding import PAD, core
+from nightsift.image.polynomial import Surface, powers
 from nightsift.image.stamps import spread
-from nightsift.subtract.alard_lupton import Convolved, sharper, subtracted
-from nightsift.subtract.images import Layer, Raw, Surface, core
-from nightsift.template.template import PAD
+from nightsift.subtract.images import Convolved, Layer, Raw, sharper, subtracted
 
 SMOOTHING = 1.0  # pixels, of what photons are counted in: weights that know of a pixel's own noise bias
 PER_TERM = 20  # stars that a term of the kernel's variation takes: with fewer the program fits their noise

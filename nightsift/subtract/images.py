@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nightsift.image.convolve import Bank
 from nightsift.image.correlation import WHITE
-from nightsift.image.polynomial import design, lines, powers
-from nightsift.template.template import PAD
+from nightsift.image.padding import PAD, core
+from nightsift.image.polynomial import Surface
+from nightsift.image.tiles import largest, tiles
+
+LEAK = 0.05  # fraction of the kernel's weight on bad pixels that makes a pixel of the difference bad
 
 
 @dataclass(frozen=True)
@@ -37,36 +41,6 @@ class Layer:
     fwhm: float
     gain: float | None = field(default=None)
     correlation: np.ndarray = field(default_factory=lambda: WHITE)
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A polynomial in the position on an image.
-
-    Attributes
-    ----------
-    coefficients : 1-D array
-        Of the terms of `nightsift.image.polynomial.powers`.
-    order : int
-    shape : tuple of int
-        Rows and columns of the image.
-    """
-
-    coefficients: np.ndarray
-    order: int
-    shape: tuple[int, int]
-
-    def at(self, x, y) -> np.ndarray:
-        """Return the values at pixel positions."""
-        return design(x, y, self.shape, self.order) @ self.coefficients
-
-    def on(self, rows: slice, columns: slice) -> np.ndarray:
-        """Return the values on a part of the image, float32; a (1, 1) array if they are all the same."""
-        x, y = lines(self.shape)
-        result = np.full((1, 1), self.coefficients[0], np.float32)
-        for c, (i, j) in zip(self.coefficients[1:], powers(self.order)[1:], strict=True):
-            result = result + np.float32(c) * x[columns] ** i * y[rows] ** j
-        return result
 
 
 @dataclass(frozen=True)
@@ -132,6 +106,71 @@ class Raw:
         return self.data + self.model
 
 
-def core(framed: np.ndarray) -> np.ndarray:
-    """Return the image proper of a framed one, as a view."""
-    return framed[PAD:-PAD, PAD:-PAD]
+@dataclass(frozen=True)
+class Convolved:
+    """The sharper of two images with the other's PSF and flux scale.
+
+    Attributes
+    ----------
+    data : 2-D float32 array
+        Of the image proper, ADU of the other.
+    kernel : (side, side) array
+        At the image's centre.
+    sums : Surface
+        Sum of the kernel.
+    used : 1-D bool array
+        Stars that the kernel rests on.
+    facts : dict
+        What the method has to say of itself.
+    """
+
+    data: np.ndarray
+    kernel: np.ndarray
+    sums: Surface
+    used: np.ndarray
+    facts: dict
+
+
+def sharper(image: Layer, template: Layer) -> bool:
+    """Tell whether it is the template that has to be convolved."""
+    return template.fwhm <= image.fwhm
+
+
+def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
+    """Return the difference of the sharper one, `convolved`, whose array becomes part of it, and of the other."""
+    forward = sharper(image, template)
+    source, target = (template, image) if forward else (image, template)
+    data, kernel = convolved.data, convolved.kernel
+    result = Raw(
+        data=data,
+        model=np.empty_like(data),
+        bad=leaks(source.bad, kernel, LEAK * np.abs(kernel).sum()) | core(target.bad),
+        unseen=source.bad,
+        white=core(target.noise),
+        smoothed=core(source.noise),
+        scale=() if forward else (convolved.sums,),
+        kernel=kernel,
+        forward=forward,
+        fwhm=target.fwhm,
+        used=convolved.used,
+        facts={"convolved": "template" if forward else "image"} | convolved.facts,
+        white_correlation=target.correlation,
+        smoothed_correlation=source.correlation,
+    )
+    for tile in tiles(data.shape):
+        own, factor = tile.own, result.factor(*tile.own)
+        other = core(target.data)[own]
+        result.model[own] = data[own] if forward else other * factor
+        data[own] = other - data[own] if forward else (data[own] - other) * factor
+    return result
+
+
+def leaks(bad: np.ndarray, kernel: np.ndarray, limit: float) -> np.ndarray:
+    """Tell into which pixels of the image proper a kernel smears more than `limit` of what the framed image holds."""
+    bank = Bank([np.abs(kernel)], largest(tuple(side - 2 * PAD for side in bad.shape), PAD))
+    result = np.zeros([side - 2 * PAD for side in bad.shape], bool)
+    for tile in tiles(result.shape):
+        piece = bad[tuple(slice(part.start, part.stop + 2 * PAD) for part in tile.own)]
+        if piece.any():
+            result[tile.own] = core(next(bank(piece))) > limit
+    return result

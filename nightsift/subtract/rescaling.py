@@ -10,13 +10,14 @@ from astropy.table import Table
 from nightsift.errors import Rejected
 from nightsift.image.convolve import convolve
 from nightsift.image.correlation import carried, factor
-from nightsift.image.polynomial import design
+from nightsift.image.polynomial import Surface, design
 from nightsift.image.stamps import spread
 from nightsift.image.tiles import tiles
-from nightsift.psf.fit import Psf, forced
-from nightsift.subtract.alard_lupton import MIN_STAMPS, isolated
+from nightsift.psf.forced import forced
+from nightsift.psf.model import Psf
 from nightsift.subtract.fluxscale import scatter_beyond
-from nightsift.subtract.images import Raw, Surface
+from nightsift.subtract.images import Raw
+from nightsift.subtract.stars import MIN_STAMPS, isolated
 
 MOST = 400  # stars that the flux scale rests on
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nightsift.image.correlation import ENOUGH, empty
-from nightsift.subtract.images import Layer, core
+from nightsift.image.padding import core
+from nightsift.subtract.images import Layer
 
 FEWEST = 20  # rows
 LEAST_EMPTY = 0.4  # share of the pixels that has to be empty sky in both

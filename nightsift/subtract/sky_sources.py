@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightsift.psf.fit import Psf, forced
+from nightsift.psf.forced import forced
+from nightsift.psf.model import Psf
 
 BLOCK = 100  # places at a time: more need memory
 

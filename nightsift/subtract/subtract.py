@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -13,116 +13,41 @@ from scipy import ndimage
 
 from nightsift import parameters
 from nightsift.errors import Rejected
-from nightsift.flags import HIDDEN, Flag, Mask
+from nightsift.flags import HIDDEN, Mask
 from nightsift.image.background import background, without_crowd
-from nightsift.image.correlation import WHITE, factor
-from nightsift.image.seeing import star_width, widths
-from nightsift.image.stamps import crowded, spread, stamps
+from nightsift.image.correlation import factor
+from nightsift.image.padding import PAD, core
+from nightsift.image.stamps import stamps
 from nightsift.image.tiles import tiles
 from nightsift.image.trails import Trail, beside_steps, find_trails, trail_light
 from nightsift.image.unit_noise import fluxes, in_units, pixel_unit, unit
-from nightsift.psf.fit import Psf, fit_psf, fit_psf_stars
+from nightsift.psf.fit import fit_psf, fit_psf_stars
+from nightsift.psf.model import Psf
 from nightsift.subtract import ratiosteps
-from nightsift.subtract.alard_lupton import MIN_STAMPS, alard_lupton, isolated
+from nightsift.subtract.alard_lupton import alard_lupton
 from nightsift.subtract.delta import delta
+from nightsift.subtract.difference import Difference, Exposure, Reference
 from nightsift.subtract.fluxscale import flux_scale
 from nightsift.subtract.halo import remove_halos
 from nightsift.subtract.hotpants import hotpants
-from nightsift.subtract.images import Layer, Raw, core
+from nightsift.subtract.images import Layer, Raw
 from nightsift.subtract.leveling import take_level
 from nightsift.subtract.rescaling import Ratio, recolored, rescaled
 from nightsift.subtract.shared_noise import shared_noise
 from nightsift.subtract.significance import Beneath, Planes, learnt, significance
 from nightsift.subtract.sky_sources import sky_sources
+from nightsift.subtract.stars import MOST, STAMP_SNR, clean, isolated, matched, width_of
 from nightsift.subtract.zogy import proper
-from nightsift.template.template import PAD
 
-SPOILT = (
-    Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
-)
-ENOUGH = 25  # stars, for which fainter ones are not needed
-FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not enough
-STAMP_SNR = 20.0
-MIN_SEEN = 0.3  # share of the image's brightest stars that a template of the same field shows
-AGREEING = 0.05  # relative fluxes of constant stars agree within that or better
-UNSTEADY = 0.3  # scatter, natural logarithm, that passbands and flat fields may make of it
 NOTABLE = 0.04  # share of the image in its template that is worth a warning
 MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
-MOST = 400  # stars that the template's width, the flux scale and what counts as constant rest on
 ENOUGH_PIXELS = 2**18  # whose distribution is that of all: neighbours tell nearly the same
 SIGNIFICANT = 5.0  # S/N that noise makes at none of the stars
 ENOUGH_PLACES = 100  # empty ones, for their scatter to speak against a difference
 
 METHODS = {"alard-lupton": alard_lupton, "delta": delta, "zogy": proper}
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """A science image and what is known of it.
-
-    Attributes
-    ----------
-    data : 2-D float32 array
-        Image, ADU.
-    mask : 2-D integer array
-        `nightsift.flags.Mask` bits.
-    gain : float or None
-        e-/ADU.
-    fwhm, aperture : float
-        FWHM and radius of the calibration aperture, pixels.
-    correlation : 2-D array
-        Autocorrelation of the noise: see `nightsift.image.correlation`.
-    """
-
-    data: np.ndarray
-    mask: np.ndarray
-    gain: float | None
-    fwhm: float
-    aperture: float
-    correlation: np.ndarray = field(default_factory=lambda: WHITE)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A template on the image's pixels and `PAD` more on each side: see `nightsift.template.template.Template`."""
-
-    data: np.ndarray
-    noise: np.ndarray
-    mask: np.ndarray
-    correlation: np.ndarray = field(default_factory=lambda: WHITE)
-    photons: bool = True
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference image on the flux scale of the science image.
-
-    Attributes
-    ----------
-    data, sigma, snr : 2-D float32 arrays
-        Difference and standard deviation of its pixels (ADU), S/N of a point source at each pixel.
-    mask : 2-D uint16 array
-        `nightsift.flags.Mask` bits.
-    model : 2-D float32 array
-        What was subtracted, on the flux scale of the image.
-    psf : Psf
-        Of the difference.
-    facts : dict
-        Quality: direction, stamps, orders, chi2, kernel sum, residual of the stars, noise factors, and each
-        `nightsift.image.trails.Trail` whose light was fitted and taken out, as plain types.
-    warnings : tuple of str
-    """
-
-    data: np.ndarray
-    sigma: np.ndarray
-    snr: np.ndarray
-    mask: np.ndarray
-    model: np.ndarray
-    psf: Psf
-    facts: dict
-    warnings: tuple[str, ...] = ()
 
 
 def subtract(
@@ -159,7 +84,7 @@ def subtract(
 
 
 def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, run) -> Difference:
-    unharmed = _unharmed(objects, exposure)
+    unharmed = clean(objects, exposure)
     steps = _steps(unharmed, reference, exposure)
     if steps is not None:
         planes = {name: ratiosteps.scaled(getattr(reference, name), steps, PAD) for name in ("data", "noise")}
@@ -231,9 +156,9 @@ def _gates(facts: dict, params: parameters.Subtract) -> None:
 
 def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[Raw, Table]:
     """Take the difference by the method that is wanted; return it and the stars common to both images."""
-    stars = _stars(objects, exposure, reference)
+    stars = matched(objects, exposure, reference)
     image = _framed(exposure)
-    width = _width(reference, stars, exposure.fwhm)
+    width = width_of(reference, stars, exposure.fwhm)
     template = Layer(reference.data, reference.noise, reference.mask != 0, width, None, reference.correlation)
     method = partial(hotpants, run=run) if params.method == "hotpants" else METHODS[params.method]
     raw = method(image, template, stars, params)
@@ -267,69 +192,6 @@ def _framed(exposure: Exposure) -> Layer:
         noise = without_crowd(noise, exposure.data, exposure.mask != 0)
     noise = np.pad(noise, PAD, mode="edge")
     return Layer(data, noise, bad, exposure.fwhm, exposure.gain, exposure.correlation)
-
-
-def _unharmed(objects: Table, exposure: Exposure) -> Table:
-    """Objects that are not spoilt and not too faint, and whether they stand alone."""
-    good = ((np.asarray(objects["flags"]) & int(SPOILT)) == 0) & (np.asarray(objects["snr"]) > FAINT_SNR)
-    result = objects[good]
-    result["alone"] = ~crowded(objects["x"], objects["y"], objects["flux"], 3 * exposure.fwhm, 0.05)[good]
-    return result
-
-
-def _stars(objects: Table, exposure: Exposure, reference: Reference) -> Table:
-    """Those of the unharmed objects that may serve as stamps: bright, unharmed in the template, too."""
-    column = np.clip(np.rint(objects["x"]).astype(int), 0, exposure.mask.shape[1] - 1)
-    row = np.clip(np.rint(objects["y"]).astype(int), 0, exposure.mask.shape[0] - 1)
-    good = ~stamps(core(reference.mask), column, row, int(np.ceil(exposure.fwhm))).any(axis=(1, 2))
-    bright = good & (np.asarray(objects["snr"]) > STAMP_SNR)
-    stars = objects[bright if bright.sum() >= ENOUGH else good]
-    if len(stars) < MIN_STAMPS:
-        raise Rejected(f"only {len(stars)} unharmed stars of S/N > {FAINT_SNR:g}, fewer than {MIN_STAMPS}")
-    seen, steady = _compared(stars, reference, exposure.fwhm)
-    brightest = np.argsort(-np.asarray(stars["snr"]))[: max(2 * MIN_STAMPS, len(stars) // 2)]
-    if seen.sum() < MIN_STAMPS or seen[brightest].mean() < MIN_SEEN:
-        raise Rejected(
-            f"the template shows {seen[brightest].sum()} of the image's {len(brightest)} brightest stars:"
-            " is it of another field or passband, or much shallower?"
-        )
-    return stars[seen & steady]
-
-
-def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Tell which stars the template shows, too (above 5 sigma, and peaked), and which are about as bright in both."""
-    x, y = np.asarray(stars["x"], float) + PAD, np.asarray(stars["y"], float) + PAD
-    light, error, _ = sep.sum_circle(reference.data, x, y, fwhm, err=reference.noise)
-    around, _, _ = sep.sum_circann(reference.data, x, y, 1.5 * fwhm, 2.5 * fwhm)
-    seen = (light > 5 * error) & (light > around / 4)  # a flat sky has 4 times as much in the ring
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.log(np.asarray(stars["flux"]) / light)
-        width = np.hypot(1 / np.asarray(stars["snr"]), error / light)
-    if not seen.any():
-        return seen, seen
-    # In a sparse field most bright stars may be variable: the constant ones are those that agree.
-    error = np.hypot(width, AGREEING)
-    sample = np.flatnonzero(seen)
-    sample = np.sort(sample[np.argsort(-np.asarray(stars["snr"])[sample])[:MOST]])
-    agree = np.maximum(1 - np.square((ratio[sample] - ratio[sample][:, None]) / (3 * error[sample])), 0)
-    off = np.abs(ratio - ratio[sample][np.argmax(agree.sum(axis=1))])
-    steady = off < 3 * error
-    for _ in range(6):
-        scatter = 1.4826 * np.median(off[seen & steady])
-        steady = off < 3 * np.hypot(width, np.clip(scatter, AGREEING, UNSTEADY))
-    return seen, steady
-
-
-def _width(reference: Reference, stars: Table, guess: float) -> float:
-    narrow = np.abs(np.asarray(stars["fwhm"]) / guess - 1) < 0.25
-    points = stars[narrow] if narrow.sum() >= 3 else stars
-    shape = tuple(side - 2 * PAD for side in reference.data.shape)
-    points = points[spread(points["x"], points["y"], -np.asarray(points["snr"]), shape, MOST)]
-    found = widths(reference.data, points["x"] + PAD, points["y"] + PAD, guess, reference.mask != 0)
-    found = found[np.isfinite(found) & (found > 0.5)]
-    if not len(found):
-        raise Rejected("the template shows none of the image's stars: are its WCS and the image's right?")
-    return star_width(found)
 
 
 def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:

@@ -11,14 +11,16 @@ from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.image.convolve import convolve
 from nightsift.image.correlation import WHITE, carried
-from nightsift.image.polynomial import design
+from nightsift.image.padding import PAD, core
+from nightsift.image.polynomial import Surface, design
 from nightsift.image.seeing import star_width, widths
 from nightsift.image.stamps import spread
-from nightsift.psf.fit import Psf, fit_psf, fitted
+from nightsift.psf.fit import fit_psf
+from nightsift.psf.forced import fitted
+from nightsift.psf.model import Psf
 from nightsift.subtract import proper_subtraction
-from nightsift.subtract.alard_lupton import LEAK, MIN_STAMPS, isolated, leaks
-from nightsift.subtract.images import Layer, Raw, Surface, core
-from nightsift.template.template import PAD
+from nightsift.subtract.images import LEAK, Layer, Raw, leaks
+from nightsift.subtract.stars import MIN_STAMPS, isolated
 
 APERTURE = 1.5  # radius, FWHM of the broader image, in which both PSFs sum to 1
 ENOUGH = 30  # stars from which on the displacement may change over the image

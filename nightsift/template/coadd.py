@@ -13,9 +13,10 @@ from scipy.spatial import cKDTree
 from nightsift.errors import Rejected
 from nightsift.flags import Flag, Mask
 from nightsift.image.background import background
+from nightsift.image.padding import PAD
 from nightsift.template.mosaic import Piece
 from nightsift.template.registration import carry
-from nightsift.template.template import MESH, PAD, Source
+from nightsift.template.template import MESH, Source
 
 STEPS = 32  # of the grid on which overlap is counted
 WORTH = 0.01  # share of the image that an image must add

@@ -12,7 +12,7 @@ from scipy import ndimage
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.image.unit_noise import in_units, unit
-from nightsift.template.template import interpolated, mapping, nearest_pixel
+from nightsift.template.resample import interpolated, mapping, nearest_pixel
 
 _ENOUGH = 200  # pixels that two pieces share from which on their levels are compared
 _SAME = 1e-4  # pixels

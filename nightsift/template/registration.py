@@ -11,7 +11,8 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy import ndimage
 
-from nightsift.astrometry import asterism, sip
+from nightsift import statistics
+from nightsift.astrometry import asterism
 from nightsift.errors import Rejected
 from nightsift.flags import Flag
 from nightsift.image.cosmics import find_stars
@@ -267,8 +268,8 @@ def _tightened(points, reference, first, second, shape, covered):
         order = _highest_order(x[first], y[first], covered, shape)
         terms = design(x, y, shape, order)
         offset = _columns(reference[second] - points[first])
-        solution, used = sip.clipped_fit(terms[first], offset, clip=3.0)
-        scatter = sip.robust_sigma((offset - terms[first] @ solution)[used])
+        solution, used = statistics.clipped_fit(terms[first], offset, clip=3.0)
+        scatter = statistics.robust_sigma((offset - terms[first] @ solution)[used])
         moved = points + terms @ solution @ np.array([1, 1j])
         first, second, _, _ = asterism.mutual(moved, reference, max(min(6 * scatter, limit), 0.3))
         if len(first) < FEW:
@@ -281,7 +282,7 @@ def _highest_order(x, y, covered, shape) -> int:
     for order in range(MAX_ORDER, 0, -1):
         if len(x) >= PER_TERM * len(powers(order)):
             everywhere = design(*covered, shape, order)
-            if sip.leverage(design(x, y, shape, order), everywhere).max() <= 4.0:
+            if statistics.leverage(design(x, y, shape, order), everywhere).max() <= 4.0:
                 return order
     return 0
 
@@ -290,15 +291,15 @@ def _fitted(x, y, offset, sigma, covered, shape) -> Registration:
     """Fit the displacement, in the order that predicts held-out stars best, the simplest of equals."""
     highest = _highest_order(x, y, covered, shape)
     terms = design(x, y, shape, highest)
-    solution, used = sip.clipped_fit(terms, offset, np.hypot(sigma, FLOOR), clip=3.0)
+    solution, used = statistics.clipped_fit(terms, offset, np.hypot(sigma, FLOOR), clip=3.0)
     rest = (offset - terms @ solution)[used]
     freedom = max(used.sum() - terms.shape[1], 1) / used.sum()
-    excess = sip.robust_sigma(rest) ** 2 / freedom - np.median(sigma[used]) ** 2
+    excess = statistics.robust_sigma(rest) ** 2 / freedom - np.median(sigma[used]) ** 2
     sigma = np.sqrt(max(excess, FLOOR**2) + sigma[used] ** 2)
     x, y, offset = x[used], y[used], offset[used]
     best, order = np.minimum((offset**2).sum(axis=1) / sigma**2, WORST), None
     for contender in range(highest + 1):
-        residual = sip.held_out(design(x, y, shape, contender), offset, 1 / sigma**2)
+        residual = statistics.held_out(design(x, y, shape, contender), offset, 1 / sigma**2)
         loss = np.minimum((residual**2).sum(axis=1) / sigma**2, WORST)
         gain = best - loss
         if gain.mean() > max(CLEARLY * gain.std() / np.sqrt(len(gain)), 0.01):
@@ -307,7 +308,7 @@ def _fitted(x, y, offset, sigma, covered, shape) -> Registration:
     solution, shift, warnings = np.zeros((0, 2)), 0.0, []
     if order is not None:
         terms = design(x, y, shape, order)
-        solution = sip.solve(terms, offset, 1 / sigma**2)
+        solution = statistics.solve(terms, offset, 1 / sigma**2)
         after = tuple(np.sqrt(np.mean((offset - terms @ solution) ** 2, axis=0)).tolist())
         shift = float(np.hypot(*(design(*covered, shape, order) @ solution).T).max())
     if shift > NOTABLE:

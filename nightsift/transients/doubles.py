@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage, optimize, signal
 
 from nightsift.image.stamps import stamps
-from nightsift.psf.fit import Psf
-from nightsift.transients.measure import Search
+from nightsift.psf.model import Psf
+from nightsift.subtract.difference import Search
 
 CLOSEST, FURTHEST = 0.5, 3.5  # FWHM between the two: closer ones cannot be told from one, others do not matter
 HALF = 2.5  # FWHM: half side of the fitted square

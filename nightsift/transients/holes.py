@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from nightsift.image.stamps import stamps
-from nightsift.psf.fit import Psf
+from nightsift.psf.model import Psf
 
 RADIUS = 1.5  # FWHM of the ring that the centre is compared with: a wider one finds pits between stars
 PAIRS = 8  # of opposite places on a ring

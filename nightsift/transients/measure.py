@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +13,12 @@ from scipy.spatial import cKDTree
 from nightsift.flags import Flag
 from nightsift.image.seeing import SAMPLED
 from nightsift.image.stamps import stamps
-from nightsift.image.trails import Trail
-from nightsift.image.unit_noise import in_units, unit
-from nightsift.psf.fit import FLOOR, TINY, Psf, fitted, forced
+from nightsift.psf.forced import fitted, flux_error, forced
+from nightsift.psf.model import Psf
+from nightsift.subtract.difference import Search
 
 if TYPE_CHECKING:  # nothing else here needs all that subtraction does
-    from nightsift.subtract.subtract import Difference
+    pass
 
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
 PLAIN = ("x", "y", "flux", "fluxerr", "bgerr", "snr", "fwhm", "chi2", "masked", "sharpness", "sharpness_err", "trail")
@@ -26,78 +26,6 @@ SHAPE = ("elongation", "block")
 BLOCKS = ((1, 1), (1, 2), (1, 3), (1, 5), (1, 7), (2, 2), (2, 3), (3, 3))  # pixels, and the other way round
 SIGNS = ("pedestal", "negative", "dipole", "dipole_separation", "dipole_angle", "dipole_ratio", "shifted", "cosmic")
 PLACE = ("around", "template_flux", "template_distance", "expected", "neighbour", "beside")
-
-
-@dataclass(frozen=True)
-class Search:
-    """A difference, and what is known of it.
-
-    Attributes
-    ----------
-    difference, sigma, snr : 2-D float32 arrays
-        Difference, standard deviation of its pixels (ADU), S/N map.
-    mask : 2-D integer array
-        `nightsift.flags.Mask` bits.
-    model : 2-D float32 array
-        The template as it was subtracted, ADU of the image.
-    saturated : 2-D bool array
-        Pixels of the image at or above saturation, without the margin that the mask keeps around them.
-    psf : Psf
-        Of the difference.
-    noise : float
-        Factor from the error of a PSF fit with white noise to the true one.
-    residual, mismatch : float
-        What the subtraction leaves of a star relative to its light: in all, and pixel by pixel in the core.
-    gain : float or None
-        e-/ADU of the image.
-    trails : tuple of Trail
-        Whose light was taken out of the difference.
-    flux_scale_err : float
-        Relative error of fluxes by what is not known of the PSF.
-    """
-
-    difference: np.ndarray
-    sigma: np.ndarray
-    snr: np.ndarray
-    mask: np.ndarray
-    model: np.ndarray
-    saturated: np.ndarray
-    psf: Psf
-    noise: float
-    residual: float
-    mismatch: float
-    gain: float | None = None
-    trails: tuple[Trail, ...] = ()
-    flux_scale_err: float = 0.0
-
-    def per(self, unit: float) -> Search:
-        """Return it in a unit, ADU."""
-        planes = {name: in_units(getattr(self, name), unit) for name in ("difference", "sigma", "model")}
-        return replace(self, **planes, gain=self.gain and self.gain * unit)
-
-    @property
-    def unit(self) -> float:
-        """The unit in which its pixels have a noise of about 1, ADU."""
-        return unit(float(np.median(self.sigma[::4, ::4])))
-
-    @classmethod
-    def of(cls, difference: Difference, saturated: np.ndarray, gain: float | None = None) -> Search:
-        """Return what is searched of a `nightsift.subtract.subtract.Difference`."""
-        return cls(
-            difference=difference.data,
-            sigma=difference.sigma,
-            snr=difference.snr,
-            mask=difference.mask,
-            model=difference.model,
-            saturated=saturated,
-            psf=difference.psf,
-            noise=difference.facts["noise_correlation"],
-            residual=difference.facts["residual"],
-            mismatch=difference.facts["mismatch"],
-            gain=gain,
-            trails=tuple(Trail(**trail) for trail in difference.facts["trails"]),
-            flux_scale_err=difference.facts["flux_scale_err"],
-        )
 
 
 def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
@@ -158,25 +86,6 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     return table
 
 
-def flux_error(psf: Psf, flux, bgerr, sigma, gain: float | None, scale_err: float, left) -> np.ndarray:
-    """Return the error of PSF fluxes (ADU), by adding its parts in quadrature.
-
-    Parameters
-    ----------
-    psf : Psf
-    flux, bgerr, sigma : arrays
-        Fluxes, their error where there is no source, standard deviation of a pixel there; ADU.
-    gain : float or None
-        e-/ADU, for the source's own photons: see `photon_noise`.
-    scale_err : float
-        Relative error of the flux scale (`nightsift.subtract.fluxscale`); much the same for sources near each other.
-    left : array
-        What the subtraction may leave of the light beneath, ADU.
-    """
-    scaled = scale_err * np.nan_to_num(flux)
-    return np.sqrt(bgerr**2 + photon_noise(psf, flux, gain, sigma) ** 2 + scaled**2 + np.nan_to_num(left) ** 2)
-
-
 def without_fit_bias(flux, fluxerr) -> np.ndarray:
     """Take from fluxes at fitted positions what they gain as these follow the noise.
 
@@ -187,24 +96,6 @@ def without_fit_bias(flux, fluxerr) -> np.ndarray:
     flux, fluxerr = np.asarray(flux, float), np.asarray(fluxerr, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return flux * (1 - 1 / np.maximum((flux / fluxerr) ** 2, 2.0))
-
-
-def photon_noise(psf: Psf, flux, gain: float | None, sigma) -> np.ndarray:
-    """Return the part of a PSF flux's error that the source's own photons make (ADU); 0 where no gain is known.
-
-    For a PSF P and weights w, the variance is flux/gain sum(w^2 P^3) / sum(w P^2)^2 (propagation of Naylor 1998,
-    eq. 10). The weights are those of `nightsift.psf.fit.forced` where the pixels have a standard deviation `sigma` (ADU):
-    of a bright source they allow for an error of the PSF.
-    """
-    flux = np.maximum(np.nan_to_num(np.asarray(flux, float)), 0)
-    if not gain:
-        return np.zeros_like(flux)
-    profile = np.maximum(psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm))).ravel(), 0)
-    # Only what the model's error is relative to sigma shapes the weights.
-    relative = FLOOR * flux / np.maximum(np.asarray(sigma, float), TINY)
-    weight = 1 / (1 + np.multiply.outer(relative, profile) ** 2)
-    share = (weight**2 @ profile**3) / (weight @ profile**2) ** 2
-    return np.sqrt(flux / gain * share)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import numpy as np
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from nightsift.catalog.catalog import column, unit_vectors
+from nightsift.sky.sphere import unit_vectors
+from nightsift.tables import column
 
 YEARS = 60.0  # between image and template, at most: the first digitised plates of survey telescopes are older
 NEAR = 0.6  # FWHM from a star, or from its path

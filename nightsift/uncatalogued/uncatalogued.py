@@ -14,14 +14,15 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.catalog.catalog import column, light_fraction, unit_vectors
 from nightsift.flags import Flag, Mask
 from nightsift.image.stamps import stamps
 from nightsift.photometry import limits
-from nightsift.photometry.blends import all_magnitudes
+from nightsift.photometry.blends import all_magnitudes, light_fraction
 from nightsift.photometry.colorterms import catalog_bands, catalog_color
-from nightsift.photometry.photometry import Photometry, Seeing
-from nightsift.psf.psf import WIDEST
+from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.psf.extended import WIDEST
+from nightsift.sky.sphere import unit_vectors
+from nightsift.tables import column
 from nightsift.uncatalogued.number_counts import FEWEST, Counts, depth, seen_counts, star_counts
 
 MATCH = 0.5  # FWHM within which an object and a star are the same whatever the errors

@@ -12,6 +12,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nightsift.errors import CampaignError
+from nightsift.external.program import PROGRAMS
+from nightsift.io.fits import SUFFIXES, fits_files, stem_of
 from nightsift.parameters import schema
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -19,17 +22,7 @@ RANGE = re.compile(r"[\d.]+ *- *[\d.]+$")
 NUMBERS = ("gain", "saturation", "exptime", "ra", "dec", "radius", "pixscale")
 COLUMNS = ("image", "path", "filter", "time", "template", "mask", "target", *NUMBERS)
 _WORDS = {"true": True, "false": False}
-# By stage and method, the names of the program that it takes.
-PROGRAMS = {
-    "detect": {"sextractor": ("source-extractor", "sextractor", "sex")},
-    "subtract": {"hotpants": ("hotpants",)},
-}
-SUFFIXES, PACKINGS = (".fits", ".fit", ".fts"), (".fz", ".gz", ".bz2", ".xz")
 EXAMPLE = {"images": "images.tsv", "catalog.path": "catalog.fits", "template.path": "template.fits"}
-
-
-class CampaignError(ValueError):
-    """The configuration or the sample sheet cannot be used; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -124,17 +117,6 @@ def _check_path(path: str | None, what: str, folder, may_be_folder: bool) -> Non
         raise CampaignError(f"{what} {path!r} is a folder, not a file")
     if not fits_files(Path(folder) / path):
         raise CampaignError(f"{what} the folder {path!r} holds no FITS image ({', '.join(SUFFIXES)}, packed or not)")
-
-
-def fits_files(folder) -> list[Path]:
-    """Return the files in a folder, not below it, that by their names are FITS images, in the order of these."""
-    return sorted(path for path in Path(folder).iterdir() if path.is_file() and _stem(path.name) != path.name)
-
-
-def _stem(name: str) -> str:
-    for packing in PACKINGS:
-        name = name.removesuffix(packing)
-    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def checked(config: dict) -> dict:
@@ -249,7 +231,7 @@ def _from_glob(pattern: str, folder) -> dict[str, Entry]:
         raise CampaignError(f"config: images: no file matches {pattern!r} in {Path(folder).resolve()}")
     images: dict[str, Entry] = {}
     for path in paths:
-        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", _stem(Path(path).name)).strip(".") or "image"
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", stem_of(Path(path).name)).strip(".") or "image"
         name, number = stem, 2
         while name in images:
             name, number = f"{stem}-{number}", number + 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nightsift.image.trails import Trail
-from nightsift.psf.fit import Psf
-from nightsift.transients.measure import Search
+from nightsift.psf.model import Psf
+from nightsift.subtract.difference import Search
 
 
 def read_search(job, image: np.ndarray) -> Search:
