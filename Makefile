@@ -19,7 +19,7 @@ TESTS = $(if $(ROOM),$(or $(wildcard tests/$(ROOM) tests/test_$(ROOM).py),tests/
 CHECKED = $(shell $(BIN)/python -c 'import tomllib; \
 	modules = tomllib.load(open("pyproject.toml", "rb"))["tool"]["mypy"]["modules"]; \
 	print(*(name.replace(".", "/") + ".py" for name in modules))')
-SIMULATION := scripts/simulate.py $(wildcard nightsift/simulate*.py)
+SIMULATION := scripts/simulate.py $(wildcard nightsift/simulate/*.py)
 
 .PHONY: help setup demo test lint docs coverage clean
 help:

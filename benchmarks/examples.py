@@ -4,7 +4,7 @@
 
 Takes the fakes and known bogus of each image (fakes.fits) and, of simulated campaigns, every candidate that the truth
 explains, or does not. Which examples an image gives is the group that is held out together; prints how well models do
-on all examples of images that they were not trained on, and writes some of them to nightsift/data/examples.npz.
+on all examples of images that they were not trained on, and writes some of them to nightsift/transients/data/examples.npz.
 """
 
 import argparse
@@ -64,7 +64,9 @@ def shifted(score, ratio):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "nightsift" / "data" / "examples.npz")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "nightsift" / "transients" / "data" / "examples.npz"
+    )
     parser.add_argument("--most", type=int, default=4000, help="examples of a kind that are kept, at random (4000)")
     parser.add_argument("--check", action="store_true", help="print the figures only")
     parser.add_argument("--shipped", action="store_true", help="the same, of the model that comes with the package")

@@ -1,7 +1,5 @@
 """Read an image's header, check it against the pixels, and mask what is bad."""
 
-from nightsift.sky import sphere
-
 if __name__ == "inspect":
     # Python looks first in the folder of the script that it runs, so every script beside this file that (through numpy,
     # say) imports the standard library's `inspect` finds this one: give it the real one.
@@ -20,6 +18,7 @@ else:
     from nightsift.inspect import blind
     from nightsift.inspect.inspect import inspect
     from nightsift.io.fits import read_mask
+    from nightsift.sky import sphere
     from nightsift.sky import wcs as celestial
     from nightsift.workflow.exposures import read_exposure
     from nightsift.workflow.stage import Stage

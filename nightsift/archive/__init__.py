@@ -1,7 +1,4 @@
-"""The sky's archives: what services know of a piece of sky, asked once and kept.
+"""Public archives of catalogues and images: what is asked of them, and what they answer.
 
-Only the rules ``fetch_*`` use what is in here. `http` has the manners of every request, `cache` keeps the answers,
-`library` joins the two; `votable` and `vizier` are the language of one service, `cells` cuts the sky into the pieces
-that are asked for, and `surveys` says what the catalogues hold. `pictures` has the images that templates are made of:
-`skycells` of Pan-STARRS, `bricks` of the Legacy Surveys, and what `hips` gives of others.
+May import the ground, `sky`, `header`, `io` and `template.mosaic`; no stage imports it.
 """

@@ -130,7 +130,7 @@ def features(table: Table, fwhm: float) -> np.ndarray:
 @cache
 def shipped() -> Examples:
     """Return the examples that come with the package."""
-    with files("nightsift").joinpath("data", SHIPPED).open("rb") as file, np.load(file) as stored:
+    with files("nightsift.transients").joinpath("data", SHIPPED).open("rb") as file, np.load(file) as stored:
         return Examples(stored["values"].astype(np.float32), stored["real"], stored["group"])
 
 

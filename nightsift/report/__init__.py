@@ -1,0 +1,4 @@
+"""The campaign's page.
+
+May import the ground, `image`, `sky`, `plots` and the stages whose results it shows.
+"""

@@ -1,0 +1,4 @@
+"""Stage `template`: a template on the pixels of an image.
+
+May import the ground, `image`, `sky` and `astrometry`.
+"""
