@@ -1,10 +1,17 @@
-"""What has to be added to errors for the pulls of a sample to be those of a Gaussian."""
+"""Robust statistics: constants, fits that leave outliers out, and errors that make pulls those of a Gaussian."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+
+#: standard deviation of a Gaussian over its median absolute deviation
+SIGMA_PER_MAD = 1.4826
+#: full width at half maximum of a Gaussian over its standard deviation
+FWHM_PER_SIGMA = 2.3548
+#: change of a magnitude with the relative change of a flux: 2.5 / ln 10 [mag]
+MAG = 2.5 / np.log(10)
 
 MEDIAN = 0.4549  # of the square of a standard Gaussian
 
@@ -30,7 +37,7 @@ def balanced(squared: Callable[[float], np.ndarray], high: float) -> float:
 
 def robust_sigma(values):
     """Return the standard deviation about zero of a normal distribution of the same median absolute value."""
-    return float(1.4826 * np.median(np.abs(values))) if np.size(values) else np.nan
+    return float(SIGMA_PER_MAD * np.median(np.abs(values))) if np.size(values) else np.nan
 
 
 def solve(design, target, weight=None):

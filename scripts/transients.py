@@ -12,6 +12,7 @@ from nightsift.image.padding import PAD
 from nightsift.io.fits import read_image
 from nightsift.io.products import read_wcs
 from nightsift.photometry.solution import Photometry
+from nightsift.statistics import MAG
 from nightsift.transients import moving
 from nightsift.transients.realbogus import Examples, features, train
 from nightsift.transients.transients import cutouts, transients
@@ -124,7 +125,7 @@ def calibrated(table, solution):
     flux, fluxerr = np.abs(np.asarray(table["flux"])), np.asarray(table["fluxerr"])
     with np.errstate(invalid="ignore", divide="ignore"):
         table["mag_calib"] = np.where(flux > 0, zero - 2.5 * np.log10(flux), np.nan)
-        table["mag_calib_err"] = np.where(flux > 0, 2.5 / np.log(10) * fluxerr / flux, np.nan)
+        table["mag_calib_err"] = np.where(flux > 0, MAG * fluxerr / flux, np.nan)
         table["maglim"] = zero - 2.5 * np.log10(5 * np.asarray(table["bgerr"]))
     return table
 

@@ -13,6 +13,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
+from nightsift.statistics import MAG
 from nightsift.tables import column
 
 # Of how rows are judged and columns made, for the names of the cells: to be raised with every change of that.
@@ -286,7 +287,7 @@ def _magnitude_error(raw: Table, survey: Survey, band: str, name: str) -> np.nda
     if not flux:
         return error
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(flux[0] > 0, 2.5 / np.log(10) * error / flux[0], np.nan)
+        return np.where(flux[0] > 0, MAG * error / flux[0], np.nan)
 
 
 def empty(survey: Survey) -> Table:

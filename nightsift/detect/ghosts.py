@@ -9,6 +9,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift.image.stamps import stamps
+from nightsift.statistics import FWHM_PER_SIGMA
 
 BRIGHT = 300  # stars whose companions are looked for
 NEAREST, FURTHEST = 1.5, 40.0  # FWHM between a star and its companion
@@ -217,9 +218,9 @@ def _arcs(shape: np.ndarray, angle: float) -> bool:
 
 def peaks(image: np.ndarray, noise: np.ndarray, bad: np.ndarray, fwhm: float):
     """Return ``x, y, height, snr`` of the peaks of a smoothed image: enough to recognise pairs by."""
-    smooth = ndimage.gaussian_filter(np.where(bad, 0, image / np.maximum(noise, 1e-30)), fwhm / 2.3548)
+    smooth = ndimage.gaussian_filter(np.where(bad, 0, image / np.maximum(noise, 1e-30)), fwhm / FWHM_PER_SIGMA)
     # White noise of 1 is that much lower behind the filter.
-    snr = smooth * (2 * np.sqrt(np.pi) * fwhm / 2.3548)
+    snr = smooth * (2 * np.sqrt(np.pi) * fwhm / FWHM_PER_SIGMA)
     row, column = np.nonzero((snr > PEAK) & (snr == ndimage.maximum_filter(snr, 3)))
     height = snr[row, column] * noise[row, column]
     return column.astype(float), row.astype(float), height, snr[row, column]

@@ -13,6 +13,7 @@ from astropy.io import fits
 from nightsift.errors import Rejected
 from nightsift.external import program
 from nightsift.io.fits import read_image
+from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.subtract.images import Layer
 
 PROGRAM = "hotpants"
@@ -96,7 +97,7 @@ def _write(folder: Path, name: str, side: Layer) -> tuple[float, float]:
     fits.writeto(folder / f"{name}_mask.fits", (~good).astype(np.int16))
     values = data[good]
     middle, highest = float(np.median(values)), float(values.max())
-    scatter = max(1.4826 * float(np.median(np.abs(values - middle))), float(np.median(noise[good])))
+    scatter = max(SIGMA_PER_MAD * float(np.median(np.abs(values - middle))), float(np.median(noise[good])))
     return middle - 10 * scatter, highest + 0.01 * (highest - float(values.min()))
 
 

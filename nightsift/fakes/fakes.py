@@ -15,6 +15,7 @@ from nightsift.image.stamps import stamps
 from nightsift.image.unit_noise import fluxes, in_units
 from nightsift.psf.forced import forced
 from nightsift.psf.model import Psf
+from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.difference import Search
 
 FAKES = ("sky", "host", "star")  # the kinds that are real
@@ -229,7 +230,7 @@ def _smears(rng, search: Search, psf: Psf, number: int) -> list[_False]:
             reach = length + 1.5 * fwhm
         else:
             along, across = np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u
-            narrow = fwhm / 2.3548 * rng.uniform(1.6, 3.5)
+            narrow = fwhm / FWHM_PER_SIGMA * rng.uniform(1.6, 3.5)
             light = np.exp(-(across**2 + (along / rng.uniform(1, 1.5)) ** 2) / (2 * narrow**2))
             reach = 6 * fwhm
         result.append(_False(x, y, light.astype(np.float32), "smear", reach))

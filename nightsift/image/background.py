@@ -9,6 +9,7 @@ import numpy as np
 import sep
 
 from nightsift.image.unit_noise import in_units, pixel_unit
+from nightsift.statistics import SIGMA_PER_MAD
 
 STEEP = 1.1  # scatter in a cell, in units of the noise, from which on it hides stars from the clipping
 FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the stars
@@ -115,7 +116,7 @@ def pixel_noise(data, bad) -> float:
     step = (data[:, :-2] - 2.0 * data[:, 1:-1] + data[:, 2:])[good]
     level = (data[:, :-2] + data[:, 2:])[good]
     dark = step[level <= np.median(level)] if level.size else step
-    return float(1.4826 * np.median(np.abs(dark)) / math.sqrt(6.0)) if dark.size else math.nan
+    return float(SIGMA_PER_MAD * np.median(np.abs(dark)) / math.sqrt(6.0)) if dark.size else math.nan
 
 
 def without_crowd(noise: np.ndarray, data: np.ndarray, bad: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import nnls
 
+from nightsift.statistics import FWHM_PER_SIGMA
+
 WHITE = np.ones((1, 1))
 REACH = 6  # pixels: no resampling carries noise further
 LEAST = 0.04  # excess of the nearest neighbours below which noise passes for white
@@ -110,7 +112,7 @@ def empty(image, noise, bad, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _light(distance, fwhm: float):
     """Return the correlation of a Gaussian PSF with itself."""
-    return np.exp(-np.square(distance) / (4 * (fwhm / 2.3548) ** 2))
+    return np.exp(-np.square(distance) / (4 * (fwhm / FWHM_PER_SIGMA) ** 2))
 
 
 def _measured(sky: _Sky, level: float, fwhm: float) -> np.ndarray:
@@ -123,7 +125,7 @@ def _measured(sky: _Sky, level: float, fwhm: float) -> np.ndarray:
     lag = np.hypot(*np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1])
     others = lag > 0
     light = _light(lag, fwhm)
-    smoothed = [np.exp(-np.square(lag) / (4 * width**2)) for width in WIDTHS if 2.3548 * width < 0.9 * fwhm]
+    smoothed = [np.exp(-np.square(lag) / (4 * width**2)) for width in WIDTHS if FWHM_PER_SIGMA * width < 0.9 * fwhm]
     columns = np.stack([light[others], *(part[others] for part in smoothed)], axis=1)
     result -= nnls(columns, np.maximum(result[others], 0))[0][0] * light
     result[lag > REACH] = 0

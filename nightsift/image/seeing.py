@@ -8,6 +8,7 @@ import numpy as np
 
 from nightsift.image.polynomial import design
 from nightsift.image.stamps import stamps
+from nightsift.statistics import FWHM_PER_SIGMA, SIGMA_PER_MAD
 
 PEAK = 0.1  # half width, in log width, of the window that objects of one width fall into; half as much for MANY
 MANY = 100
@@ -85,7 +86,7 @@ def seeing(x, y, fwhm, good, shape: tuple[int, int]) -> Seeing:
         stars = kept
         solution = np.linalg.lstsq(terms[stars], width[stars], rcond=None)[0]
         model = terms @ solution
-        spread = 1.4826 * np.median(np.abs(width - model)[stars])
+        spread = SIGMA_PER_MAD * np.median(np.abs(width - model)[stars])
     return Seeing(float(np.median(fwhm[stars])), tuple(map(float, solution)), order, shape, int(stars.sum()), stars)
 
 
@@ -121,7 +122,7 @@ def widths(image: np.ndarray, x, y, guess: float, bad: np.ndarray | None = None)
 
 def widest(guess: float) -> float:
     """Return the width that `widths` gives to everything wider, pixels: no measurement."""
-    return float(2.3548 * _half(guess) / np.sqrt(2))
+    return float(FWHM_PER_SIGMA * _half(guess) / np.sqrt(2))
 
 
 def _half(guess: float) -> int:
@@ -131,7 +132,7 @@ def _half(guess: float) -> int:
 def _widths(cut: _Cut, half: int, guess: float):
     square = (cut.u[:, None, :] ** 2 + cut.v[:, :, None] ** 2).reshape(len(cut.u), -1)
     value = cut.value.reshape(square.shape)
-    variance = np.full(len(value), (guess / 2.3548) ** 2, np.float32)
+    variance = np.full(len(value), (guess / FWHM_PER_SIGMA) ** 2, np.float32)
     with np.errstate(all="ignore"):
         for _ in range(15):
             weight = np.maximum(variance, SAMPLED)
@@ -142,7 +143,7 @@ def _widths(cut: _Cut, half: int, guess: float):
             variance = np.where(moment < SAMPLED / 2, narrow, 2 * moment)
             variance = np.clip(np.where(variance > 0, variance, np.float32(np.nan)), 0, half**2 / 2)
     variance[variance < PIXEL] = np.nan
-    return 2.3548 * np.sqrt(variance.astype(float))
+    return FWHM_PER_SIGMA * np.sqrt(variance.astype(float))
 
 
 def centroids(image: np.ndarray, x, y, fwhm: float, bad: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -152,9 +153,9 @@ def centroids(image: np.ndarray, x, y, fwhm: float, bad: np.ndarray | None = Non
     twice as far as the windowed mean, as in SExtractor's XWIN_IMAGE (Bertin, SExtractor manual, "Windowed positional
     parameters").
     """
-    fwhm = max(fwhm, 2.3548 * float(np.sqrt(SAMPLED)))
+    fwhm = max(fwhm, FWHM_PER_SIGMA * float(np.sqrt(SAMPLED)))
     half = int(np.ceil(1.6 * fwhm)) + 1
-    parts = [_centroids(cut, half, fwhm / 2.3548) for cut in _cuts(image, x, y, half, bad)]
+    parts = [_centroids(cut, half, fwhm / FWHM_PER_SIGMA) for cut in _cuts(image, x, y, half, bad)]
     shift = np.concatenate([np.empty((2, 0)), *parts], axis=1)
     return x + shift[0], y + shift[1]
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from nightsift.image.background import background
-from nightsift.statistics import balanced
+from nightsift.statistics import FWHM_PER_SIGMA, SIGMA_PER_MAD, balanced
 
 BIN = 4  # pixels of the S/N map in one of the search, which looks for lines and not for their profile
 STRIP = 32  # binned rows at a time
@@ -88,7 +88,7 @@ def find_trails(snr: np.ndarray, usable: np.ndarray, fwhm: float, most: int = 6)
     is held against what chance gives a line of that length, and its pixels have to be spread along it.
     """
     binned = _binned(snr, usable)
-    scale = 1.4826 * np.median(np.abs(binned[binned != 0])) if (binned != 0).any() else 0.0
+    scale = SIGMA_PER_MAD * np.median(np.abs(binned[binned != 0])) if (binned != 0).any() else 0.0
     if not scale > 0:
         return []
     trails = []
@@ -272,7 +272,7 @@ def trail_light(image: np.ndarray, sigma: np.ndarray, usable: np.ndarray, trail:
         light = terms.solve(value, weight)
         off = (value - light) / error
         # The photons of the trail itself are not in the errors yet.
-        scale = max(1.0, 1.4826 * float(np.median(np.abs(off[count])))) if count.any() else 1.0
+        scale = max(1.0, SIGMA_PER_MAD * float(np.median(np.abs(off[count])))) if count.any() else 1.0
         weight = count * np.maximum(1 - np.square(off / (TUKEY * scale)), 0) ** 2 / error**2
     faint = np.abs(light) < FAINT * np.abs(light).max()
     light = np.where(faint, 0, light)
@@ -293,7 +293,7 @@ def crossing(image: np.ndarray, noise: np.ndarray, usable: np.ndarray, fwhm: flo
     fwhm : float
         Of the stars, pixels.
     """
-    sigma = fwhm / 2.3548
+    sigma = fwhm / FWHM_PER_SIGMA
     snr = np.divide(image, noise, out=np.zeros(image.shape, np.float32), where=noise > 0)
     snr = ndimage.gaussian_filter(snr, sigma) * np.float32(np.sqrt(4 * np.pi) * sigma)
     return tuple(trail for trail in find_trails(snr, usable, fwhm) if trail.sign > 0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nightsift.errors import Rejected
 from nightsift.header.cards import get
+from nightsift.statistics import SIGMA_PER_MAD
 
 CARDS = ("BAYERPAT", "COLORTYP", "CFAPAT", "FILTER", "FILTNAM", "FILTER1")
 _PATTERN = re.compile(r"^(RGGB|BGGR|GRBG|GBRG)$")
@@ -60,7 +61,7 @@ def _sky(residual, bad) -> float:
         if value.size < _FEWEST:
             return 0.0
         middle = np.median(value)
-        width = 1.4826 * np.median(np.abs(value - middle))
+        width = SIGMA_PER_MAD * np.median(np.abs(value - middle))
         # Values that are counted have coarse medians.
         near = value[np.abs(value - middle) <= 3.0 * width]
         mean[row, column], sigma[row, column] = near.mean(), max(near.std(), 1e-30)

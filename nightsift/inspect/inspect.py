@@ -19,6 +19,7 @@ from nightsift.inspect.bayer import refuse_mosaic
 from nightsift.inspect.gain import Given, Pixels, checked_gain
 from nightsift.inspect.quantum import dithered, quantum
 from nightsift.inspect.saturation import saturated_pixels, saturation
+from nightsift.statistics import SIGMA_PER_MAD
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def constant_border(data, bad):
     middle = float(np.median(good)) if good.size else 0.0
     spread = float(np.median(np.abs(good - middle))) if good.size else 0.0
     # Sky that is counted repeats its values too: a border of such an image must lie off the sky.
-    step = quantum(good, 1.4826 * spread)
+    step = quantum(good, SIGMA_PER_MAD * spread)
     if step and abs(value - middle) < 5.0 * max(spread, step):
         return None
     region = ndimage.binary_opening(np.pad(data == value, 2, constant_values=True), np.ones((5, 5)))[2:-2, 2:-2]
@@ -221,7 +222,7 @@ def _sky(data, mask) -> _Sky:
     few = slice(None, None, max(1, bad.size // 400000))
     residual, noise = (filled - found.level)[~bad][few], found.typical_noise
     if not noise > 0.0:
-        noise = float(1.4826 * np.median(np.abs(residual - np.median(residual)))) or float(np.std(residual))
+        noise = float(SIGMA_PER_MAD * np.median(np.abs(residual - np.median(residual)))) or float(np.std(residual))
     if not noise > 0.0:
         raise Rejected("the unmasked pixels have no scatter")
     sigma = np.maximum(found.noise, np.float32(0.1 * noise))
@@ -240,9 +241,9 @@ def bad_lines(residual, data, bad, noise: float, step: float) -> np.ndarray:
         usable = length - bad.sum(axis=axis) > max(20, 0.25 * length)
         middle = np.median(flat, axis=axis)
         off = middle - ndimage.median_filter(middle, 15, mode="nearest")
-        spread = max(1.4826 * float(np.median(np.abs(off))), 1.2533 * noise / math.sqrt(length))
+        spread = max(SIGMA_PER_MAD * float(np.median(np.abs(off))), 1.2533 * noise / math.sqrt(length))
         # Within a large galaxy the lines differ more than over the sky.
-        local = 1.4826 * ndimage.median_filter(np.abs(off), 51, mode="nearest")
+        local = SIGMA_PER_MAD * ndimage.median_filter(np.abs(off), 51, mode="nearest")
         limit = np.maximum(max(8.0 * spread, 0.5 * noise), 6.0 * local)
         line = usable & _abrupt(np.abs(off) > limit, middle, off)
         plain = np.where(bad, np.float32(np.nan), data)

@@ -14,6 +14,8 @@ from astropy import units as u
 from astropy.io import votable
 from astropy.table import Table
 
+from nightsift.statistics import MAG
+
 _MAGNITUDE = re.compile(r"(e_)?([A-Za-z][A-Za-z0-9]*)mag")
 _POSITIONS = (("raj2000", "dej2000"), ("ra", "dec"), ("ra_icrs", "de_icrs"))
 _EPOCHS = ("epoch", "ref_epoch")
@@ -259,6 +261,6 @@ def _clean(raw: Table, path: Path) -> Table:
         ratio = _find(raw.colnames, source.replace("_mag", "_flux_over_error"))
         if ratio and name in table.colnames and f"e_{name}" not in table.colnames:
             with np.errstate(divide="ignore", invalid="ignore"):
-                error = 2.5 / np.log(10) / _values(raw, ratio, None, path)
+                error = MAG / _values(raw, ratio, None, path)
             table[f"e_{name}"] = _within(error, 0.0, _LARGEST_ERROR) * u.mag
     return table[np.isfinite(ra) & np.isfinite(dec)]

@@ -9,6 +9,7 @@ import numpy as np
 from nightsift.errors import Rejected
 from nightsift.photometry import gainsteps
 from nightsift.photometry.zeropoint import STARS_PER_PARAMETER, TINTS, Fit, Stars, choose, extend, fit, scaled
+from nightsift.statistics import MAG
 
 _DOUBT, _HINT = 15.0, 0.02  # BIC and magnitudes from which on a term that was not asked for is told of
 _HINTS = {
@@ -18,7 +19,6 @@ _HINTS = {
     " {reach:+.3f}: a wrong background? photometry.flux_terms corrects it.",
 }
 EXTRAS = ("nonlinearity", "background")
-_MAG = 2.5 / np.log(10)
 _SAFE_SNR = 10.0
 _NONLINEAR_SIGMA, _NONLINEAR_MAG = 4.5, 0.015
 
@@ -65,7 +65,7 @@ class Matched:
     def _extra(self, instrumental) -> dict[str, np.ndarray]:
         """Return what a unit of each extra term changes of a star of that instrumental magnitude [mag]."""
         relative = instrumental - self.reference
-        return {"nonlinearity": relative, "background": _MAG * 10 ** (0.4 * relative)}
+        return {"nonlinearity": relative, "background": MAG * 10 ** (0.4 * relative)}
 
     def stars(self, snr, offset, color: bool) -> Stars:
         """Return what is fitted.
@@ -74,8 +74,8 @@ class Matched:
         which biases the zero point. The mean of the logarithm of a noisy flux is put right to second order.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
-            value = self.mag + 2.5 * np.log10(self.flux) + _MAG / (2 * snr**2)
-        var = (_MAG / snr) ** 2 + self.mag_err**2
+            value = self.mag + 2.5 * np.log10(self.flux) + MAG / (2 * snr**2)
+        var = (MAG / snr) ** 2 + self.mag_err**2
         colors = (self.color, self.color_var, self.color_cov) if color else (None, None, None)
         # of the expected magnitude: noise that is in the value too would look like a term
         columns = self._extra(self.mag - offset)

@@ -10,6 +10,7 @@ from astropy.table import Table
 from nightsift.errors import Rejected
 from nightsift.passbands import CATALOG_PASSBANDS, Passband
 from nightsift.photometry import zeropoint
+from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.tables import column
 
 _UNKNOWN = Passband("", 0, ("BT-VT", "BP-RP", "g-r", "B-V"))
@@ -131,7 +132,7 @@ def diagnose(catalog: Table, params, stars, instrumental, variance) -> tuple[Col
 
 
 def _rms(values) -> float:
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+    return float(SIGMA_PER_MAD * np.median(np.abs(values - np.median(values))))
 
 
 def choose_band(catalog: Table, band: str | None, params, known: tuple[ColorTerm, ...]):

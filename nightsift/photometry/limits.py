@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
+from nightsift.statistics import SIGMA_PER_MAD
+
 _HUBER = 1.5
 _FEWEST = 10
 _CELLS, _A_CELL = 8, 10
@@ -64,7 +66,7 @@ def snr_model(mag, snr) -> np.ndarray | None:
         model = design @ coefficients
         # relative to the model, not to the noisy value, or low values would draw the fit
         ratio = target / model - 1
-        scale = max(1.4826 * np.median(np.abs(ratio)), 1e-6)
+        scale = max(SIGMA_PER_MAD * np.median(np.abs(ratio)), 1e-6)
         weight = np.sqrt(np.minimum(1, _HUBER * scale / np.maximum(np.abs(ratio), 1e-12))) / model
     return coefficients * np.array([10 ** (-0.8 * middle), 10 ** (-0.4 * middle), 1.0])
 

@@ -8,9 +8,10 @@ from astropy.table import Table
 
 from nightsift.flags import Flag
 from nightsift.photometry import colorterms, limits
-from nightsift.photometry.photometry import _MAG, _flags
+from nightsift.photometry.photometry import _flags
 from nightsift.photometry.solution import Photometry
 from nightsift.psf.extended import extended
+from nightsift.statistics import MAG
 from nightsift.tables import column
 
 
@@ -51,7 +52,7 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
         mag = -2.5 * np.log10(seen)
         bent = result.term("nonlinearity") * (mag - result.reference) if "nonlinearity" in result.parameters else 0.0
         table[name] = (zero + mag + bent) * u.mag
-        table[f"{name}_err"] = _MAG * error / seen * u.mag
+        table[f"{name}_err"] = MAG * error / seen * u.mag
     color, variance = _colors(len(table), result, catalog)
     table["color"] = color * u.mag
     term, known = result.term("color"), np.isfinite(color)

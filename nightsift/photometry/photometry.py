@@ -19,6 +19,7 @@ from nightsift.photometry.aperture_correction import aperture_correction
 from nightsift.photometry.blends import all_magnitudes, contamination
 from nightsift.photometry.solution import Photometry
 from nightsift.psf.extended import WIDEST, extended
+from nightsift.statistics import MAG, SIGMA_PER_MAD
 from nightsift.tables import column
 
 _EXCLUDED = (
@@ -31,7 +32,6 @@ _EXCLUDED = (
     | Flag.OUTLIER
     | Flag.COSMIC
 )
-_MAG = 2.5 / np.log(10)
 _DISAGREEMENT = 0.2
 _CLEARLY = 3.5  # standard deviations
 _MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
@@ -108,7 +108,7 @@ def _bright_scatter(result: zeropoint.Fit, mag: np.ndarray) -> float:
     if not len(mag):
         return np.nan
     bright = residual[mag <= np.median(mag)] if len(mag) >= 10 else residual
-    return float(1.4826 * np.median(np.abs(bright - np.median(bright))))
+    return float(SIGMA_PER_MAD * np.median(np.abs(bright - np.median(bright))))
 
 
 def _limit(objects: Table, result: Photometry, params) -> Photometry:
@@ -242,7 +242,7 @@ def _band(objects, catalog, band, params, matches):
     flux, fluxerr = column(objects, "flux")[row], column(objects, "fluxerr")[row]
     lit = flux > 0
     lit &= flux >= np.median(flux[lit]) if lit.any() else lit
-    star, instrumental, variance = star[lit], -2.5 * np.log10(flux[lit]), (_MAG * fluxerr[lit] / flux[lit]) ** 2
+    star, instrumental, variance = star[lit], -2.5 * np.log10(flux[lit]), (MAG * fluxerr[lit] / flux[lit]) ** 2
     known = colorterms.diagnose(catalog, params, star, instrumental, variance)
     band, notes = colorterms.choose_band(catalog, band, params, known)
     return band, known, notes
@@ -294,7 +294,7 @@ def _unseen(stars: Table) -> float:
     grown = np.isfinite(column(stars, "growth"))
     with np.errstate(invalid="ignore", divide="ignore"):
         share = column(stars, "confusion")[grown] / column(stars, "flux")[grown]
-    return float(_UNSEEN * _MAG * np.median(share)) if np.isfinite(share).any() else 0.0
+    return float(_UNSEEN * MAG * np.median(share)) if np.isfinite(share).any() else 0.0
 
 
 def _correction(stars: Table, result: Photometry, max_order: int):

@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 from nightsift.errors import Rejected
 from nightsift.image import amplifiers
+from nightsift.statistics import SIGMA_PER_MAD
 
 _CLEARLY = 3.5  # standard deviations
 _SURELY, _STRAY = 5.0, 0.05  # standard deviations and magnitudes from which on residuals of neighbours go together
@@ -44,7 +45,7 @@ def _neighbours(x, y, count: int) -> np.ndarray:
 def together(x, y, residual) -> tuple[float, float]:
     """Return by how much residuals of neighbours go together [mag], and by how many standard deviations."""
     middle = np.median(residual)
-    width = 1.4826 * np.median(np.abs(residual - middle))
+    width = SIGMA_PER_MAD * np.median(np.abs(residual - middle))
     off = np.clip(residual - middle, -3 * width, 3 * width)
     product = off * np.mean(off[_neighbours(x, y, _NEIGHBOURS)], axis=1)
     error = np.sqrt(2 * np.mean(product**2) / len(off))

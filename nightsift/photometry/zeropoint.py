@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from nightsift.image import amplifiers
+from nightsift.statistics import SIGMA_PER_MAD
 
 _TUKEY = 4.685
 _USED = 3.5
@@ -193,11 +194,11 @@ def _start(design, stars: Stars, color: bool) -> tuple[np.ndarray, float]:
     size = np.abs(stars.value - design @ coefficients)
     share = (len(size) / max(len(size) - design.shape[1], 1)) ** 0.5
     variance = _variance(stars, color, coefficients[-1])
-    factor = 1.4826 * share * np.median(size / np.sqrt(variance))
+    factor = SIGMA_PER_MAD * share * np.median(size / np.sqrt(variance))
     if factor <= 1:
         return coefficients, 0.0
     grid = np.geomspace(1e-3, 1.0, 30)
-    ratio = 1.4826 * share * np.median(size / np.sqrt(variance + grid[:, None] ** 2), axis=1)
+    ratio = SIGMA_PER_MAD * share * np.median(size / np.sqrt(variance + grid[:, None] ** 2), axis=1)
     return coefficients, float(grid[np.argmax(ratio <= 1)] if (ratio <= 1).any() else 1.0)
 
 

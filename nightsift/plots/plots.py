@@ -29,6 +29,7 @@ from nightsift.plots.figures import (
     thinned,
     values_of,
 )
+from nightsift.statistics import SIGMA_PER_MAD
 
 PLANE_COLOR = {
     Mask.NO_TEMPLATE: (110, 120, 160),
@@ -85,7 +86,7 @@ def stretch(data: np.ndarray, low: float = 1.5, soft: float = 6.0) -> np.ndarray
     if not len(sample):
         return np.zeros(data.shape, np.float32)
     level = np.median(sample)
-    sigma = max(1.4826 * np.median(np.abs(sample - level)), 1e-6 * abs(level)) or 1.0
+    sigma = max(SIGMA_PER_MAD * np.median(np.abs(sample - level)), 1e-6 * abs(level)) or 1.0
     top = max(np.percentile(sample, 99.8), level + 10 * sigma)
     scaled = np.arcsinh((np.nan_to_num(data, nan=level) - (level - low * sigma)) / (soft * sigma))
     return np.clip(scaled / np.arcsinh((top - level + low * sigma) / (soft * sigma)), 0, 1)
@@ -265,7 +266,7 @@ def _astrometry(material: Material) -> Figure | None:
     figure, axes = new_figure(material, title, 2)
     figure.subplots_adjust(0.09, 0.13, 0.97, 0.9, wspace=0.28)
     ax, rows = axes[0, 0], thinned(np.isfinite(dx) & np.isfinite(dy))
-    scatter = 1.4826 * np.median(np.abs(np.concatenate([dx[rows], dy[rows]]))) if len(rows) else 1.0
+    scatter = SIGMA_PER_MAD * np.median(np.abs(np.concatenate([dx[rows], dy[rows]]))) if len(rows) else 1.0
     half = max(6 * scatter, 0.05)
     ax.plot(dx[rows], dy[rows], ".", ms=3, color=BLUE, alpha=0.6)
     if np.isfinite(material.pixscale) and np.isfinite(rms).all():

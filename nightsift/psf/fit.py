@@ -11,6 +11,7 @@ from nightsift.image.polynomial import design, powers
 from nightsift.image.stamps import spread
 from nightsift.psf.forced import FLOOR, PsfFit, Stars, fitted, forced, solve, stars_at
 from nightsift.psf.model import VARYING, WIDTHS, Psf, functions
+from nightsift.statistics import SIGMA_PER_MAD
 
 __all__ = ["WIDTHS", "Psf", "PsfFit", "PsfStars", "fit_psf", "fit_psf_stars", "fitted", "forced", "functions"]
 
@@ -83,7 +84,7 @@ def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=
         change = _change(equations) if attempt < 2 else change
         psf = Psf(equations.solution(change), fwhm, tuple(image.shape), equations.order, aperture)
         sample, chi2 = _recentre(sample, psf)
-        spread_chi2 = 1.4826 * np.median(np.abs(chi2 - np.median(chi2)))
+        spread_chi2 = SIGMA_PER_MAD * np.median(np.abs(chi2 - np.median(chi2)))
         kept = chi2 < np.median(chi2) + 4 * max(spread_chi2, 0.1 * np.median(chi2))
         if (attempt > 1 and kept.all()) or kept.sum() < 3:
             break

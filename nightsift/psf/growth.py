@@ -9,6 +9,8 @@ import numpy as np
 from astropy.table import Table
 from photutils.aperture import CircularAperture
 
+from nightsift.statistics import MAG, SIGMA_PER_MAD
+
 RADII = (1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # bounds of the rings, FWHM; the last holds all light
 MIN_SNR = 30.0
 MOST = 1000  # objects, the brightest
@@ -16,7 +18,6 @@ MIN_STARS = 3
 MAX_MASKED = 0.5  # of a ring
 MAX_ERROR = 0.1  # mag
 STRAY = 2.0  # standard deviations
-_MAG = 2.5 / np.log(10)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def growth(image, noise, bad, stars: Table, fwhm: float, aperture: float) -> tup
         variance += noise2
     error = np.sqrt(variance + (np.asarray(stars["level_err"], float) * area) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 2.5 * np.log10(1 + share), _MAG * error / star
+        return 2.5 * np.log10(1 + share), MAG * error / star
 
 
 def _like_others(share, error) -> np.ndarray:
@@ -91,6 +92,6 @@ def _like_others(share, error) -> np.ndarray:
     if precise.sum() < MIN_STARS:
         return share
     middle = np.nanmedian(share[precise])
-    scatter = 1.4826 * np.nanmedian(np.abs(share[precise] - middle))
+    scatter = SIGMA_PER_MAD * np.nanmedian(np.abs(share[precise] - middle))
     strays = np.abs(share - middle) > STRAY * np.hypot(scatter, error)
     return np.where(strays, middle, share)

@@ -10,6 +10,7 @@ from astropy.io import fits
 from photutils.aperture import CircularAperture
 
 from nightsift.image.polynomial import design
+from nightsift.statistics import FWHM_PER_SIGMA
 
 WIDTHS = ((0.6, 2), (1.0, 4), (2.0, 2))  # Gaussian widths in units of the star's sigma, degree of the polynomial
 MOFFAT_BETAS = (2.0, 3.5)  # multiples of a half, see _moffat
@@ -195,7 +196,7 @@ def _combined(u, v, fwhm, weights) -> np.ndarray:
     bells, tails = _matrix(weights)[..., None], weights[:, len(_PAIRS) :].T
     result = sum(w[:, None] * _moffat(square, fwhm, beta)[0] for beta, w in zip(MOFFAT_BETAS, tails, strict=True))
     for start, (scale, degree) in zip(_STARTS, WIDTHS, strict=False):
-        s = scale * fwhm / 2.3548
+        s = scale * fwhm / FWHM_PER_SIGMA
         p, q, total = u / s, v / s, 0.0
         for i in reversed(range(degree + 1)):
             column = 0.0
@@ -217,7 +218,7 @@ def _factors(offset: np.ndarray, fwhm: float, derivatives: int = 0) -> list[np.n
     """Factors p^i exp(-p^2 / 2) / s, p = offset / s, of all Gaussians along the last axis, and their derivatives."""
     result = [[] for _ in range(derivatives + 1)]
     for scale, degree in WIDTHS:
-        s = scale * fwhm / 2.3548
+        s = scale * fwhm / FWHM_PER_SIGMA
         p = offset / s
         terms = [np.exp(-(p**2) / 2) / s]
         for _ in range(degree + derivatives):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from astropy.table import Table
 
+from nightsift.statistics import SIGMA_PER_MAD
+
 TREES, SAMPLE = 100, 256
 FEWEST = 30  # objects without flags that tell what is usual
 LIKE_STARS = 0.3  # log width, relative to the stars, within which these are
@@ -63,7 +65,7 @@ def _standardised(features, brightness, usable) -> np.ndarray:
     result = np.empty_like(features)
     for column, values in enumerate(features.T):
         middle = np.array([np.median(values[group]) for group in groups])
-        scatter = [1.4826 * np.median(np.abs(values[g] - m)) for g, m in zip(groups, middle, strict=True)]
+        scatter = [SIGMA_PER_MAD * np.median(np.abs(values[g] - m)) for g, m in zip(groups, middle, strict=True)]
         off = values - np.interp(brightness, places, middle)
         result[:, column] = off / np.maximum(np.interp(brightness, places, scatter), 1e-3)
     return np.arcsinh(np.clip(np.nan_to_num(result, nan=1e3), -1e3, 1e3))

@@ -24,6 +24,7 @@ from nightsift.psf.growth import RADII, candidates, growth
 from nightsift.psf.model import Psf
 from nightsift.psf.outliers import outlier_score
 from nightsift.psf.scene import Layers, Scene, photometer, render
+from nightsift.statistics import MAG, SIGMA_PER_MAD
 from nightsift.tables import PSF_PHOTOMETRY
 
 SPOILT = (
@@ -40,7 +41,7 @@ WIDTH = 0.15  # relative to the stars' width at the same place
 ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within FWHM
 ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
 # Root of the area within 4 FWHM in units of that in which stars not seen count for a flux of the PSF, of two Gaussians.
-BEAMS, MAG = float(np.sqrt(64 * np.log(2))), float(2.5 / np.log(10))
+BEAMS = float(np.sqrt(64 * np.log(2)))
 LIT = 0.5  # light of other objects that a ring around a star leaves out, in the noise of a pixel
 # S/N of the stars that tie PSF to aperture fluxes, or else of those that may, how many it takes, and the largest error.
 TIE_SNR, MIN_TIE, TIE_ERROR = (50.0, 20.0), 5, 0.01
@@ -255,7 +256,7 @@ def _excess(values, errors) -> float:
     values, errors = values[np.isfinite(values)], errors[np.isfinite(values)]
     if not len(values):
         return 0.0
-    return float(np.sqrt(max((1.4826 * np.median(np.abs(values))) ** 2 - np.median(errors**2), 0)))
+    return float(np.sqrt(max((SIGMA_PER_MAD * np.median(np.abs(values))) ** 2 - np.median(errors**2), 0)))
 
 
 def _tied(psf: Psf, scene: Scene, objects: Table, spread_err) -> tuple[Psf, Scene, dict]:
@@ -269,7 +270,7 @@ def _tied(psf: Psf, scene: Scene, objects: Table, spread_err) -> tuple[Psf, Scen
     chosen = bright if bright.sum() >= MIN_TIE else fainter
     ratio = flux[chosen] / scene.flux[chosen]
     center = np.median(ratio) if len(ratio) else np.nan
-    scatter = 1.4826 * np.median(np.abs(ratio - center)) if len(ratio) else np.nan
+    scatter = SIGMA_PER_MAD * np.median(np.abs(ratio - center)) if len(ratio) else np.nan
     facts = {"aperture_ratio": float(center), "aperture_scatter": float(scatter)}
     sure = len(ratio) >= MIN_TIE and 1.25 * scatter / np.sqrt(len(ratio)) < TIE_ERROR
     factor = center if sure and 0.8 < center < 1.25 else 1.0

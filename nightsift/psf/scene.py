@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from nightsift.image.correlation import WHITE, factor
 from nightsift.psf.forced import FLOOR, LIKENESS, MIN_SHARE
 from nightsift.psf.model import Psf
+from nightsift.statistics import FWHM_PER_SIGMA
 
 REACH = 2.0  # half side of the stamps that the sources' light is followed over, FWHM
 CORE = 1.25  # half side of those that are fitted, FWHM: further out, neighbours not seen count for more than the source
@@ -293,7 +294,7 @@ def _blending(x, y, fwhm) -> np.ndarray:
     pairs = cKDTree(np.column_stack([x, y])).query_pairs(3 * fwhm, output_type="ndarray")
     if len(pairs):
         one, other = pairs.T
-        lost = _lost(np.hypot(x[one] - x[other], y[one] - y[other]) / (fwhm / 2.3548))
+        lost = _lost(np.hypot(x[one] - x[other], y[one] - y[other]) / (fwhm / FWHM_PER_SIGMA))
         shared += np.bincount(one, lost, len(x)) + np.bincount(other, lost, len(x))
     return 1 / np.sqrt(1 - np.minimum(shared, 0.99))
 

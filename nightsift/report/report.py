@@ -24,6 +24,7 @@ from nightsift.report.page import PAGE, SCRIPT, STYLE
 from nightsift.sky.sphere import unit_vectors
 from nightsift.sky.tangent import deproject, project
 from nightsift.sources import known
+from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.transients import modelcard
 
 STATUSES = ("ok", "degraded", "rejected", "error")
@@ -293,7 +294,7 @@ def _sky_range(plane):
     if not len(good):
         return 0.0, 1.0, 1.0
     level = np.median(good)
-    sigma = max(1.4826 * np.median(np.abs(good - level)), 1e-6 * abs(level)) or 1.0
+    sigma = max(SIGMA_PER_MAD * np.median(np.abs(good - level)), 1e-6 * abs(level)) or 1.0
     return level - 2 * sigma, max(np.percentile(good, 99.7), level + 8 * sigma), 5 * sigma
 
 
@@ -307,7 +308,7 @@ def stamps(cutout: np.ndarray) -> bytes:
     for plane in cutout[:2]:
         panels.append(_grey(plane, *_sky_range(plane)))
     finite = cutout[2][np.isfinite(cutout[2])]
-    noise = 1.4826 * np.median(np.abs(finite)) if len(finite) else 1.0
+    noise = SIGMA_PER_MAD * np.median(np.abs(finite)) if len(finite) else 1.0
     peak = (np.max(np.abs(finite)) if len(finite) else 0.0) or 1.0
     for plane, span in ((cutout[2], min(max(8 * noise, 0.5 * peak), peak)), (cutout[3], 8.0)):
         panels.append(np.clip(127.5 * (1 + np.nan_to_num(plane) / span), 0, 255).astype(np.uint8))

@@ -8,6 +8,7 @@ import numpy as np
 from astropy.table import Table
 
 from nightsift.flags import Flag
+from nightsift.statistics import MAG
 
 _MIN_SNR = 3.0
 _LIMIT_SNR = 5.0
@@ -37,7 +38,7 @@ def magnitudes(flux, fluxerr, bgerr, zp) -> dict[str, np.ndarray]:
         return {
             "snr": snr,
             "mag_calib": np.where(shown, zp - 2.5 * np.log10(np.where(shown, flux, 1.0)), np.nan),
-            "mag_calib_err": np.where(shown, 2.5 / np.log(10) / snr, np.nan),
+            "mag_calib_err": np.where(shown, MAG / snr, np.nan),
             "maglim": zp - 2.5 * np.log10(_LIMIT_SNR * bgerr),
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nightsift.image.stamps import stamps
+from nightsift.statistics import SIGMA_PER_MAD
 
 BRIGHT = 80.0  # peak of a star in units of the noise of a pixel, from which on its wings can matter
 MOST = 400  # stars
@@ -178,7 +179,7 @@ def _mean_profile(relative, error, fwhm):
                 break
             mean, spread, total = _weighted(relative[good, r], error[good, r])
             off = np.abs(relative[:, r] - mean) / error[:, r]
-            kept = good & (off < 4 * max(1.0, 1.4826 * np.median(off[good])))
+            kept = good & (off < 4 * max(1.0, SIGMA_PER_MAD * np.median(off[good])))
             if kept.sum() == good.sum():
                 break
             good = kept

@@ -13,6 +13,7 @@ from nightsift import parameters
 from nightsift.image.padding import PAD, core
 from nightsift.image.polynomial import Surface, powers
 from nightsift.image.stamps import spread
+from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.images import Convolved, Layer, Raw, sharper, subtracted
 
 SMOOTHING = 1.0  # pixels, of what photons are counted in: weights that know of a pixel's own noise bias
@@ -78,7 +79,7 @@ def _with_photons(layer: Layer) -> Layer:
 
 def _gaussian(broad: float, sharp: float) -> np.ndarray:
     """Return the kernel, of sum 1, that makes one FWHM the other."""
-    sigma = max(np.sqrt(broad**2 - sharp**2) / 2.3548, NARROWEST)
+    sigma = max(np.sqrt(broad**2 - sharp**2) / FWHM_PER_SIGMA, NARROWEST)
     line = np.arange(-np.ceil(4 * sigma), np.ceil(4 * sigma) + 1)
     kernel = np.exp(-(line**2 + line[:, None] ** 2) / (2 * sigma**2))
     return kernel / kernel.sum()

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from nightsift.image.polynomial import design
+from nightsift.statistics import FWHM_PER_SIGMA, SIGMA_PER_MAD
 
 DEGREES = (4, 3, 2, 0)
 WIDTH_RATIOS = (0.5, 1.0, 2.0)
@@ -91,7 +92,7 @@ def _pairs(number: int) -> list[tuple[int, int]]:
 
 def basis_for(fwhm_from: float, fwhm_to: float) -> Basis:
     """Return a basis scaled to the width of the kernel between two Gaussians (Becker et al. 2012, section 2)."""
-    difference = np.sqrt(max(fwhm_to**2 - fwhm_from**2, 0.0)) / 2.3548
+    difference = np.sqrt(max(fwhm_to**2 - fwhm_from**2, 0.0)) / FWHM_PER_SIGMA
     width = max(difference, MIN_WIDTH)
     widths = tuple(max(ratio * width, MIN_WIDTH * ratio**0.5) for ratio in WIDTH_RATIOS)
     half = int(np.clip(np.ceil(max(2.2 * widths[-1], 2.2 * fwhm_to)), 4, 20))
@@ -305,7 +306,7 @@ def _clipped(equations: _Equations, used, order: int, strength: float, clip: flo
         chi2 = _chi2(equations, coefficients, order)
         logarithm = np.log(chi2 + 1e-3)
         middle = np.median(logarithm[used])
-        sigma = 1.4826 * np.median(np.abs(logarithm[used] - middle))
+        sigma = SIGMA_PER_MAD * np.median(np.abs(logarithm[used] - middle))
         kept = logarithm < middle + clip * max(sigma, 0.1)
         # Among many faint stamps, all of which fit, the bright ones would be the first to go.
         misfit = np.sqrt(np.maximum(chi2 - 1, 0) * equations.pixels / np.maximum(equations.square, 1e-30))

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 
 from nightsift.image.tiles import tiles
+from nightsift.statistics import SIGMA_PER_MAD
 
 CELL = 8.0  # FWHM, side of a cell: what it takes of a point source's own light, and its noise, do not matter
 SMALLEST = 24  # pixels
@@ -45,7 +46,7 @@ def take_level(difference: np.ndarray, usable: np.ndarray, fwhm: float) -> bool:
     level = np.where(whole, cells.sum(axis=1) / 4, 0.0)
     noise = np.median(np.var(cells[whole], axis=1, ddof=1)) / 0.789 / 4  # median of chi2 of 3 degrees, over 3
     middle = np.median(level[whole])
-    total = np.square(1.4826 * np.median(np.abs(level[whole] - middle)))
+    total = np.square(SIGMA_PER_MAD * np.median(np.abs(level[whole] - middle)))
     if not total > PLAIN * noise:
         return False
     grid = (1 - PLAIN * noise / total) * np.where(whole, level, middle).reshape(shape)

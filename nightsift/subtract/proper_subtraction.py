@@ -8,6 +8,8 @@ import numpy as np
 from scipy import fft, ndimage
 from scipy.signal import fftconvolve
 
+from nightsift.statistics import FWHM_PER_SIGMA
+
 TILE = 512  # side of what is transformed at once, pixels
 STAMP = 3.0  # half side of the PSFs' stamps, FWHM of the wider one: no fit says what is farther out
 MARGIN = 7.0  # around a tile, for the filters' wings, FWHM of the wider PSF
@@ -153,7 +155,7 @@ def zogy(new: Layer, reference: Layer, flux_ratio: float, jitter: float | None =
 
 def _width(stamp) -> float:
     """FWHM of a Gaussian with the same equivalent area."""
-    return 2.3548 * float(np.sqrt(stamp.sum() ** 2 / np.sum(stamp**2) / (4 * np.pi)))
+    return FWHM_PER_SIGMA * float(np.sqrt(stamp.sum() ** 2 / np.sum(stamp**2) / (4 * np.pi)))
 
 
 def _nodes(side: int, step: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from nightsift.image.convolve import Bank, convolve
 from nightsift.image.correlation import carried, summed
 from nightsift.image.maxima import maxima
 from nightsift.image.tiles import Tile, largest, tiles
+from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.subtract.halo import Halo
 from nightsift.subtract.images import Raw
 from nightsift.subtract.light_noise import LEVELS, Gains, LightNoise, Samples, joined, light_noise
@@ -201,7 +202,7 @@ def learnt(beneath: Beneath, scatter: float) -> LightNoise:
     # In an order, and with a choice of quiet places, that the tiles do not matter for.
     samples = joined(parts)[np.argsort(np.concatenate(places))]
     dark = ~samples.lit
-    spread = 1.4826 * float(np.median(samples.snr[dark])) if dark.any() else 1.0
+    spread = SIGMA_PER_MAD * float(np.median(samples.snr[dark])) if dark.any() else 1.0
     quiet = dark & (samples.around < BUSY * max(1.0, spread))
     return light_noise(samples, quiet, beneath.fwhm, step**2, _gains(beneath), scatter)
 

@@ -11,6 +11,7 @@ from nightsift.flags import Flag
 from nightsift.image.padding import PAD, core
 from nightsift.image.seeing import seeing, star_width, widths
 from nightsift.image.stamps import crowded, spread, stamps
+from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.subtract.difference import Exposure, Reference
 
 SPOILT = (
@@ -87,7 +88,7 @@ def _compared(stars: Table, reference: Reference, fwhm: float) -> tuple[np.ndarr
     off = np.abs(ratio - ratio[sample][np.argmax(agree.sum(axis=1))])
     steady = off < 3 * error
     for _ in range(6):
-        scatter = 1.4826 * np.median(off[seen & steady])
+        scatter = SIGMA_PER_MAD * np.median(off[seen & steady])
         steady = off < 3 * np.hypot(width, np.clip(scatter, AGREEING, UNSTEADY))
     return seen, steady
 

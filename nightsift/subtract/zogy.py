@@ -18,6 +18,7 @@ from nightsift.image.stamps import spread
 from nightsift.psf.fit import fit_psf
 from nightsift.psf.forced import fitted
 from nightsift.psf.model import Psf
+from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.subtract import proper_subtraction
 from nightsift.subtract.images import LEAK, Layer, Raw, leaks
 from nightsift.subtract.stars import MIN_STAMPS, isolated
@@ -139,13 +140,13 @@ def _compared(image: Layer, template: Layer, psfs, stars: Table, params: paramet
         solution = np.linalg.lstsq(terms[good] * weight, offset[good] * weight, rcond=None)[0]
         off = offset - terms @ solution
         away, scale = np.abs(ratio - np.median(ratio[good])), np.hypot(error, 0.03)
-        spread_away = max(1.4826 * np.median((away / scale)[good]), 1.0)
-        spread_off = max(1.4826 * np.median(np.abs(off / sigma[:, None])[good]), 1.0)
+        spread_away = max(SIGMA_PER_MAD * np.median((away / scale)[good]), 1.0)
+        spread_off = max(SIGMA_PER_MAD * np.median(np.abs(off / sigma[:, None])[good]), 1.0)
         good = good & (away < 4 * spread_away * scale) & (np.hypot(*off.T) < 5 * spread_off * sigma)
     used = np.zeros(len(stars), bool)
     used[chosen[good]] = True
     shift = tuple(Surface(column, order, shape) for column in solution.T)
-    scatter = 1.4826 * float(np.median(np.abs(off[good])))
+    scatter = SIGMA_PER_MAD * float(np.median(np.abs(off[good])))
     return _Compared(float(np.exp(np.median(ratio[good]))), shift, scatter, used)
 
 

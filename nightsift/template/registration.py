@@ -19,6 +19,7 @@ from nightsift.image.cosmics import find_stars
 from nightsift.image.polynomial import design, powers
 from nightsift.image.seeing import star_width, widths
 from nightsift.image.stamps import crowded
+from nightsift.statistics import FWHM_PER_SIGMA
 
 UNSURE = Flag.SATURATED | Flag.TRUNCATED | Flag.APERTURE_INCOMPLETE | Flag.APERTURE_MASKED | Flag.COSMIC | Flag.CROWDED
 REACH = 20.0  # pixels of the image that the template is looked for around its place by default
@@ -227,7 +228,7 @@ def _template_stars(data, noise, bad, guess) -> _Stars:
         width = widths(data, column[:100], row[:100], fwhm, bad)
         width = width[np.isfinite(width)]
         fwhm = float(np.clip(star_width(width), 1.2, 20)) if len(width) else fwhm
-    x, y, flag = sep.winpos(data, column, row, np.full(len(row), fwhm / 2.3548), mask=bad)
+    x, y, flag = sep.winpos(data, column, row, np.full(len(row), fwhm / FWHM_PER_SIGMA), mask=bad)
     stays = (np.hypot(x - column, y - row) < max(1.0, 0.5 * fwhm)) & np.isfinite(x + y)
     stays &= ~crowded(np.where(stays, x, column), np.where(stays, y, row), peak, 0.7 * fwhm, 1.0)
     x, y, peak, flag = x[stays], y[stays], peak[stays], flag[stays]

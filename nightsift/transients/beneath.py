@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from nightsift.image.stamps import stamps
+from nightsift.statistics import FWHM_PER_SIGMA
 
 PLAIN = 5.0  # S/N of a source of the template
 NEAR = 0.5  # FWHM from the place
@@ -32,7 +33,7 @@ def shown(model: np.ndarray, x, y, fwhm: float) -> np.ndarray:
     column, row = np.rint(np.asarray(x)).astype(int), np.rint(np.asarray(y)).astype(int)
     if not len(column):
         return np.zeros(0, bool)
-    half, sigma, reach = int(np.ceil(HALF * fwhm)), fwhm / 2.3548, int(np.ceil(NEAR * fwhm))
+    half, sigma, reach = int(np.ceil(HALF * fwhm)), fwhm / FWHM_PER_SIGMA, int(np.ceil(NEAR * fwhm))
     result = np.zeros(len(column), bool)
     v, u = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     inner = slice(half - reach, half + reach + 1)

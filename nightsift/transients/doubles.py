@@ -9,6 +9,7 @@ from scipy import ndimage, optimize, signal
 
 from nightsift.image.stamps import stamps
 from nightsift.psf.model import Psf
+from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.difference import Search
 
 CLOSEST, FURTHEST = 0.5, 3.5  # FWHM between the two: closer ones cannot be told from one, others do not matter
@@ -176,7 +177,7 @@ def _otherwise(here: _Place, ends) -> float:
         power = np.pad(power.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         square = power[last, last] - 2 * power[first, last] + power[first, first]
         best = max(best, np.max(np.maximum(light[last] - light[first], 0) ** 2 / np.maximum(square, 1e-30)))
-    sigma = fwhm / 2.3548
+    sigma = fwhm / FWHM_PER_SIGMA
     blobs = [np.exp(-((along / a) ** 2 + (across / b) ** 2) / (2 * sigma**2)) for a in BLOBS for b in BLOBS if a >= b]
     return float(max(best, here.explained(np.array(blobs)).max(), _block(here)))
 

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from nightsift.image.stamps import stamps
 from nightsift.psf.model import Psf
+from nightsift.statistics import FWHM_PER_SIGMA
 
 RADIUS = 1.5  # FWHM of the ring that the centre is compared with: a wider one finds pits between stars
 PAIRS = 8  # of opposite places on a ring
@@ -32,7 +33,7 @@ def pits(layer: np.ndarray, x, y, flux, psf: Psf) -> np.ndarray:
     x, y, size = np.asarray(x, float), np.asarray(y, float), np.abs(np.asarray(flux, float))
     if not len(x):
         return np.zeros(0)
-    sigma, reach = psf.fwhm / 2.3548, int(np.ceil((RADIUS + 1) * psf.fwhm))
+    sigma, reach = psf.fwhm / FWHM_PER_SIGMA, int(np.ceil((RADIUS + 1) * psf.fwhm))
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     cut = ndimage.gaussian_filter(stamps(layer, column, row, reach).astype(float), (0, sigma, sigma))
     point = ndimage.gaussian_filter(psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, reach), sigma)

@@ -15,6 +15,7 @@ from nightsift.image.seeing import SAMPLED
 from nightsift.image.stamps import stamps
 from nightsift.psf.forced import fitted, flux_error, forced
 from nightsift.psf.model import Psf
+from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.difference import Search
 
 if TYPE_CHECKING:  # nothing else here needs all that subtraction does
@@ -66,7 +67,7 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     cut = _Cut.of(search, sigma, bad, px, py, fit.flux)
     table["masked"] = np.sum(cut.profile * cut.hidden, axis=(1, 2)) / np.sum(cut.profile, axis=(1, 2))
     table["sharpness"], table["sharpness_err"] = _sharpness(cut, fit.flux)
-    smooth = ndimage.gaussian_filter(np.where(search.mask != 0, 0, search.difference), psf.fwhm / 2.3548)
+    smooth = ndimage.gaussian_filter(np.where(search.mask != 0, 0, search.difference), psf.fwhm / FWHM_PER_SIGMA)
     table["trail"] = _trail(smooth, px, py, fit.flux, psf.fwhm, cut.profile.max(axis=(1, 2)))
     table["pedestal"], table["around"] = _surroundings(search, px, py, fit.flux)
     table["negative"] = _negative(cut, np.hypot(cut.du, cut.dv) <= 1.5 * psf.fwhm)
@@ -195,7 +196,7 @@ def _elongation(cut: _Cut, fwhm):
     A Gaussian of variance s^2 changes by (u^2 - v^2) / s^2 times itself where it is stretched along u and squeezed
     along v, and by 2 u v / s^2 in between.
     """
-    u, v = cut.du / (fwhm / 2.3548), cut.dv / (fwhm / 2.3548)
+    u, v = cut.du / (fwhm / FWHM_PER_SIGMA), cut.dv / (fwhm / FWHM_PER_SIGMA)
     _, by_both = _solved([cut.profile, cut.profile * (u**2 - v**2), cut.profile * 2 * u * v], cut)
     _, by_psf = _solved([cut.profile], cut)
     return np.clip(by_both / np.maximum(by_psf, 1e-30) - 1, 0, 9)
@@ -304,17 +305,17 @@ def _trail(smooth, x, y, flux, fwhm, peak):
 def _moment_width(cut: _Cut, fwhm):
     """FWHM by the adaptive moments of `nightsift.image.seeing.widths`, on the difference."""
     # Where pixels sample the PSF well, what is narrower is no source, and the model has learnt what becomes of it.
-    least = float(SAMPLED) if fwhm < 2.3548 * np.sqrt(SAMPLED) else 0.0
+    least = float(SAMPLED) if fwhm < FWHM_PER_SIGMA * np.sqrt(SAMPLED) else 0.0
     square = cut.du**2 + cut.dv**2
     value = np.where(cut.hidden, 0, cut.signed)
-    variance = np.full(len(value), (fwhm / 2.3548) ** 2)
+    variance = np.full(len(value), (fwhm / FWHM_PER_SIGMA) ** 2)
     with np.errstate(all="ignore"):
         for _ in range(10):
             weighted = value * np.exp(-square / (2 * np.maximum(variance, least)[:, None, None]))
             moment = np.sum(weighted * square, axis=(1, 2)) / np.sum(weighted, axis=(1, 2))
             variance = np.where(moment < least, moment * least / (2 * least - moment), moment)
             variance = np.clip(np.where(moment > 0, variance, np.nan), 0.05, fwhm**2 * 4)
-    return 2.3548 * np.sqrt(variance)
+    return FWHM_PER_SIGMA * np.sqrt(variance)
 
 
 def _template_distance(search: Search, x, y):

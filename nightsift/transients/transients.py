@@ -15,6 +15,7 @@ from nightsift.flags import Flag, Mask
 from nightsift.image.stamps import stamps
 from nightsift.image.unit_noise import fluxes
 from nightsift.psf.forced import forced
+from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.difference import Search
 from nightsift.transients.doubles import covered, pairs, without
 from nightsift.transients.measure import measure, without_fit_bias
@@ -76,7 +77,7 @@ def noise_threshold(fwhm: float, false_alarms: float) -> float:
     gamma^2 S exp(-S^2/2) / (2 pi)^(3/2) with gamma^2 = 1 / (2 sigma^2) (Bardeen et al. 1986, ApJ 304, 15, in two
     dimensions; Adler 1981). Not below 4.
     """
-    gamma = 2.3548**2 / (2 * max(fwhm, 1.0) ** 2)
+    gamma = FWHM_PER_SIGMA**2 / (2 * max(fwhm, 1.0) ** 2)
 
     def excess(s):
         return np.log(1e6 * gamma * s / (2 * np.pi) ** 1.5 / false_alarms) - s**2 / 2

@@ -22,6 +22,7 @@ from nightsift.photometry.colorterms import catalog_bands, catalog_color
 from nightsift.photometry.solution import Photometry, Seeing
 from nightsift.psf.extended import WIDEST
 from nightsift.sky.sphere import unit_vectors
+from nightsift.statistics import FWHM_PER_SIGMA, MAG
 from nightsift.tables import column
 from nightsift.uncatalogued.number_counts import FEWEST, Counts, depth, seen_counts, star_counts
 
@@ -41,8 +42,7 @@ SHARP, UNLIKE = 4.0, 10.0  # standard deviations of spread; reduced chi2 of the 
 MASKED = 0.3  # share of the pixels within half a FWHM
 FAINT = 5.0  # magnitudes by which catalogue light is fainter that is not worth telling
 STARLIKE = 3.0  # the same chi2, up to which an object is what the PSF fit takes it for
-FULL_WIDTH = 2.3548  # standard deviations of a Gaussian
-_MAG = 2.5 / np.log(10)
+FULL_WIDTH = FWHM_PER_SIGMA  # standard deviations of a Gaussian
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def uncatalogued(
     light = _neighbourhood(objects, catalog, mag, stars, frame)
     brightening = light.mag - mag
     with np.errstate(invalid="ignore", divide="ignore"):
-        measured = np.isfinite(mag) & (_MAG / error >= params.min_snr)
+        measured = np.isfinite(mag) & (MAG / error >= params.min_snr)
     explained = brightening < params.min_brightening
     same = light.matched & (np.abs(brightening) < ALIKE)
     telling = np.isfinite(mag) & _clean(objects) & _starlike(objects) & ~light.hole & (same | ~explained)
@@ -184,10 +184,10 @@ def _ends(catalog, stars, seeing, mag, found) -> list[Counts]:
 
 def _relative_error(mag, error, solution):
     """Return the relative standard deviation of the image's fluxes, as a function of the magnitude."""
-    model = limits.snr_model(mag, _MAG / error)
+    model = limits.snr_model(mag, MAG / error)
     if model is None:
-        model = np.array([0.0, 0.0, (np.nanmedian(error) / _MAG) ** 2])
-    model[2] += (np.nan_to_num(solution.scatter) / _MAG) ** 2
+        model = np.array([0.0, 0.0, (np.nanmedian(error) / MAG) ** 2])
+    model[2] += (np.nan_to_num(solution.scatter) / MAG) ** 2
 
     def relative(at):
         return np.sqrt(model[0] * 10 ** (0.8 * at) + model[1] * 10 ** (0.4 * at) + model[2])
@@ -255,7 +255,7 @@ def _extended(objects, explained, error, max_spread: float) -> np.ndarray:
     spread, doubt = column(objects, "spread"), column(objects, "spread_err")
     limit = max_spread * doubt
     with np.errstate(invalid="ignore", divide="ignore"):
-        sure = (_MAG / error > SURE_SNR) & (spread > np.maximum(SURELY * doubt, 2 * LEAST_SPREAD))
+        sure = (MAG / error > SURE_SNR) & (spread > np.maximum(SURELY * doubt, 2 * LEAST_SPREAD))
     sure &= _clean(objects)
     if np.sum(sure & ~explained) > LACKING * np.sum(sure):
         limit = np.minimum(limit, WIDEST - doubt)
@@ -306,7 +306,7 @@ def _pieces(objects, mag, seeing) -> np.ndarray:
     factor = np.where(_starlike(objects)[parts], PIECE, BAD_PIECE)[j]
     light = factor * wings(apart, seeing) * 10 ** (0.4 * (bright[i] - bright[j]))
     pieces[parts] = np.bincount(i, light, len(parts)) > 1
-    return pieces & ~(_starlike(objects) & (_MAG / column(objects, "mag_psf_err") > POINT_SNR))
+    return pieces & ~(_starlike(objects) & (MAG / column(objects, "mag_psf_err") > POINT_SNR))
 
 
 def _clean(objects) -> np.ndarray:
