@@ -106,7 +106,7 @@ def field(telescope: Telescope, number: int, rng) -> tuple[Table, Table]:
 
 def ours(telescope, objects, catalog, start: WCS) -> WCS:
     """Solve by nightsift."""
-    return astrometry(objects, catalog, Hint(wcs=start), telescope.shape, parameters.Astrometry()).wcs
+    return astrometry(objects, catalog, Hint(wcs=start), telescope.shape, parameters.AstrometryConfig()).wcs
 
 
 def scamp(telescope, objects, catalog, start: WCS) -> WCS:
@@ -229,7 +229,7 @@ def wrong_fields(trials: int) -> dict:
         # nothing tells a mirrored sky from a mirrored image where the solution may be mirrored
         hint = place if seed // 12 % 2 and kind < 2 else Hint(wcs=solution(telescope))
         try:
-            astrometry(objects, catalog, hint, telescope.shape, parameters.Astrometry())
+            astrometry(objects, catalog, hint, telescope.shape, parameters.AstrometryConfig())
             accepted += 1
         except Rejected:
             pass

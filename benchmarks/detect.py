@@ -47,7 +47,7 @@ def simulate(field: Field, folder: Path, seed: int = 1):
     from astropy.table import Table
     from astropy.wcs import WCS
 
-    from nightsift.image.moffat import Psf
+    from nightsift.image.moffat import MoffatPsf
     from nightsift.simulate.pixels import render_galaxies, render_points
 
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def simulate(field: Field, folder: Path, seed: int = 1):
     star = np.arange(count) < field.stars
     slope = np.where(star, 2.2, 3.2)
     flux = np.minimum(faintest * rng.random(count) ** (-0.4 / np.log10(slope)), 6e5 * field.fwhm**2 / 9)
-    psf = Psf(fwhm=field.fwhm, beta=3.5, e1=0.03, e2=-0.02, scale=(0.03, 0.02, 0.03), twist=(0.02, 0.0))
+    psf = MoffatPsf(fwhm=field.fwhm, beta=3.5, e1=0.03, e2=-0.02, scale=(0.03, 0.02, 0.03), twist=(0.02, 0.0))
     light = np.zeros(shape, np.float32)
     render_points(light, x[star], y[star], flux[star], psf, faintest=0.3)
     r50 = np.where(star, 0, np.exp(rng.normal(np.log(0.9), 0.5, count)))
@@ -116,28 +116,28 @@ def nightsift(folder: Path, with_psf: bool = True) -> dict:
     from nightsift.inspect.inspect import inspect
     from nightsift.photometry.magnitudes import calibrate
     from nightsift.photometry.photometry import photometry
-    from nightsift.photometry.solution import Seeing
+    from nightsift.photometry.solution import ApertureSeeing
     from nightsift.psf.psf import image_psf
 
     data, header = fits.getdata(folder / "image.fits").astype(np.float32), fits.getheader(folder / "image.fits")
     catalog = Table.read(folder / "catalog.fits")
     clock = Clock()
     clock.lap("start")
-    facts = inspect(data, header, parameters.Inspect(gain=GAIN))
+    facts = inspect(data, header, parameters.InspectConfig(gain=GAIN))
     clock.lap("inspect")
-    found = detect(data, facts.mask, GAIN, parameters.Detect())
+    found = detect(data, facts.mask, GAIN, parameters.DetectConfig())
     clock.lap("detect")
     hint = Hint(wcs=WCS(header), ra=None, dec=None, radius=None, pixscale=SCALE)
-    solved = astrometry(found.objects, catalog, hint, data.shape, parameters.Astrometry(), band_hint="r")
+    solved = astrometry(found.objects, catalog, hint, data.shape, parameters.AstrometryConfig(), band_hint="r")
     clock.lap("astrometry")
     objects = found.objects
     if with_psf:
-        fit = image_psf(data, facts.mask, GAIN, objects, found.seeing, found.aperture, parameters.Psf())
+        fit = image_psf(data, facts.mask, GAIN, objects, found.seeing, found.aperture, parameters.PsfConfig())
         objects.add_columns(list(fit.table.columns.values()))
         clock.lap("psf")
     objects["ra"], objects["dec"] = WCS(solved.header, relax=True).all_pix2world(objects["x"], objects["y"], 0)
-    seeing = Seeing(found.seeing.fwhm, SCALE, found.aperture, data.shape)
-    result = photometry(objects, catalog, seeing, "r", parameters.Photometry())
+    seeing = ApertureSeeing(found.seeing.fwhm, SCALE, found.aperture, data.shape)
+    result = photometry(objects, catalog, seeing, "r", parameters.PhotometryConfig())
     calibrate(objects, result)
     clock.lap("photometry")
     names = ("x", "y", "flux", "fluxerr", "flags", *(("psf_flux", "spread", "spread_err") if with_psf else ()))

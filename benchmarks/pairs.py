@@ -150,11 +150,11 @@ def scene(rng, case: Case, mean_square: float):
 
 
 def moffats(case: Case):
-    from nightsift.image.moffat import Psf
+    from nightsift.image.moffat import MoffatPsf
 
     scale, twist = VARIATION[case.psf]
-    image = Psf(case.fwhm, 3.0, 0.04, 0.02, scale, twist)
-    return image, Psf(case.fwhm, 3.0, -0.03, 0.03, (-0.015, 0.01, 0.01), (-0.01, 0.015))
+    image = MoffatPsf(case.fwhm, 3.0, 0.04, 0.02, scale, twist)
+    return image, MoffatPsf(case.fwhm, 3.0, -0.03, 0.03, (-0.015, 0.01, 0.01), (-0.01, 0.015))
 
 
 def pair(case: Case):

@@ -29,10 +29,10 @@ from nightsift.flags import Mask
 from nightsift.image.background import background
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
-from nightsift.photometry.solution import Seeing
+from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.psf import image_psf
 from nightsift.simulate import simulate
-from nightsift.simulate.cameras import Campaign
+from nightsift.simulate.cameras import SimulatedCampaign
 
 BINS = ((5, 10), (10, 30), (30, 100), (100, np.inf))
 
@@ -41,7 +41,7 @@ BINS = ((5, 10), (10, 30), (30, 100), (100, np.inf))
 class Case:
     """A simulated image, its mask and catalogue, and the stars without neighbours that are compared."""
 
-    exposure: simulate.Exposure
+    exposure: simulate.SimulatedImage
     mask: np.ndarray
     catalog: Table
     stars: Table
@@ -49,7 +49,7 @@ class Case:
     @classmethod
     def of(cls, fwhm: float, count: int, seed: int):
         few = {"n_galaxies": 20, "n_transients": 2, "n_variables": 0, "n_fast": 0, "n_cosmics": 0, "n_images": 1}
-        params = Campaign(seed=seed, fwhm=fwhm, n_stars=count, catalog_snr=10, **few)
+        params = SimulatedCampaign(seed=seed, fwhm=fwhm, n_stars=count, catalog_snr=10, **few)
         field = simulate.sky(params)
         exposure = simulate.image(field, 0, params)
         listed = simulate.catalog(field, params, simulate.STARS)
@@ -75,14 +75,14 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
     clock = []
     for _ in range(repeat):
         ticks = [time.perf_counter()]
-        found = detect(data, case.mask, gain, parameters.Detect())
+        found = detect(data, case.mask, gain, parameters.DetectConfig())
         ticks.append(time.perf_counter())
-        psf = image_psf(data, case.mask, gain, found.objects, found.seeing, found.aperture, parameters.Psf())
+        psf = image_psf(data, case.mask, gain, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
         ticks.append(time.perf_counter())
         objects = hstack([found.objects, psf.table])
         objects["ra"], objects["dec"] = camera.wcs.all_pix2world(objects["x"], objects["y"], 0)
-        seeing = Seeing(found.seeing.fwhm, scale, found.aperture, case.mask.shape)
-        result = photometry(objects, case.catalog, seeing, "r", parameters.Photometry())
+        seeing = ApertureSeeing(found.seeing.fwhm, scale, found.aperture, case.mask.shape)
+        result = photometry(objects, case.catalog, seeing, "r", parameters.PhotometryConfig())
         table = calibrate(objects, result, case.catalog)
         ticks.append(time.perf_counter())
         # once more, for the time: it is a part of the detection

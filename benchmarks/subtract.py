@@ -42,15 +42,15 @@ def prepare(case: Case, folder: Path):
     from nightsift.image.background import background
     from nightsift.image.padding import PAD
     from nightsift.image.seeing import widths
-    from nightsift.template.template import Source, template
+    from nightsift.template.template import TemplateImage, template
 
     data, truth, (wcs, other) = pair(case)
     clear = np.zeros(data["image"].shape, np.uint16)
-    found = detect(data["image"], clear, GAIN, parameters.Detect())
+    found = detect(data["image"], clear, GAIN, parameters.DetectConfig())
     raw = data.pop("raw")
     start = time.perf_counter()
-    source = Source(raw, np.zeros(raw.shape, np.uint16), other, gain=TEMPLATE_GAIN)
-    aligned = template(source, wcs, clear.shape, parameters.Template())
+    source = TemplateImage(raw, np.zeros(raw.shape, np.uint16), other, gain=TEMPLATE_GAIN)
+    aligned = template(source, wcs, clear.shape, parameters.TemplateConfig())
     seconds = time.perf_counter() - start
     sky = background(data["image"], clear != 0, 64)
     # Smoothed, as every pipeline does: weights that know of a pixel's own noise bias what is weighted.
@@ -105,9 +105,9 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
     seconds, later = [], []
     for _ in range(repeat):
         start = time.perf_counter()
-        found = subtract(exposure, reference, objects, parameters.Subtract(method=method))
+        found = subtract(exposure, reference, objects, parameters.SubtractConfig(method=method))
         middle = time.perf_counter()
-        table = transients(Search.of(found, clear != 0), objects, model, parameters.Transients()).candidates
+        table = transients(Search.of(found, clear != 0), objects, model, parameters.TransientsConfig()).candidates
         seconds.append(middle - start)
         later.append(time.perf_counter() - middle)
     real = table[np.asarray(table["is_real"], bool)]

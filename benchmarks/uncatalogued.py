@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.io.products import read_images, read_json, read_table
-from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.photometry.solution import ApertureSeeing, Photometry
 from nightsift.simulate.simulate import STARS, catalog_error
 from nightsift.simulate.truth import REAL
 from nightsift.uncatalogued.uncatalogued import BLEND, Frame, uncatalogued
@@ -53,7 +53,7 @@ class Image:
         facts = {name: read_json(folder / f"{name}.json") for name in ("inspect", "detect", "astrometry", "photometry")}
         solution = Photometry.from_dict(PER_MATCH | facts["photometry"] | {"warnings": ()})
         detected, shape = facts["detect"], tuple(facts["inspect"]["shape"])
-        seeing = Seeing(detected["fwhm"], facts["photometry"]["pixscale"], detected["aperture"], shape)
+        seeing = ApertureSeeing(detected["fwhm"], facts["photometry"]["pixscale"], detected["aperture"], shape)
         rms = float(np.sqrt(np.mean(np.square(facts["astrometry"]["rms"]))))
         self.frame = Frame(seeing, solution, rms, read_images(folder / "mask.fits")[0]["PRIMARY"])
         self.objects, self.truth = read_table(folder / "objects.fits"), Table.read(truth)
@@ -71,7 +71,7 @@ class Image:
         mag = rows["mag_instr"] + np.random.default_rng(len(rows)).normal(0, error)
         stars = Table({"ra": rows["ra"], "dec": rows["dec"], f"{self.frame.solution.band}mag": mag})
         frame = replace(self.frame, solution=replace(self.frame.solution, color=None))
-        return uncatalogued(self.objects, stars, frame, parameters.Uncatalogued())
+        return uncatalogued(self.objects, stars, frame, parameters.UncataloguedConfig())
 
     def tally(self, kinds, limit: float) -> Counter:
         """Count the transients without a host, of S/N 10 or more and not blended, and what is false.
@@ -99,7 +99,7 @@ class Image:
             return f"{MISSED}{rest['reasons'][0]}"
         if not len(objects):
             return f"{MISSED}no object of its own"
-        faint = np.nanmax(1.0857 / objects["mag_psf_err"]) < parameters.Uncatalogued().min_snr
+        faint = np.nanmax(1.0857 / objects["mag_psf_err"]) < parameters.UncataloguedConfig().min_snr
         return MISSED + ("too low an S/N" if faint else "explained by stars")
 
 

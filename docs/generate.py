@@ -13,7 +13,7 @@ from nightsift.archive.hips import SURVEYS as HIPS
 from nightsift.catalog.conversions import OF_SURVEY
 from nightsift.flags import FLAG_MEANING, MASK_MEANING
 from nightsift.header import keywords
-from nightsift.parameters import SECTIONS, Instrument
+from nightsift.parameters import SECTIONS, InstrumentConfig
 from nightsift.sources.known import SERVICES
 from nightsift.tables import SCHEMAS
 
@@ -50,7 +50,7 @@ def _values(annotation, rule):
 
 def options(stage):
     """Return the options of a stage, or of an instrument."""
-    section = (SECTIONS | {"instruments": Instrument})[stage]
+    section = (SECTIONS | {"instruments": InstrumentConfig})[stage]
     hints = typing.get_type_hints(section)
     rows = [
         (

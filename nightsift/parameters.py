@@ -24,7 +24,7 @@ def option(default, doc, **rule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspect:
+class InspectConfig:
     """Read the header, check it against the pixels, and mask what is bad."""
 
     gain: float | None = option(None, "e-/ADU for every image, over the header", exclusiveMinimum=0)
@@ -52,7 +52,7 @@ class Inspect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detect:
+class DetectConfig:
     """Find and measure the objects of an image."""
 
     method: str = option(
@@ -75,7 +75,7 @@ class Detect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Psf:
+class PsfConfig:
     """Fit the PSF of an image to its stars, and all objects with it."""
 
     min_snr: float = option(20.0, "aperture S/N below which a star is not used", minimum=0)
@@ -85,7 +85,7 @@ class Psf:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Catalog:
+class CatalogConfig:
     """Stars of known position and magnitude in the field of an image."""
 
     source: str = option(
@@ -105,7 +105,7 @@ class Catalog:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Astrometry:
+class AstrometryConfig:
     """Match the objects with the catalogue and refine the image's WCS."""
 
     max_shift: float = option(
@@ -126,7 +126,7 @@ class Astrometry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photometry:
+class PhotometryConfig:
     """Tie the magnitudes of an image to the catalogue."""
 
     band: str | None = option(
@@ -161,7 +161,7 @@ class Photometry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uncatalogued:
+class UncataloguedConfig:
     """Find the objects that the catalogue does not have, or has much fainter."""
 
     search: bool = option(True, "look for them")
@@ -183,7 +183,7 @@ class Uncatalogued:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Template:
+class TemplateConfig:
     """Bring the template onto the image's pixels."""
 
     source: str = option(
@@ -223,7 +223,7 @@ class Template:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subtract:
+class SubtractConfig:
     """Match the template to the image and subtract it."""
 
     method: str = option(
@@ -272,7 +272,7 @@ class Subtract:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fakes:
+class FakesConfig:
     """Put fakes into the image and find them again: how complete it is, and what real and bogus look like in it."""
 
     density: float = option(150.0, "fakes a megapixel; 0 for none", minimum=0)
@@ -281,7 +281,7 @@ class Fakes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transients:
+class TransientsConfig:
     """Find and measure what the difference holds, and tell real from bogus."""
 
     threshold: float | None = option(
@@ -318,7 +318,7 @@ class Transients:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownConfig:
     """Ask services what is known near each candidate; candidates are labelled with it."""
 
     services: tuple = option((), "which to ask; none by default", items={"enum": KNOWERS}, uniqueItems=True)
@@ -337,7 +337,7 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sources:
+class SourcesConfig:
     """Join the candidates of the campaign into sources with light curves."""
 
     radius: float | None = option(
@@ -347,14 +347,14 @@ class Sources:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class ReportConfig:
     """The campaign's page."""
 
     max_candidates: int = option(500, "candidates shown on the page, the best first", minimum=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Archive:
+class ArchiveConfig:
     """Ask services for what is not in the cache yet; no result depends on it."""
 
     cache: str | None = option(
@@ -377,7 +377,7 @@ class Archive:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Instrument:
+class InstrumentConfig:
     """What holds for all images whose header matches, over the header and under the sample sheet."""
 
     match: Mapping = option(
@@ -403,22 +403,22 @@ class Instrument:
 
 
 STAGES = {
-    "inspect": Inspect,
-    "detect": Detect,
-    "psf": Psf,
-    "catalog": Catalog,
-    "astrometry": Astrometry,
-    "photometry": Photometry,
-    "uncatalogued": Uncatalogued,
-    "template": Template,
-    "subtract": Subtract,
-    "fakes": Fakes,
-    "transients": Transients,
-    "sources": Sources,
-    "report": Report,
+    "inspect": InspectConfig,
+    "detect": DetectConfig,
+    "psf": PsfConfig,
+    "catalog": CatalogConfig,
+    "astrometry": AstrometryConfig,
+    "photometry": PhotometryConfig,
+    "uncatalogued": UncataloguedConfig,
+    "template": TemplateConfig,
+    "subtract": SubtractConfig,
+    "fakes": FakesConfig,
+    "transients": TransientsConfig,
+    "sources": SourcesConfig,
+    "report": ReportConfig,
 }
 # Not stages, but sections of the configuration like theirs.
-SECTIONS = {**STAGES, "known": Known, "archive": Archive}
+SECTIONS = {**STAGES, "known": KnownConfig, "archive": ArchiveConfig}
 
 
 def _type_schema(annotation) -> dict:
@@ -478,7 +478,7 @@ def schema() -> dict:
                 "type": "array",
                 "description": "a list of what holds for all images of an instrument, over their headers",
                 "default": [],
-                "items": section_schema(Instrument),
+                "items": section_schema(InstrumentConfig),
             },
             "offline": {
                 "type": "boolean",

@@ -178,7 +178,7 @@ def parser():
 def main(arguments=None):
     start = time.perf_counter()
     options = parser().parse_args(arguments)
-    params = parameters.Known(**options.params)
+    params = parameters.KnownConfig(**options.params)
     names = sorted(results.read_names(options.images))
     images = [Image(name, options.results / "images" / name) for name in names]
     table, problems = annotate(images, params, Library.from_environment())

@@ -14,7 +14,7 @@ else:
     from astropy.wcs import WCS
 
     from nightsift.errors import Rejected
-    from nightsift.external.solve_field import SOLVERS, Search
+    from nightsift.external.solve_field import SOLVERS, FieldSearch
     from nightsift.inspect import blind
     from nightsift.inspect.inspect import inspect
     from nightsift.io.fits import read_mask
@@ -62,7 +62,7 @@ def place(job, data, result, known, hints):
     if header is not None or (position and scales) or not job.params.solve_time:
         return header, found
     cone = position and (*position, known.get("radius") or sphere.FAR)
-    search = Search(job.params.solve_time, scales, cone, job.params.indexes)
+    search = FieldSearch(job.params.solve_time, scales, cone, job.params.indexes)
     try:
         header = SOLVERS[job.params.solver](*blind.brightest(data, result.mask), shape, search)
     except Rejected as reason:

@@ -8,7 +8,7 @@ from nightsift.io.products import read_wcs
 from nightsift.photometry.colorterms import catalog_color
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
-from nightsift.photometry.solution import Seeing
+from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.confusion import without_neighbours
 from nightsift.tables import column
 from nightsift.workflow.stage import Stage
@@ -40,7 +40,7 @@ def work(job):
     scale = float(np.mean(proj_plane_pixel_scales(wcs))) * 3600
     growth = shape.get("growth")
     growth = np.nan if growth is None else growth
-    seeing = Seeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]), growth)
+    seeing = ApertureSeeing(detected["fwhm"], scale, detected["aperture"], tuple(inspected["shape"]), growth)
     result = job.call(photometry, objects, stars, seeing, inspected["filter"], job.params)
     job.write_table("objects", calibrate(objects, result, stars), "objects")
     job.write_table("calibrators", calibrators(objects, stars, result), "calibrators")

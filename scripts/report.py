@@ -89,11 +89,11 @@ def cutouts(results_folder, campaign, params):
 def main(arguments=None):
     start = time.perf_counter()
     options = results.parser("report", __doc__).parse_args(arguments)
-    params = parameters.Report(**options.params)
+    params = parameters.ReportConfig(**options.params)
     folder = options.results / "campaign"
     names = sorted(results.read_names(options.images))
     read = {name: table(folder / f"{name}.ecsv", schema) for name, schema in SCHEMAS.items()}
-    campaign = report.Campaign(**read, extras={name: extra(options.results / "images" / name) for name in names})
+    campaign = report.ReportMaterial(**read, extras={name: extra(options.results / "images" / name) for name in names})
     text = report.page(campaign, cutouts(options.results, campaign, params), params)
     with products.recorded(folder / "report.html") as temporary:
         Path(temporary).write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ from nightsift.archive.library import SETTINGS, Library
 from nightsift.archive.resolver import position
 from nightsift.errors import CampaignError, Unavailable
 from nightsift.io.products import atomic
-from nightsift.parameters import Archive
+from nightsift.parameters import ArchiveConfig
 from nightsift.workflow.campaign import checked, read_sheet
 
 ASKED = ("ra", "dec")
@@ -54,7 +54,7 @@ def library(path):
     if path is None:
         return Library.from_environment()
     config = checked(yaml.safe_load(path.read_text(encoding="utf-8")))
-    return Library(Archive(**config["archive"]), config["offline"])
+    return Library(ArchiveConfig(**config["archive"]), config["offline"])
 
 
 def main(arguments=None):

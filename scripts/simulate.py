@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from nightsift.simulate.cameras import Campaign
+from nightsift.simulate.cameras import SimulatedCampaign
 from nightsift.simulate.simulate import catalog, image, sky, template
 
 CONFIG = """images: images.tsv
@@ -21,7 +21,7 @@ template:
 
 
 def parse_arguments(arguments=None):
-    default = Campaign()
+    default = SimulatedCampaign()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("outdir", type=Path, help="folder to write to; made if need be")
     parser.add_argument("--images", type=int, default=default.n_images, help="number of images")
@@ -44,15 +44,15 @@ def parse_arguments(arguments=None):
     return parser.parse_args(arguments)
 
 
-def make_parameters(options) -> Campaign:
+def make_parameters(options) -> SimulatedCampaign:
     """Return the campaign's parameters, with the numbers of sources in proportion to the area."""
-    default = Campaign()
+    default = SimulatedCampaign()
     area = (options.size / default.size) ** 2
 
     def number(given, usual):
         return round(usual * area) if given is None else given
 
-    return Campaign(
+    return SimulatedCampaign(
         seed=options.seed,
         n_images=options.images,
         size=options.size,

@@ -222,7 +222,7 @@ def force(image, association, wanted, levels):
     done = np.isfinite(measured[0]) & (measured[2] > 0)
     near, x, y, measured = near[done], x[done], y[done], [values[done] for values in measured]
     flags = lightcurves.mask_flags(x, y, planes["MASK"], max(image.fwhm, 1.0))
-    exposure = lightcurves.Exposure(image.name, image.mjd, image.filter, image.fwhm, image.band)
+    exposure = lightcurves.Epoch(image.name, image.mjd, image.filter, image.fwhm, image.band)
     level = levels.get(passband(image.filter, image.band), np.full(len(association.ra), np.nan))[near]
     names = np.array(association.names)[near]
     zero = image.zero_point(x, y), image.zero_point_error(x, y)
@@ -296,7 +296,7 @@ def state_digest(images):
 def main(arguments=None):
     start = time.perf_counter()
     options = parser().parse_args(arguments)
-    params = parameters.Sources(**options.params)
+    params = parameters.SourcesConfig(**options.params)
     folder = options.results / "images"
     images = [Image.read(name, folder / name) for name in sorted(results.read_names(options.images))]
     inputs = {"states": state_digest(images)}

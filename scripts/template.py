@@ -20,7 +20,7 @@ from nightsift.sources import lightcurves
 from nightsift.template import coadd
 from nightsift.template.mosaic import grid, mosaic
 from nightsift.template.placing import place
-from nightsift.template.template import Source, crop, template
+from nightsift.template.template import TemplateImage, crop, template
 from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
@@ -38,7 +38,7 @@ STAGE = Stage(
     optional=("source", "mosaic", "usermask"),
 )
 # No part of a template is too small.
-AS_TEMPLATE = parameters.Inspect(max_masked=1.0, min_size=16)
+AS_TEMPLATE = parameters.InspectConfig(max_masked=1.0, min_size=16)
 
 
 def from_file(job, path, wcs, shape):
@@ -110,13 +110,13 @@ def from_folder(job, wcs, shape):
         raise Rejected("the images of the template's folder share too few stars with the image to be joined")
     job.facts["factors"] = factors
     joined = job.call(mosaic, pieces, *grid(first[1], *coadd.around(wcs, shape)))
-    return needed(job, Source(joined.data, joined.mask.astype(np.uint16), joined.wcs, joined.noise), wcs, shape)
+    return needed(job, TemplateImage(joined.data, joined.mask.astype(np.uint16), joined.wcs, joined.noise), wcs, shape)
 
 
 def flux_ratio(part, objects, wcs):
     """Return the flux that stars have in a template, relative to the image; None if too few tell."""
     try:
-        found = detect(part.data, part.mask, part.gain, parameters.Detect()).objects
+        found = detect(part.data, part.mask, part.gain, parameters.DetectConfig()).objects
     except Rejected:
         return None
     return coadd.flux_ratio(found, part.wcs, objects, wcs)
@@ -127,7 +127,7 @@ def from_mosaic(job, wcs, shape):
     planes, header = job.read_images("mosaic")
     data, mask = planes["TEMPLATE"], planes["MASK"].astype(np.uint16)
     if "NOISE" in planes:
-        return needed(job, Source(data, mask, WCS(header), planes["NOISE"]), wcs, shape)
+        return needed(job, TemplateImage(data, mask, WCS(header), planes["NOISE"]), wcs, shape)
     absent = (mask & int(Mask.NONFINITE)) != 0
     return inspected(job, np.where(absent, np.float32(np.nan), data), header, (mask != 0) & ~absent, wcs, shape)
 
@@ -145,7 +145,7 @@ def inspected(job, data, header, user_mask, image_wcs, shape):
     part = job.call(crop, WCS(cards), image_wcs, shape, data.shape)
     data, user_mask = data[part], None if user_mask is None else user_mask[part]
     about, gain = looked_at(job, data, header, user_mask)
-    return Source(data, about.mask, WCS(cards)[part], None, gain, about.saturation)
+    return TemplateImage(data, about.mask, WCS(cards)[part], None, gain, about.saturation)
 
 
 def looked_at(job, data, header, user_mask):
@@ -167,7 +167,7 @@ def placed(job, data, header, user_mask, image_wcs, shape):
         f"template: it has no usable WCS: {solved.n_matches} stars of the image told its place, to"
         f" {max(solved.rms):.2g} arcsec a star"
     )
-    return needed(job, Source(data, about.mask, solved.wcs, None, gain, about.saturation), image_wcs, shape)
+    return needed(job, TemplateImage(data, about.mask, solved.wcs, None, gain, about.saturation), image_wcs, shape)
 
 
 def refuse_doubled(result, detections, most):

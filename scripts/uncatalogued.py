@@ -3,7 +3,7 @@
 import numpy as np
 
 from nightsift.errors import NotAsked
-from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.photometry.solution import ApertureSeeing, Photometry
 from nightsift.uncatalogued.uncatalogued import Frame, uncatalogued
 from nightsift.workflow.candidates import write_found
 from nightsift.workflow.stage import Stage
@@ -29,7 +29,7 @@ def work(job):
         raise NotAsked("uncatalogued objects are not asked for")
     names = ("inspect", "detect", "astrometry", "photometry")
     inspected, detected, placed, calibrated = (job.facts_of(name) for name in names)
-    seeing = Seeing(detected["fwhm"], calibrated["pixscale"], detected["aperture"], tuple(inspected["shape"]))
+    seeing = ApertureSeeing(detected["fwhm"], calibrated["pixscale"], detected["aperture"], tuple(inspected["shape"]))
     rms = [np.nan if value is None else value for value in placed["rms"]]
     mask = job.read_images("mask")[0]["PRIMARY"]
     frame = Frame(seeing, Photometry.from_dict(calibrated), float(np.sqrt(np.mean(np.square(rms)))), mask)

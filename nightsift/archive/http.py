@@ -13,7 +13,7 @@ import requests
 
 from nightsift import __version__
 from nightsift.errors import Unavailable
-from nightsift.parameters import Archive
+from nightsift.parameters import ArchiveConfig
 
 USER_AGENT = f"nightsift/{__version__} (python-requests/{requests.__version__})"
 CONNECT_TIMEOUT = 15.0
@@ -65,7 +65,7 @@ class Session(requests.Session):
         self,
         service: str,
         servers: list[str],
-        settings: Archive,
+        settings: ArchiveConfig,
         check: Callable[[bytes], None] = lambda body: None,
     ):
         super().__init__()

@@ -33,7 +33,7 @@ NEAREST |= {"u": "ug", "g": "g", "r": "ri", "i": "ir", "z": "zi", "y": "yz", "J"
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """A survey's images.
 
     Attributes
@@ -92,14 +92,14 @@ def _inverse(weight):
         return np.where(weight > 0, 1 / weight, np.nan)
 
 
-PS1 = Source(
+PS1 = ImageSource(
     *("ps1", "Pan-STARRS", skycells.SERVICE, ("g", "r", "i", "z", "y"), skycells.SCALE, (-32.0, 90.0)),
     *(skycells.find, skycells.geometry, skycells.files, skycells.exists, skycells.meaning, np.asarray),
     hdu=1,
     exposure=True,
     complete=(-28.0, 90.0),
 )
-LEGACY = Source(
+LEGACY = ImageSource(
     *("legacy", "the Legacy Surveys", bricks.SERVICE, ("g", "r", "i", "z"), bricks.SCALE, (-70.0, 85.0)),
     *(bricks.find, bricks.geometry, bricks.files, bricks.exists, bricks.meaning, _inverse),
     hdu=1,
@@ -108,11 +108,11 @@ LEGACY = Source(
 )
 
 
-def of_hips(name: str, band: str, wanted: float) -> Source:
+def of_hips(name: str, band: str, wanted: float) -> ImageSource:
     """Return a survey of hips2fits, in pixels of `wanted` arcsec or a little less."""
     survey = hips.SURVEYS[name]
     scale = survey.scale * 2 ** hips.doublings(wanted, survey, band)
-    return Source(
+    return ImageSource(
         *(f"hips-{name}-{scale:g}", f"{survey.title} (HiPS)", hips.SERVICE, tuple(survey.names), scale),
         survey.declinations,
         partial(hips.find, scale=scale),
@@ -184,7 +184,7 @@ def check(body: bytes) -> None:
         raise BadReply(f"the reply cannot be read as FITS ({str(error).splitlines()[0][:200]})") from error
 
 
-def pieces(library: Library, source: Source, band: str, names, factor: int) -> tuple[list[Path], dict[str, str]]:
+def pieces(library: Library, source: ImageSource, band: str, names, factor: int) -> tuple[list[Path], dict[str, str]]:
     """Return the files of those pieces of a survey that there are, and all digests by name, '' where there is none.
 
     Parameters
@@ -228,7 +228,7 @@ def read_piece(path) -> Piece:
     return Piece(planes["PRIMARY"], planes.get("NOISE"), planes["MASK"], wcs)
 
 
-def _piece(library: Library, source: Source, band: str, name: str, factor: int) -> Path | None:
+def _piece(library: Library, source: ImageSource, band: str, name: str, factor: int) -> Path | None:
     """Return the file of one piece, None where the survey has none."""
     key = f"templates/{source.name}/{band}/{name}/x{factor}-{REVISION}.fits"
     # Those of the service are not needed any more once this is made.
@@ -255,7 +255,7 @@ def _file(url: str) -> str:
     return "image.fits" if "?" in url else "-".join(url.split("/")[-6:])
 
 
-def _ask(library: Library, source: Source, band: str, name: str, role: str, url: str) -> tuple[bytes, dict]:
+def _ask(library: Library, source: ImageSource, band: str, name: str, role: str, url: str) -> tuple[bytes, dict]:
     """Return a file as the service has it; nothing where the survey has no such piece."""
     with library.session(source.service, check) as session:
         try:
@@ -276,13 +276,13 @@ def _blank(body: bytes) -> bool:
         return not any(np.isfinite(hdu.data).any() for hdu in hdus if hdu.is_image and hdu.data is not None)
 
 
-def _is_there(library: Library, source: Source, name: str, band: str, url: str) -> bool:
+def _is_there(library: Library, source: ImageSource, name: str, band: str, url: str) -> bool:
     servers = library.servers(source.service)
     with Session(source.service, servers, library.settings) as session:
         return source.exists(session, name, band, url)
 
 
-def _made(library: Library, source: Source, band, name, factor, paths, keys) -> tuple[bytes, dict]:
+def _made(library: Library, source: ImageSource, band, name, factor, paths, keys) -> tuple[bytes, dict]:
     """Return a piece made of its files, which are dropped if they are of no use."""
     try:
         images = {role: read_image(path, source.hdu) for role, path in paths.items()}
@@ -306,7 +306,7 @@ def _file_of(piece: Piece) -> bytes:
     return content.getvalue()
 
 
-def reduced(source: Source, band: str, name: str, factor: int, images: dict[str, Image]) -> Piece | None:
+def reduced(source: ImageSource, band: str, name: str, factor: int, images: dict[str, Image]) -> Piece | None:
     """Return a piece of sky on one flux scale, with noise and mask, its pixels summed in blocks.
 
     Parameters
@@ -355,7 +355,7 @@ def reduced(source: Source, band: str, name: str, factor: int, images: dict[str,
     return Piece(data.astype(np.float32), noise, mask, _binned(wcs, start, factor))
 
 
-def _planes(source: Source, band: str, data, variance, images: dict[str, Image]) -> np.ndarray:
+def _planes(source: ImageSource, band: str, data, variance, images: dict[str, Image]) -> np.ndarray:
     planes = np.zeros(data.shape, np.uint8)
     if source.meaning:
         planes |= source.meaning(np.nan_to_num(images["mask"].data), band)
@@ -369,7 +369,7 @@ def _planes(source: Source, band: str, data, variance, images: dict[str, Image])
     return planes
 
 
-def _solution(source: Source, name: str, image: Image) -> WCS:
+def _solution(source: ImageSource, name: str, image: Image) -> WCS:
     """Return the solution of an image, which must be that of the piece of sky that was asked for."""
     cards, _ = repair_wcs(image.header, image.data.shape)
     if cards is None or "A_ORDER" in cards:
@@ -386,7 +386,7 @@ def _solution(source: Source, name: str, image: Image) -> WCS:
     return wcs
 
 
-def _unit(source: Source, name: str, image: Image) -> float:
+def _unit(source: ImageSource, name: str, image: Image) -> float:
     """Return what to divide pixels by."""
     if not source.exposure:
         return 1.0

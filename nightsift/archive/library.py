@@ -34,7 +34,7 @@ class Library:
         Ask nothing.
     """
 
-    def __init__(self, settings: parameters.Archive, offline: bool = False):
+    def __init__(self, settings: parameters.ArchiveConfig, offline: bool = False):
         self.settings, self.offline = settings, offline
         self.cache = Cache(settings.cache or default_folder())
 
@@ -45,7 +45,7 @@ class Library:
         It comes by the environment because it decides how something is got, not what it is: no product depends on it.
         """
         given = json.loads(os.environ.get(SETTINGS) or "{}")
-        return cls(parameters.Archive(**given.get("archive", {})), bool(given.get("offline", False)))
+        return cls(parameters.ArchiveConfig(**given.get("archive", {})), bool(given.get("offline", False)))
 
     def get(self, key: str, title: str, ask: Callable[[], tuple[bytes, dict]]):
         """Return the file of a key, asking for it where it is not in the cache; `title` says what it is."""

@@ -26,7 +26,7 @@ _STEP = 30.0  # arcsec
 
 
 @dataclass(frozen=True)
-class Survey:
+class CrossMatch:
     """A survey as the cross-match has it: columns by what they may be called, and a place with many sources."""
 
     title: str
@@ -38,15 +38,15 @@ class Survey:
     declinations: tuple[float, float]
 
 
-def _survey(key: str, name: tuple[str, ...], control) -> Survey:
+def _survey(key: str, name: tuple[str, ...], control) -> CrossMatch:
     known = SURVEYS[key]
     place = (*known.position, known.epoch)
-    return Survey(known.title, known.table, name, (place,), (known.limit,), control, known.declinations)
+    return CrossMatch(known.title, known.table, name, (place,), (known.limit,), control, known.declinations)
 
 
 # The places of control have some 0.01 sources a square arcsec or more: the bulge and the Magellanic Clouds.
 TABLES = {
-    "gaia": Survey(
+    "gaia": CrossMatch(
         "Gaia DR3",
         "I/355/gaiadr3",
         ("Source", "source_id", "DR3Name"),
@@ -125,13 +125,13 @@ def near(survey: str, positions: tuple[int, ...], session: Session) -> Table:
     return _objects(what, raw[row < len(positions)])
 
 
-def _controls(what: Survey) -> tuple[np.ndarray, np.ndarray]:
+def _controls(what: CrossMatch) -> tuple[np.ndarray, np.ndarray]:
     ra, dec = what.control
     down, across = np.divmod(np.arange(_CONTROLS), 6)
     return ra + across * _STEP / 3600 / np.cos(np.deg2rad(dec)), dec + down * _STEP / 3600
 
 
-def _objects(what: Survey, raw: Table) -> Table:
+def _objects(what: CrossMatch, raw: Table) -> Table:
     if not len(raw):
         return empty()
     place = next((place for place in what.positions if set(place[:2]) <= set(raw.colnames)), None)

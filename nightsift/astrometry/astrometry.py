@@ -80,7 +80,7 @@ def astrometry(
     catalog: Table,
     hint: Hint,
     shape: tuple[int, int],
-    params: parameters.Astrometry,
+    params: parameters.AstrometryConfig,
     *,
     band_hint: str | None = None,
 ) -> Astrometry:

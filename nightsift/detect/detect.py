@@ -70,7 +70,9 @@ class Detection:
     correlation: np.ndarray = field(default_factory=lambda: WHITE)
 
 
-def detect(data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.Detect, find=None) -> Detection:
+def detect(
+    data: np.ndarray, mask: np.ndarray, gain: float | None, params: parameters.DetectConfig, find=None
+) -> Detection:
     """Find and measure the objects of an image.
 
     Parameters
@@ -207,7 +209,7 @@ def _seen(data, mask, find, params) -> _Seen:
     return _Seen(image, noise, level, trails, found, segments, guess, ratio, lonely, correlation, rough)
 
 
-def extract(image, noise, fwhm: float, params: parameters.Detect):
+def extract(image, noise, fwhm: float, params: parameters.DetectConfig):
     """Return the objects of an image and their footprints, by SEP.
 
     Parameters

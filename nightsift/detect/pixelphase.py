@@ -6,7 +6,7 @@ import numpy as np
 import sep
 from scipy import ndimage
 
-from nightsift.image.moffat import Psf, psf_stamps
+from nightsift.image.moffat import MoffatPsf, psf_stamps
 
 STEPS = 10  # places along a pixel
 BETA = 3.0
@@ -38,7 +38,7 @@ def phase_light(x, y, radius: float, fwhm: float) -> np.ndarray:
     place = (np.arange(STEPS) + 0.5) / STEPS - 0.5
     dx, dy = (part.ravel() for part in np.meshgrid(place, place))
     half = int(np.ceil(radius)) + 1
-    star = Psf(CORE * fwhm, BETA, 0.0, 0.0, (0.0, 0.0, 0.0), (0.0, 0.0))
+    star = MoffatPsf(CORE * fwhm, BETA, 0.0, 0.0, (0.0, 0.0, 0.0), (0.0, 0.0))
     stamps, _, _ = psf_stamps(star, dx, dy, (2, 2), half)
     side = 2 * half + 1
     line = half + side * np.arange(len(dx))

@@ -40,7 +40,7 @@ def sextractor_available() -> bool:
     return any(shutil.which(name) for name in PROGRAMS)
 
 
-def run_sextractor(image, noise, fwhm: float, params: parameters.Detect):
+def run_sextractor(image, noise, fwhm: float, params: parameters.DetectConfig):
     """Return the objects of an image and their footprints, as `nightsift.detect.detect.extract` does.
 
     The program gets the image in units of its noise and without background, and the filter and threshold that SEP gets.
@@ -68,7 +68,7 @@ def run_sextractor(image, noise, fwhm: float, params: parameters.Detect):
     return _found(table, filtered / np.float32(scale), noise), segments
 
 
-def _options(pixels: int, params: parameters.Detect, threshold: float) -> list[str]:
+def _options(pixels: int, params: parameters.DetectConfig, threshold: float) -> list[str]:
     options = {
         "c": "none.sex",
         "CATALOG_NAME": "objects.fits",

@@ -28,7 +28,7 @@ WALL = 1.5  # time allowed in units of the processor time allowed
 
 
 @dataclass(frozen=True)
-class Search:
+class FieldSearch:
     """Where and for how long to search.
 
     `seconds` of processor time; `scale` (lowest, highest) in arcsec a pixel; `cone` (ra, dec, radius) in degrees;
@@ -41,7 +41,7 @@ class Search:
     indexes: str | None = None
 
 
-def run_solve_field(x, y, flux, shape: tuple[int, int], search: Search) -> fits.Header:
+def run_solve_field(x, y, flux, shape: tuple[int, int], search: FieldSearch) -> fits.Header:
     """Find the place of an image from its stars alone, mirrored or not.
 
     Parameters
@@ -71,7 +71,7 @@ def run_solve_field(x, y, flux, shape: tuple[int, int], search: Search) -> fits.
         return _read(PROGRAM, folder / "stars.wcs", shape, message)
 
 
-def run_package(x, y, flux, shape: tuple[int, int], search: Search) -> fits.Header:
+def run_package(x, y, flux, shape: tuple[int, int], search: FieldSearch) -> fits.Header:
     """Do what `run_solve_field` does, by the Python package astrometry; `search` has to name the indexes."""
     if not search.indexes:
         raise Rejected(f"the Python package {PACKAGE!r} needs a folder of index files: inspect.indexes")
@@ -97,7 +97,7 @@ SOLVERS = {PROGRAM: run_solve_field, PACKAGE: run_package}
 
 
 @contextmanager
-def _stars(solver: str, x, y, flux, search: Search):
+def _stars(solver: str, x, y, flux, search: FieldSearch):
     """Yield the name of a folder with the stars in a table, and nothing else."""
     if search.indexes and not Path(search.indexes).is_dir():
         raise Rejected(f"the folder of index files {search.indexes!r} does not exist")
@@ -109,7 +109,7 @@ def _stars(solver: str, x, y, flux, search: Search):
         yield name
 
 
-def _options(shape, search: Search, folder: Path) -> list[str]:
+def _options(shape, search: FieldSearch, folder: Path) -> list[str]:
     options = ["stars.xyls", "--width", str(shape[1]), "--height", str(shape[0])]
     options += ["--x-column", "X", "--y-column", "Y", "--sort-column", "FLUX"]
     options += ["--no-plots", "--no-tweak", "--crpix-center", "--cpulimit", f"{max(search.seconds, 1):.0f}"]

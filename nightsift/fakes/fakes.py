@@ -63,7 +63,9 @@ class Plan:
     data: np.ndarray
 
 
-def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int, params: parameters.Fakes) -> Plan:
+def plan(
+    image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int, params: parameters.FakesConfig
+) -> Plan:
     """Choose places and fluxes, and put the sources into the image.
 
     Parameters
@@ -86,7 +88,7 @@ def plan(image: np.ndarray, search: Search, objects: Table, psf: Psf, seed: int,
     return replace(own, **back, data=in_units(own.data, 1 / size))
 
 
-def _planned(image, search: Search, objects: Table, psf: Psf, seed: int, params: parameters.Fakes) -> Plan:
+def _planned(image, search: Search, objects: Table, psf: Psf, seed: int, params: parameters.FakesConfig) -> Plan:
     rng = np.random.default_rng(seed)
     number = int(np.clip(params.density * image.size / 1e6, min(params.density, 30), params.most))
     moved = _moved(rng, search, objects, round(SHIFTED * number))

@@ -13,7 +13,7 @@ BRIGHT = 20.0  # S/N of fakes that no search on empty sky may miss
 FEWEST = 10  # such fakes that make a share
 
 
-def trusted(fakes: Table, passed, deeper: float, params: parameters.Transients) -> None:
+def trusted(fakes: Table, passed, deeper: float, params: parameters.TransientsConfig) -> None:
     """Refuse a search that misses what is plain, or claims to see what its image cannot show.
 
     Parameters

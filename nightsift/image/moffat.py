@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Psf:
+class MoffatPsf:
     """An elliptical Moffat profile that changes over the image.
 
     ``scale`` holds the relative changes of the FWHM with u, v and u^2 + v^2, ``twist`` those of e1 with u and e2 with
@@ -32,7 +32,7 @@ class Psf:
         return norm * (1 + e1), norm * e2, norm * (1 - e1)
 
 
-def psf_stamps(psf: Psf, x, y, shape, half: int):
+def psf_stamps(psf: MoffatPsf, x, y, shape, half: int):
     """Return the pixel-integrated unit-flux profiles of point sources.
 
     Parameters

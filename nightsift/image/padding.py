@@ -7,6 +7,6 @@ import numpy as np
 PAD = 24  # pixels around the image that are filled too: kernels and filters at its border rest on them
 
 
-def core(framed: np.ndarray) -> np.ndarray:
+def unpad(framed: np.ndarray) -> np.ndarray:
     """Return the image proper of a framed one, as a view."""
     return framed[PAD:-PAD, PAD:-PAD]

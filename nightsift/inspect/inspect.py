@@ -82,7 +82,7 @@ class Inspection:
 
 
 def inspect(
-    data, header: fits.Header, params: parameters.Inspect, overrides: Overrides | None = None, user_mask=None
+    data, header: fits.Header, params: parameters.InspectConfig, overrides: Overrides | None = None, user_mask=None
 ) -> Inspection:
     """Read the header of an image, check it against the pixels, and mask the bad ones.
 

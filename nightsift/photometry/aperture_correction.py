@@ -11,7 +11,9 @@ MAX_SCATTER = 0.3  # largest scatter beyond the errors that is fitted, mag
 _FLOOR = 0.002  # error that the brightest stars have, mag
 
 
-def aperture_correction(x, y, flux, value, error, shape: tuple[int, int], max_order: int) -> zeropoint.Fit | None:
+def aperture_correction(
+    x, y, flux, value, error, shape: tuple[int, int], max_order: int
+) -> zeropoint.ZeroPointFit | None:
     """Fit the growth of stars as a polynomial in position, of the order that they support.
 
     Parameters
@@ -40,7 +42,7 @@ def aperture_correction(x, y, flux, value, error, shape: tuple[int, int], max_or
     if usable.sum() < MIN_STARS:
         return None
     inverse = (np.median(flux[usable]) / flux)[:, None]
-    stars = zeropoint.Stars(
+    stars = zeropoint.CalibrationStars(
         *zeropoint.scaled(x, y, shape), value, error**2 + _FLOOR**2, extra=inverse, names=("background",)
     ).take(usable)
     return zeropoint.choose(stars, max_order, MAX_SCATTER)

@@ -8,7 +8,16 @@ import numpy as np
 
 from nightsift.errors import Rejected
 from nightsift.photometry import gainsteps
-from nightsift.photometry.zeropoint import STARS_PER_PARAMETER, TINTS, Fit, Stars, choose, extend, fit, scaled
+from nightsift.photometry.zeropoint import (
+    STARS_PER_PARAMETER,
+    TINTS,
+    CalibrationStars,
+    ZeroPointFit,
+    choose,
+    extend,
+    fit,
+    scaled,
+)
 from nightsift.statistics import MAG
 
 _DOUBT, _HINT = 15.0, 0.02  # BIC and magnitudes from which on a term that was not asked for is told of
@@ -50,7 +59,7 @@ class Matched:
         lit = self.flux > 0
         return float(-2.5 * np.log10(np.median(self.flux[lit]))) if lit.any() else np.nan
 
-    def residual(self, result: Fit) -> np.ndarray:
+    def residual(self, result: ZeroPointFit) -> np.ndarray:
         """Return catalogue minus model [mag]; NaN where flux, magnitude or a needed colour are missing."""
         flux = np.where(self.flux > 0, self.flux, np.nan)
         instrumental = -2.5 * np.log10(flux)
@@ -67,7 +76,7 @@ class Matched:
         relative = instrumental - self.reference
         return {"nonlinearity": relative, "background": MAG * 10 ** (0.4 * relative)}
 
-    def stars(self, snr, offset, color: bool) -> Stars:
+    def stars(self, snr, offset, color: bool) -> CalibrationStars:
         """Return what is fitted.
 
         Errors come from the expected flux: those from the measured one make stars that noise has brightened weigh more,
@@ -80,10 +89,10 @@ class Matched:
         # of the expected magnitude: noise that is in the value too would look like a term
         columns = self._extra(self.mag - offset)
         extra = np.stack([columns[name] for name in EXTRAS], axis=1)
-        return Stars(*scaled(self.x, self.y, self.shape), value, var, *colors, extra, EXTRAS)
+        return CalibrationStars(*scaled(self.x, self.y, self.shape), value, var, *colors, extra, EXTRAS)
 
 
-def _nonlinear(result: Fit, mag: np.ndarray) -> tuple[int, float]:
+def _nonlinear(result: ZeroPointFit, mag: np.ndarray) -> tuple[int, float]:
     """Return how many of the brightest stars stray together from the others, and by how much [mag]."""
     count = len(mag)
     most = count // 4
@@ -125,7 +134,7 @@ def _first_offset(matched: Matched, good) -> np.ndarray:
     return np.full(len(good), np.median(value[snr >= min(_SAFE_SNR, np.median(snr))]) if good.any() else -np.inf)
 
 
-def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Fit, np.ndarray, list[str]]:
+def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[ZeroPointFit, np.ndarray, list[str]]:
     """Choose and fit the model of an image.
 
     Parameters
@@ -193,7 +202,7 @@ def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Fit,
     return result, rows, notes + notes_snr
 
 
-def _hints(stars: Stars, result: Fit) -> list[str]:
+def _hints(stars: CalibrationStars, result: ZeroPointFit) -> list[str]:
     """Tell which terms that were not asked for the stars would support beyond doubt, and change something."""
     longer = extend(stars, result.likeliest or result, _DOUBT)
     notes = []

@@ -124,7 +124,9 @@ def diagnose(catalog: Table, params, stars, instrumental, variance) -> tuple[Col
         errors = [part[stars] for part in color_errors(catalog, band, color)]
         var = variance + catalog_error(catalog, band)[stars] ** 2
         nowhere = np.zeros(len(stars))
-        fit = zeropoint.fit(zeropoint.Stars(nowhere, nowhere, value, var, blue, *errors).take(known), 0, True, _LARGEST)
+        fit = zeropoint.fit(
+            zeropoint.CalibrationStars(nowhere, nowhere, value, var, blue, *errors).take(known), 0, True, _LARGEST
+        )
         error = float(np.sqrt(fit.covariance[-1, -1]))
         term, count = float(fit.coefficients[-1]), int(fit.used.sum())
         found.append(ColorTerm(band, color, term, error, _rms(fit.residual[fit.used]), _rms(blue[known]), count))

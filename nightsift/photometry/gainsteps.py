@@ -8,7 +8,7 @@ import numpy as np
 
 from nightsift.image import amplifiers
 from nightsift.image.amplifiers import Edges
-from nightsift.photometry.zeropoint import STARS_PER_PARAMETER, Fit, Stars, fit, powers
+from nightsift.photometry.zeropoint import STARS_PER_PARAMETER, CalibrationStars, ZeroPointFit, fit, powers
 
 _PARTS = 24  # of a side, between which a lone edge may lie
 # Edges of detectors that are read out in equal parts: two or four, and more.
@@ -36,7 +36,7 @@ _CLEARER = 9.0  # in the sum of squared pulls, by which an edge has to be better
 _AGREE = 0.85  # of the share of the stars elsewhere that agree
 
 
-def find(stars: Stars, level: Fit) -> Edges:
+def find(stars: CalibrationStars, level: ZeroPointFit) -> Edges:
     """Return where the zero point steps, if it does.
 
     Parameters
@@ -75,12 +75,12 @@ def find(stars: Stars, level: Fit) -> Edges:
     return best.edges if sharp else amplifiers.WHOLE
 
 
-def _height(stepped: Fit) -> float:
+def _height(stepped: ZeroPointFit) -> float:
     """Return by how much the zero points of the parts differ [mag]."""
     return float(np.ptp([0.0, *stepped.coefficients[len(powers(stepped.order)) : stepped.surface]]))
 
 
-def _sharp(stars: Stars, stepped: Fit) -> bool:
+def _sharp(stars: CalibrationStars, stepped: ZeroPointFit) -> bool:
     """Tell whether the stars beside the edges have the whole step."""
     places, wanting, beside = np.stack([stars.u, stars.v]), [], np.zeros(len(stars.u), bool)
     for axis, part in enumerate(stepped.edges):
@@ -101,7 +101,7 @@ def _sharp(stars: Stars, stepped: Fit) -> bool:
     return bool(agree and np.median(shares) < _BLUNT)
 
 
-def _abrupt(stars: Stars, stepped: Fit) -> bool:
+def _abrupt(stars: CalibrationStars, stepped: ZeroPointFit) -> bool:
     """Tell whether parallel edges describe the stars better than transitions do, as at the rim of a cloud."""
     axis = 0 if stepped.edges[0] else 1
     edges, first = stepped.edges[axis], len(powers(stepped.order))
@@ -131,7 +131,7 @@ def _left(away, surface, pull, weight, width: float) -> float:
     return min(sums)
 
 
-def _likely(stars: Stars, pull) -> list[Edges]:
+def _likely(stars: CalibrationStars, pull) -> list[Edges]:
     """Return the divisions that make the pulls smaller: of those with one edge the best in x and in y."""
     lone = [max(divisions, key=lambda one: _gain(stars, pull, one)) for divisions in _LONE]
     both = (lone[0][0], lone[1][1])
@@ -139,12 +139,12 @@ def _likely(stars: Stars, pull) -> list[Edges]:
     return [edges for edges in tried if _gain(stars, pull, edges) > _HINT]
 
 
-def hint(stars: Stars, pull) -> float:
+def hint(stars: CalibrationStars, pull) -> float:
     """Return how much smaller the sum of the stars' pulls becomes with the best edge anywhere."""
     return max(_gain(stars, pull, edges) for lone in _LONE for edges in lone)
 
 
-def _moved(stars: Stars, stepped: Fit) -> Edges:
+def _moved(stars: CalibrationStars, stepped: ZeroPointFit) -> Edges:
     """Return where the edges of a fit are better put; those that cross stay."""
     first = len(powers(stepped.order))
     step = amplifiers.columns(stepped.edges, stars.u, stars.v) @ stepped.coefficients[first : stepped.surface]
@@ -153,7 +153,7 @@ def _moved(stars: Stars, stepped: Fit) -> Edges:
     return max(_LONE[axis[0]], key=lambda one: _gain(stars, pull, one)) if len(axis) == 1 else stepped.edges
 
 
-def _gain(stars: Stars, pull, edges: Edges) -> float:
+def _gain(stars: CalibrationStars, pull, edges: Edges) -> float:
     """Return by how much smaller the sum of the pulls is about the medians of the cells; many stars have to agree."""
     # many parts, or an edge anywhere, can follow what is no step
     cell, count = amplifiers.cells(edges, stars.u, stars.v), len(amplifiers.shares(edges))

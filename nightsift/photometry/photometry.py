@@ -103,7 +103,7 @@ def _wide(objects, rows, good) -> np.ndarray:
     return wide
 
 
-def _bright_scatter(result: zeropoint.Fit, mag: np.ndarray) -> float:
+def _bright_scatter(result: zeropoint.ZeroPointFit, mag: np.ndarray) -> float:
     residual, mag = result.residual[result.used], mag[result.used]
     if not len(mag):
         return np.nan

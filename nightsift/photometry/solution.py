@@ -11,7 +11,7 @@ from nightsift.photometry import zeropoint
 
 
 @dataclass(frozen=True)
-class Seeing:
+class ApertureSeeing:
     """What photometry must know of the image: `fwhm` and `aperture` (radius) [px], `pixscale` [arcsec], (ny, nx).
 
     `growth` is by how much the light of the PSF within 4 FWHM exceeds that in the aperture [mag], NaN = not known.

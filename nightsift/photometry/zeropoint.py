@@ -27,7 +27,7 @@ _UNLIKELY = 0.01  # relative to the likeliest model
 
 
 @dataclass(frozen=True)
-class Stars:
+class CalibrationStars:
     """What the fit goes on, each of shape (n,).
 
     `u`, `v` are pixel positions scaled to -1..1 over the image, `value` = catalogue - instrumental magnitude with
@@ -47,7 +47,7 @@ class Stars:
     names: tuple[str, ...] = ()
     edges: amplifiers.Edges = amplifiers.WHOLE
 
-    def take(self, select) -> Stars:
+    def take(self, select) -> CalibrationStars:
         """Return the selected stars."""
         chosen = {key: part[select] for key, part in vars(self).items() if isinstance(part, np.ndarray)}
         return replace(self, **chosen)
@@ -59,7 +59,7 @@ class Stars:
 
 
 @dataclass(frozen=True)
-class Fit:
+class ZeroPointFit:
     """A fitted zero point; `coefficients` are those of `surface`, of `extras` and, if `color`, the colour term.
 
     `bic` is -2 ln of the evidence, but for a constant; `change`, `tint` and `max_intrinsic` are as `fit` got them,
@@ -81,7 +81,7 @@ class Fit:
     tint: float = np.inf
     max_intrinsic: float = np.inf
     edges: amplifiers.Edges = amplifiers.WHOLE
-    likeliest: Fit | None = None
+    likeliest: ZeroPointFit | None = None
 
     @property
     def surface(self) -> int:
@@ -136,7 +136,7 @@ def surface(order: int, edges: amplifiers.Edges, u, v) -> np.ndarray:
     return np.concatenate([terms(order, u, v), amplifiers.columns(edges, u, v)], axis=-1)
 
 
-def _solve(design, stars: Stars, weight, color: bool, prior=0.0):
+def _solve(design, stars: CalibrationStars, weight, color: bool, prior=0.0):
     """Weighted least squares; with a colour, corrected for the noise of the colours (Fuller 1987, section 2.2).
 
     `prior` holds the inverse variances of the coefficients about 0; the normal matrix is returned without.
@@ -156,7 +156,7 @@ def _solve(design, stars: Stars, weight, color: bool, prior=0.0):
     return np.linalg.lstsq(normal + np.diag(np.broadcast_to(prior, len(right))), right, rcond=None)[0], normal
 
 
-def _variance(stars: Stars, color: bool, term: float) -> np.ndarray:
+def _variance(stars: CalibrationStars, color: bool, term: float) -> np.ndarray:
     if not color:
         return stars.var
     return np.maximum(stars.var + term**2 * stars.color_var - 2 * term * stars.color_cov, 1e-8)
@@ -183,7 +183,7 @@ def _scatter(residual, variance, weight, parameters: int, largest: float) -> tup
     return brentq(excess, 0.0, largest, xtol=1e-5), 1.0
 
 
-def _start(design, stars: Stars, color: bool) -> tuple[np.ndarray, float]:
+def _start(design, stars: CalibrationStars, color: bool) -> tuple[np.ndarray, float]:
     """Return least absolute deviations and a scale from the median residual: both stand up to outliers."""
     base = 1 / (stars.var + 0.02**2)
     weight = base
@@ -203,14 +203,14 @@ def _start(design, stars: Stars, color: bool) -> tuple[np.ndarray, float]:
 
 
 def fit(
-    stars: Stars,
+    stars: CalibrationStars,
     order: int,
     color: bool,
     max_intrinsic: float,
     extras: tuple[str, ...] = (),
     change: float = np.inf,
     tint: float = np.inf,
-) -> Fit:
+) -> ZeroPointFit:
     """Fit one model by iteratively reweighted least squares with Tukey's biweight.
 
     Parameters
@@ -254,7 +254,7 @@ def fit(
     wide = (change / CHANGES[0] if order else 1.0) * (tint / TINTS[0] if color else 1.0)
     rare = 2 * np.log(wide) if np.isfinite(wide) else 0.0
     loss = _TUKEY**2 / 3 * (1 - np.clip(1 - (pull / _TUKEY) ** 2, 0, None) ** 3)
-    return Fit(
+    return ZeroPointFit(
         order=order,
         color=color,
         coefficients=coefficients,
@@ -273,7 +273,7 @@ def fit(
     )
 
 
-def _reweighted(design, stars: Stars, color: bool, max_intrinsic: float, prior):
+def _reweighted(design, stars: CalibrationStars, color: bool, max_intrinsic: float, prior):
     """Return coefficients, scatter, factor of the errors and effective number of parameters."""
     level = prior == 0
     coefficients = np.zeros(design.shape[1])
@@ -320,7 +320,7 @@ def _price(normal, prior, coefficients, count: int) -> float:
     return price * count / max(count - _effective(normal, prior) - 1, 1)
 
 
-def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = True) -> Fit:
+def choose(stars: CalibrationStars, max_order: int, max_intrinsic: float, extended: bool = True) -> ZeroPointFit:
     """Return the mean of all models that may be, each weighted by its evidence.
 
     With twelve stars or more these are levels and surfaces up to `max_order`, and a colour term where there are
@@ -352,7 +352,7 @@ def choose(stars: Stars, max_order: int, max_intrinsic: float, extended: bool = 
     return mean(stars, chosen)
 
 
-def mean(stars: Stars, fits: list[Fit]) -> Fit:
+def mean(stars: CalibrationStars, fits: list[ZeroPointFit]) -> ZeroPointFit:
     """Return the mean of fits to the same stars, weighted by their evidence; `likeliest` is the best of them.
 
     The covariance is the mean of theirs and that of their coefficients. What is less than a hundredth as likely as the
@@ -383,7 +383,7 @@ def mean(stars: Stars, fits: list[Fit]) -> Fit:
     )
 
 
-def extend(stars: Stars, chosen: Fit, margin: float) -> Fit:
+def extend(stars: CalibrationStars, chosen: ZeroPointFit, margin: float) -> ZeroPointFit:
     """Return the model with those of the stars' extra terms that lower its BIC by a margin, one after the other."""
     for _ in stars.names:
         if len(stars.u) < STARS_PER_PARAMETER * (len(chosen.extras) + chosen.color + 2):

@@ -9,7 +9,7 @@ import numpy as np
 from nightsift.errors import Rejected
 from nightsift.image.polynomial import design, powers
 from nightsift.image.stamps import spread
-from nightsift.psf.forced import FLOOR, PsfFit, Stars, fitted, forced, solve, stars_at
+from nightsift.psf.forced import FLOOR, PsfFit, StarStamps, fitted, forced, solve, stars_at
 from nightsift.psf.model import VARYING, WIDTHS, Psf, functions
 from nightsift.statistics import SIGMA_PER_MAD
 
@@ -93,7 +93,7 @@ def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=
     return PsfStars(psf, chosen, *_held_out(sample, first.value, psf, max_order, change))
 
 
-def _held_out(sample: Stars, value, psf: Psf, max_order: int, change: float) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(sample: StarStamps, value, psf: Psf, max_order: int, change: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the fluxes of stars, as they were cut out first, by the PSF of the others; and their errors."""
     equations = _equations(sample, psf.fwhm, psf.shape, max_order)
     flux, error = np.empty((2, len(sample.x)))
@@ -105,7 +105,7 @@ def _held_out(sample: Stars, value, psf: Psf, max_order: int, change: float) -> 
     return flux, error
 
 
-def _cut(image, noise, bad, stars, half) -> Stars:
+def _cut(image, noise, bad, stars, half) -> StarStamps:
     x, y = np.array(stars["x"], float), np.array(stars["y"], float)
     local = np.array(stars["background"], float)[:, None] if "background" in stars.colnames else 0.0
     sample = stars_at(image, noise, bad, x, y, half)
@@ -162,7 +162,7 @@ class _Equations:
         return gain
 
 
-def _equations(sample: Stars, fwhm, shape, max_order) -> _Equations:
+def _equations(sample: StarStamps, fwhm, shape, max_order) -> _Equations:
     u, v = sample.offsets()
     basis = np.moveaxis(functions(u[:, None, :], v[:, :, None], fwhm), 0, -1).reshape(*sample.value.shape, -1)
     weight = sample.usable / (sample.variance + (FLOOR * np.maximum(sample.value, 0)) ** 2)
@@ -200,7 +200,7 @@ def _change(equations: _Equations) -> float:
     return best
 
 
-def _recentre(sample: Stars, psf: Psf) -> tuple[Stars, np.ndarray]:
+def _recentre(sample: StarStamps, psf: Psf) -> tuple[StarStamps, np.ndarray]:
     """Fit flux, position and background of each star; return the stars and their reduced chi2."""
     fitted = solve(sample, psf, with_background=True)
     moved = replace(

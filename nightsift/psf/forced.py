@@ -18,7 +18,7 @@ STEPS, ARRIVED = 12, 0.02  # that a position is improved at most; pixels, a step
 
 
 @dataclass(frozen=True)
-class Stars:
+class StarStamps:
     """Stamps of stars and what is known of them."""
 
     x: np.ndarray
@@ -41,14 +41,14 @@ class Stars:
         parts = psf.grid(*self.offsets(), self.x, self.y, derivatives)
         return [part.reshape(self.value.shape) for part in parts]
 
-    def __getitem__(self, chosen) -> Stars:
-        return Stars(**{key: value[chosen] for key, value in vars(self).items()})
+    def __getitem__(self, chosen) -> StarStamps:
+        return StarStamps(**{key: value[chosen] for key, value in vars(self).items()})
 
 
-def stars_at(image, noise, bad, x, y, half) -> Stars:
+def stars_at(image, noise, bad, x, y, half) -> StarStamps:
     column, row = np.rint(x).astype(int), np.rint(y).astype(int)
     flat = (len(x), (2 * half + 1) ** 2)
-    return Stars(
+    return StarStamps(
         x=x,
         y=y,
         flux=np.zeros(len(x)),
@@ -72,7 +72,7 @@ class PsfFit:
     chi2: np.ndarray
 
 
-def solve(sample: Stars, psf: Psf, with_background=False, with_position=True, tolerance=FLOOR) -> PsfFit:
+def solve(sample: StarStamps, psf: Psf, with_background=False, with_position=True, tolerance=FLOOR) -> PsfFit:
     """Linearised least squares of flux, shift and level for every stamp at once."""
     model, *slopes = sample.model(psf, int(with_position))
     columns = [model, *(-slope for slope in slopes)]
@@ -153,12 +153,12 @@ def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[
     return final, now_x, now_y
 
 
-def _difference_stamps(image, sigma, bad, psf, x, y, half) -> Stars:
+def _difference_stamps(image, sigma, bad, psf, x, y, half) -> StarStamps:
     x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
     return stars_at(image, sigma, bad, x, y, int(np.ceil(1.5 * psf.fwhm)) if half is None else half)
 
 
-def _without_hidden(result: PsfFit, sample: Stars, psf: Psf) -> PsfFit:
+def _without_hidden(result: PsfFit, sample: StarStamps, psf: Psf) -> PsfFit:
     model = np.abs(sample.model(psf)[0])
     share = np.sum(model * sample.usable, axis=1) / np.maximum(model.sum(axis=1), 1e-30)
     hidden = share < MIN_SHARE

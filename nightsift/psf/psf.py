@@ -79,7 +79,7 @@ def image_psf(
     objects: Table,
     seeing: Seeing,
     aperture: float,
-    params: parameters.Psf,
+    params: parameters.PsfConfig,
     trails=(),
     correlation=WHITE,
 ):

@@ -17,7 +17,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from PIL import Image, ImageDraw
 
-from nightsift.parameters import Report
+from nightsift.parameters import ReportConfig
 from nightsift.plots.figures import DPI, OVERVIEW_BOX, SIZE
 from nightsift.report import positions, search
 from nightsift.report.page import PAGE, SCRIPT, STYLE
@@ -72,7 +72,7 @@ class Extra:
 
 
 @dataclass(frozen=True)
-class Campaign:
+class ReportMaterial:
     """The tables of a campaign by their schemas, and the extras by image."""
 
     images: Table
@@ -83,7 +83,7 @@ class Campaign:
     extras: dict[str, Extra]
 
 
-def best_sources(campaign: Campaign, params: Report) -> list[tuple[int, int]]:
+def best_sources(campaign: ReportMaterial, params: ReportConfig) -> list[tuple[int, int]]:
     """Return rows (source, its best candidate) of those the page shows: by score, then S/N.
 
     The best candidate of a source is the one with the highest S/N.
@@ -101,7 +101,7 @@ def best_sources(campaign: Campaign, params: Report) -> list[tuple[int, int]]:
     return [(int(row), first[names[row]]) for row in ranked if names[row] in first]
 
 
-def page(campaign: Campaign, cutouts: dict[int, np.ndarray], params: Report) -> str:
+def page(campaign: ReportMaterial, cutouts: dict[int, np.ndarray], params: ReportConfig) -> str:
     """Return the HTML of the page.
 
     Parameters
@@ -414,7 +414,7 @@ def footprint(header: Header, shape: tuple[int, int], points: int = 4) -> np.nda
     return np.column_stack(WCS(header, relax=True).all_pix2world(x, y, 0))
 
 
-def sky_maps(campaign: Campaign) -> list[dict]:
+def sky_maps(campaign: ReportMaterial) -> list[dict]:
     """Return an SVG map, with its title, of each part of the sky that images cover without a gap."""
     shown = [extra for _, extra in sorted(campaign.extras.items()) if extra.header is not None and extra.shape]
     outlines = [footprint(extra.header, extra.shape) for extra in shown]

@@ -10,13 +10,13 @@ from astropy.io.fits import Header
 from astropy.time import Time
 from astropy.wcs import WCS, Sip
 
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 
 STYLES = ("maxim", "iraf", "crota", "mef")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Campaign:
+class SimulatedCampaign:
     """What is simulated; `n_stars` and `n_galaxies` count those in the area of one image.
 
     ``fwhm`` (pixels) is the middle of the images' seeing, which varies by a quarter; ``psf_change`` the largest
@@ -54,7 +54,7 @@ class Camera:
     style: str
     shape: tuple[int, int]
     wcs: WCS
-    psf: Psf
+    psf: MoffatPsf
     zp: float
     zp_slope: tuple[float, float, float]
     color: float
@@ -78,7 +78,7 @@ class Camera:
         return self.zp + self.zp_slope[0] * u + self.zp_slope[1] * v + self.zp_slope[2] * (u**2 + v**2)
 
 
-def tangent_plane(params: Campaign) -> WCS:
+def tangent_plane(params: SimulatedCampaign) -> WCS:
     """Return the WCS whose pixels are arcseconds east and north of the field's centre."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
@@ -112,7 +112,7 @@ def _distortion(rng, size):
     return out
 
 
-def camera(k: int, params: Campaign) -> Camera:
+def camera(k: int, params: SimulatedCampaign) -> Camera:
     """Return how image `k` is taken: seeing, pointing, rotation, zero point and colour term differ for each."""
     rng = np.random.default_rng([params.seed, 1, k])
     style = STYLES[k % len(STYLES)]
@@ -123,7 +123,7 @@ def camera(k: int, params: Campaign) -> Camera:
     crval = tangent_plane(params).wcs_pix2world([[offset * np.cos(angle), offset * np.sin(angle)]], 0)[0]
     crpix = np.array([shape[1] / 2, shape[0] / 2]) + rng.uniform(-5, 5, 2)
     matrix = _matrix(scale, rng.uniform(-4, 4) + quarter)
-    psf = Psf(
+    psf = MoffatPsf(
         fwhm=params.fwhm / 3.5 * (2.6 + 1.8 * ((0.25 + 0.618 * k) % 1) + rng.uniform(0, 0.1)),
         beta=rng.uniform(2.8, 4),
         e1=rng.uniform(-0.08, 0.08),
@@ -150,7 +150,7 @@ def camera(k: int, params: Campaign) -> Camera:
     )
 
 
-def template_camera(params: Campaign) -> Camera:
+def template_camera(params: SimulatedCampaign) -> Camera:
     """Return how the template is taken: ten times deeper, sharp, well sampled, on a grid that holds all images."""
     rng = np.random.default_rng([params.seed, 3])
     wide = params.fwhm / 3.5
@@ -168,7 +168,9 @@ def template_camera(params: Campaign) -> Camera:
         style="template",
         shape=(int(height), int(width)),
         wcs=_celestial(frame.wcs.crval, 1 - np.round(low, 1), matrix),
-        psf=Psf(2.05 * wide / fine, 3.2, 0.02, -0.03, scale=tuple(rng.uniform(-0.02, 0.02, 3)), twist=(0.01, -0.01)),
+        psf=MoffatPsf(
+            2.05 * wide / fine, 3.2, 0.02, -0.03, scale=tuple(rng.uniform(-0.02, 0.02, 3)), twist=(0.01, -0.01)
+        ),
         zp=27.2,
         zp_slope=(0.0, 0.0, 0.0),
         color=-0.01,

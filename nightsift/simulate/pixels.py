@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 from scipy.special import gamma, kv
 
-from nightsift.image.moffat import Psf, psf_stamps
+from nightsift.image.moffat import MoffatPsf, psf_stamps
 
 
 def _add_stamps(image, stamps, ix, iy):
@@ -19,7 +19,7 @@ def _add_stamps(image, stamps, ix, iy):
             image[y0:y1, x0:x1] += stamp[y0 - cy + half : y1 - cy + half, x0 - cx + half : x1 - cx + half]
 
 
-def render_points(image, x, y, flux, psf: Psf, faintest: float):
+def render_points(image, x, y, flux, psf: MoffatPsf, faintest: float):
     """Add point sources to an image in place, each out to where its wing falls below `faintest` ADU.
 
     The radius is at least 4 FWHM, so that the sources lose the same part of their light, 0.3 per cent or less.
@@ -49,7 +49,7 @@ def spergel_scale(nu: float) -> float:
     return brentq(excess, 1e-3, 10)
 
 
-def render_galaxies(image, x, y, flux, galaxies: Table, psf: Psf, jacobian):
+def render_galaxies(image, x, y, flux, galaxies: Table, psf: MoffatPsf, jacobian):
     """Add galaxies to an image in place, convolved with the PSF where they stand.
 
     `galaxies` has the half-light radius ``r50`` and `jacobian` (2 x 2, from x, y to east, north) the same angular unit;

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from nightsift.image.moffat import psf_stamps
 from nightsift.simulate.cameras import (
     Camera,
-    Campaign,
+    SimulatedCampaign,
     camera,
     header_wcs,
     hole,
@@ -35,7 +35,7 @@ _FAINTEST = 20.5
 
 
 @dataclass(frozen=True)
-class Sky:
+class SimulatedSky:
     """The sources of the field: positions at J2000, magnitudes at rest, and how they change."""
 
     sources: Table
@@ -44,7 +44,7 @@ class Sky:
 
 
 @dataclass(frozen=True)
-class Exposure:
+class SimulatedImage:
     """One image: pixels (float32, ADU), the header that comes with them, and what is true of them.
 
     ``primary`` is the primary header of a multi-extension file, None where the image is the primary; ``bad`` is True
@@ -178,7 +178,7 @@ def _magnitude_of_snr(snr, brightness, camera):
     return camera.zp - 2.5 * np.log10(flux)
 
 
-def sky(params: Campaign) -> Sky:
+def sky(params: SimulatedCampaign) -> SimulatedSky:
     """Draw the sources of a campaign's field.
 
     Parameters
@@ -229,10 +229,10 @@ def sky(params: Campaign) -> Sky:
     sources["ra"] %= 360
     sources.add_column(np.arange(len(sources)), name="id", index=0)
     limit = float(np.median([_magnitude_of_snr(params.catalog_snr, 0.0, one) for one in cameras]))
-    return Sky(sources=sources, start=params.mjd, catalog_limit=limit)
+    return SimulatedSky(sources=sources, start=params.mjd, catalog_limit=limit)
 
 
-def at_epoch(field: Sky, mjd: float):
+def at_epoch(field: SimulatedSky, mjd: float):
     """Return ``ra, dec`` (deg) and the magnitude change of all sources at a time; the change is NaN for the unlit.
 
     The template's time lies before the transients and the mover.
@@ -258,7 +258,7 @@ def catalog_error(mag, limit: float, galaxy):
     return np.hypot(0.005 + 0.03 * 10 ** (0.4 * (np.asarray(mag) - limit)), np.where(galaxy, 0.04, 0))
 
 
-def catalog(field: Sky, params: Campaign, kinds: tuple[str, ...] = (*STARS, "galaxy")) -> Table:
+def catalog(field: SimulatedSky, params: SimulatedCampaign, kinds: tuple[str, ...] = (*STARS, "galaxy")) -> Table:
     """Return the reference catalogue, like that of a survey: stars and galaxies, and nothing tells them apart.
 
     It ends at a magnitude in r. Positions are those of J2000 with errors of 30 mas an axis, of galaxies 60 mas;
@@ -414,7 +414,7 @@ def _usable(truth, cam, other, bad):
     return out & ~((ty >= rows.start) & (ty < rows.stop) & (tx >= columns.start) & (tx < columns.stop))
 
 
-def image(field: Sky, k: int, params: Campaign) -> Exposure:
+def image(field: SimulatedSky, k: int, params: SimulatedCampaign) -> SimulatedImage:
     """Render image `k` of the campaign (from 0).
 
     Parameters
@@ -439,14 +439,14 @@ def image(field: Sky, k: int, params: Campaign) -> Exposure:
     data, bad = _detector(rng, model, cam, params, k)
     truth = _truth(field, cam, model, bad, params)
     header, primary = image_header(cam, header_wcs(rng, cam))
-    return Exposure(cam.name, data.astype(np.float32), header, primary, truth, bad, model, cam)
+    return SimulatedImage(cam.name, data.astype(np.float32), header, primary, truth, bad, model, cam)
 
 
-def template(field: Sky, params: Campaign) -> Exposure:
+def template(field: SimulatedSky, params: SimulatedCampaign) -> SimulatedImage:
     """Render the template: no transients, no mover, variables and fast stars as they were; no truth table."""
     cam = template_camera(params)
     x, y, _, _, _, flux = _sources_on(field, cam, cam.mjd)
     model = _model(field, cam, x, y, flux)
     data, bad = _detector(np.random.default_rng([params.seed, 5]), model, cam, params, _TEMPLATE)
     header, primary = image_header(cam, cam.wcs)
-    return Exposure(cam.name, data.astype(np.float32), header, primary, Table(), bad, model, cam)
+    return SimulatedImage(cam.name, data.astype(np.float32), header, primary, Table(), bad, model, cam)

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from nightsift.parameters import Sources
+from nightsift.parameters import SourcesConfig
 from nightsift.sky.sphere import unit_vectors
 
 _ARCSEC = np.pi / 180 / 3600
@@ -42,7 +42,7 @@ class Association:
     radius: float
 
 
-def association_radius(fwhm, rms, params: Sources) -> float:
+def association_radius(fwhm, rms, params: SourcesConfig) -> float:
     """Return the association radius in arcsec.
 
     Parameters

@@ -15,7 +15,7 @@ _LIMIT_SNR = 5.0
 
 
 @dataclass(frozen=True)
-class Exposure:
+class Epoch:
     """What a forced measurement needs to know of its image besides the pixels."""
 
     image: str
@@ -149,7 +149,7 @@ def detected_rows(candidates: Table, zp, names, calibration: Table) -> Table:
     )
 
 
-def forced_rows(exposure: Exposure, names, measured, zp, zp_err, level, flags) -> Table:
+def forced_rows(exposure: Epoch, names, measured, zp, zp_err, level, flags) -> Table:
     """Return the light-curve rows of forced measurements in one image.
 
     Parameters

@@ -13,14 +13,14 @@ from nightsift.image.convolve import convolve_varying
 from nightsift.image.padding import PAD
 from nightsift.image.polynomial import Surface
 from nightsift.image.stamps import spread, stamps
-from nightsift.subtract.images import Convolved, Layer, Raw, sharper, subtracted
-from nightsift.subtract.kernel import KernelFit, Stamps, basis_for, fit_kernel
+from nightsift.subtract.images import Convolved, Layer, RawDifference, sharper, subtracted
+from nightsift.subtract.kernel import KernelFit, KernelStamps, basis_for, fit_kernel
 from nightsift.subtract.stars import MIN_STAMPS
 
 RELATIVE_FLOOR = 0.01  # of a star's light, so that the fit is not the brightest star's alone
 
 
-def alard_lupton(image: Layer, template: Layer, stars: Table, params: parameters.Subtract) -> Raw:
+def alard_lupton(image: Layer, template: Layer, stars: Table, params: parameters.SubtractConfig) -> RawDifference:
     """Subtract after a convolution with Gaussians times polynomials (Alard & Lupton 1998; Alard 2000).
 
     The sharper one of the two is convolved.
@@ -41,7 +41,9 @@ def alard_lupton(image: Layer, template: Layer, stars: Table, params: parameters
     return by_kernel(image, template, stars, params, basis_for(*widths), params.kernel_order)
 
 
-def by_kernel(image: Layer, template: Layer, stars: Table, params: parameters.Subtract, basis, max_order: int) -> Raw:
+def by_kernel(
+    image: Layer, template: Layer, stars: Table, params: parameters.SubtractConfig, basis, max_order: int
+) -> RawDifference:
     """Subtract after a convolution of the sharper image with the kernel of a basis that fits the stars best.
 
     Parameters as for `alard_lupton`, and a basis like `nightsift.subtract.kernel.Basis` and the highest order of its variation.
@@ -67,7 +69,9 @@ def by_kernel(image: Layer, template: Layer, stars: Table, params: parameters.Su
     return subtracted(image, template, convolved)
 
 
-def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtract, basis, max_order: int) -> KernelFit:
+def _match(
+    source: Layer, target: Layer, stars: Table, params: parameters.SubtractConfig, basis, max_order: int
+) -> KernelFit:
     """Fit the kernel to stamps of the stars."""
     half = int(np.ceil(2.8 * max(source.fwhm, target.fwhm))) + 1
     chosen = np.sort(spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), source.data.shape, params.max_stamps))
@@ -81,7 +85,7 @@ def _match(source: Layer, target: Layer, stars: Table, params: parameters.Subtra
     spoilt = spoilt | stamps(source.bad, column[chosen], row[chosen], half, True)
     shape = tuple(side - 2 * PAD for side in source.data.shape)
     weight = np.where(spoilt, 0, 1 / variance)
-    pairs = Stamps(wide, value, weight, stars["x"][chosen], stars["y"][chosen], shape)
+    pairs = KernelStamps(wide, value, weight, stars["x"][chosen], stars["y"][chosen], shape)
     fit = fit_kernel(pairs, basis, max_order, params.clip)
     used = np.zeros(len(stars), bool)
     used[chosen[fit.used]] = True

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from nightsift import parameters
 from nightsift.subtract.alard_lupton import by_kernel
-from nightsift.subtract.images import Layer, Raw
+from nightsift.subtract.images import Layer, RawDifference
 
 MAX_ORDER = 1  # there are some 200 pixels, each with the spatial terms
 REACH = 1.7  # half side of the kernel in FWHM of what it leads to
@@ -53,7 +53,7 @@ class DeltaBasis:
         return shifted.reshape(len(stamps), -1, *valid)
 
 
-def delta(image: Layer, template: Layer, stars: Table, params: parameters.Subtract) -> Raw:
+def delta(image: Layer, template: Layer, stars: Table, params: parameters.SubtractConfig) -> RawDifference:
     """Subtract after a convolution with a kernel of free pixels, regularised by its second differences.
 
     Becker et al. (2012, MNRAS 425, 1341), section 3; the strength of the regularisation is the one that is best for

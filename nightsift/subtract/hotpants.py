@@ -10,18 +10,20 @@ from astropy.table import Table
 from scipy import ndimage
 
 from nightsift import parameters
-from nightsift.image.padding import PAD, core
+from nightsift.image.padding import PAD, unpad
 from nightsift.image.polynomial import Surface, powers
 from nightsift.image.stamps import spread
 from nightsift.statistics import FWHM_PER_SIGMA
-from nightsift.subtract.images import Convolved, Layer, Raw, sharper, subtracted
+from nightsift.subtract.images import Convolved, Layer, RawDifference, sharper, subtracted
 
 SMOOTHING = 1.0  # pixels, of what photons are counted in: weights that know of a pixel's own noise bias
 PER_TERM = 20  # stars that a term of the kernel's variation takes: with fewer the program fits their noise
 NARROWEST = 0.3  # standard deviation of a Gaussian, pixels, that is as good as none
 
 
-def hotpants(image: Layer, template: Layer, stars: Table, params: parameters.Subtract, run: Callable) -> Raw:
+def hotpants(
+    image: Layer, template: Layer, stars: Table, params: parameters.SubtractConfig, run: Callable
+) -> RawDifference:
     """Let HOTPANTS (Becker 2015, ascl:1504.004) convolve the sharper image and subtract.
 
     Parameters
@@ -43,7 +45,7 @@ def hotpants(image: Layer, template: Layer, stars: Table, params: parameters.Sub
     The program does not tell its kernel. For the noise it is taken for the Gaussian that makes one width the other.
     """
     source, target = (template, image) if sharper(image, template) else (image, template)
-    shape = core(image.data).shape
+    shape = unpad(image.data).shape
     rank = np.where(stars["alone"], 0.0, 1e6) - np.log(np.asarray(stars["snr"], float))
     chosen = np.sort(spread(stars["x"], stars["y"], rank, shape, params.max_stamps))
     x, y = (np.asarray(stars[axis], float)[chosen] + PAD for axis in "xy")
@@ -59,14 +61,14 @@ def hotpants(image: Layer, template: Layer, stars: Table, params: parameters.Sub
         "kernel_half": kernel.shape[0] // 2,
     }
     sums = Surface(np.array([found.kernel_sum]), 0, shape)
-    convolved = core(target.data) - core(found.difference)
+    convolved = unpad(target.data) - unpad(found.difference)
     raw = subtracted(image, template, Convolved(convolved, kernel, sums, used, facts))
     # At the border its kernel reaches further than the Gaussian.
     reach = PAD + int(np.ceil(target.fwhm))
     unseen = source.bad.copy()
     if source is image:
         unseen[:reach] = unseen[-reach:] = unseen[:, :reach] = unseen[:, -reach:] = True
-    return replace(raw, bad=raw.bad | core(found.bad), unseen=unseen)
+    return replace(raw, bad=raw.bad | unpad(found.bad), unseen=unseen)
 
 
 def _with_photons(layer: Layer) -> Layer:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nightsift.image.convolve import Bank
 from nightsift.image.correlation import WHITE
-from nightsift.image.padding import PAD, core
+from nightsift.image.padding import PAD, unpad
 from nightsift.image.polynomial import Surface
 from nightsift.image.tiles import largest, tiles
 
@@ -44,7 +44,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawDifference:
     """A difference before it is known how significant it is: what every method of subtraction returns.
 
     All arrays are of the image proper, and `data` and `model` are the stage's own, to be changed in place.
@@ -136,18 +136,18 @@ def sharper(image: Layer, template: Layer) -> bool:
     return template.fwhm <= image.fwhm
 
 
-def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
+def subtracted(image: Layer, template: Layer, convolved: Convolved) -> RawDifference:
     """Return the difference of the sharper one, `convolved`, whose array becomes part of it, and of the other."""
     forward = sharper(image, template)
     source, target = (template, image) if forward else (image, template)
     data, kernel = convolved.data, convolved.kernel
-    result = Raw(
+    result = RawDifference(
         data=data,
         model=np.empty_like(data),
-        bad=leaks(source.bad, kernel, LEAK * np.abs(kernel).sum()) | core(target.bad),
+        bad=leaks(source.bad, kernel, LEAK * np.abs(kernel).sum()) | unpad(target.bad),
         unseen=source.bad,
-        white=core(target.noise),
-        smoothed=core(source.noise),
+        white=unpad(target.noise),
+        smoothed=unpad(source.noise),
         scale=() if forward else (convolved.sums,),
         kernel=kernel,
         forward=forward,
@@ -159,7 +159,7 @@ def subtracted(image: Layer, template: Layer, convolved: Convolved) -> Raw:
     )
     for tile in tiles(data.shape):
         own, factor = tile.own, result.factor(*tile.own)
-        other = core(target.data)[own]
+        other = unpad(target.data)[own]
         result.model[own] = data[own] if forward else other * factor
         data[own] = other - data[own] if forward else (data[own] - other) * factor
     return result
@@ -172,5 +172,5 @@ def leaks(bad: np.ndarray, kernel: np.ndarray, limit: float) -> np.ndarray:
     for tile in tiles(result.shape):
         piece = bad[tuple(slice(part.start, part.stop + 2 * PAD) for part in tile.own)]
         if piece.any():
-            result[tile.own] = core(next(bank(piece))) > limit
+            result[tile.own] = unpad(next(bank(piece))) > limit
     return result

@@ -181,7 +181,7 @@ class _Equations:
 
 
 @dataclass(frozen=True)
-class Stamps:
+class KernelStamps:
     """The same stars in both images.
 
     Attributes
@@ -204,7 +204,7 @@ class Stamps:
     shape: tuple[int, int]
 
 
-def fit_kernel(stamps: Stamps, basis: Basis, max_order: int, clip: float) -> KernelFit:
+def fit_kernel(stamps: KernelStamps, basis: Basis, max_order: int, clip: float) -> KernelFit:
     """Find the kernel that turns stamps of one image into those of the other.
 
     Parameters
@@ -242,7 +242,7 @@ def fit_kernel(stamps: Stamps, basis: Basis, max_order: int, clip: float) -> Ker
     )
 
 
-def _equations(stamps: Stamps, basis) -> _Equations:
+def _equations(stamps: KernelStamps, basis) -> _Equations:
     number, functions = len(stamps.x), len(basis.kernels)
     gram, right, square = np.empty((number, functions, functions)), np.empty((number, functions)), np.empty(number)
     for start in range(0, number, BLOCK):

@@ -19,7 +19,7 @@ SLOPE = np.array([1, -8, 0, 8, -1]) / 12  # derivative, exact to the fourth orde
 
 
 @dataclass(frozen=True)
-class Layer:
+class ProperLayer:
     """One of the two images.
 
     Attributes
@@ -42,11 +42,11 @@ class Layer:
     psf: object
     gain: float | None = None
 
-    def cut(self, region, ratio: float) -> Layer:
+    def cut(self, region, ratio: float) -> ProperLayer:
         """Return a part of the layer, its fluxes divided by `ratio`."""
         ratio = np.float32(ratio)
         gain = None if self.gain is None else self.gain * ratio
-        return Layer(self.data[region] / ratio, self.noise[region] / ratio, self.bad[region], self.psf, gain)
+        return ProperLayer(self.data[region] / ratio, self.noise[region] / ratio, self.bad[region], self.psf, gain)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ class _Filters:
     variance: float
 
 
-def zogy(new: Layer, reference: Layer, flux_ratio: float, jitter: float | None = None, tile: int = TILE) -> Proper:
+def zogy(
+    new: ProperLayer, reference: ProperLayer, flux_ratio: float, jitter: float | None = None, tile: int = TILE
+) -> Proper:
     """Subtract a reference from a new image so that the difference has white noise and is a sufficient statistic.
 
     Parameters
@@ -163,7 +165,7 @@ def _nodes(side: int, step: int) -> np.ndarray:
     return np.linspace(0, side - 1, max(1, int(np.ceil((side - 1) / step))) + 1)
 
 
-def _typical(layer: Layer, otherwise: float) -> float:
+def _typical(layer: ProperLayer, otherwise: float) -> float:
     """Median variance of the good pixels."""
     values = layer.noise[::3, ::3][~layer.bad[::3, ::3]]
     found = float(np.median(values)) ** 2 if values.size else 0.0
@@ -257,7 +259,7 @@ def _power(transform, size) -> np.float32:
     return np.float32(total / (size[0] * size[1]))
 
 
-def _with_photons(layer: Layer) -> np.ndarray:
+def _with_photons(layer: ProperLayer) -> np.ndarray:
     variance = layer.noise**2
     if layer.gain is None:
         return variance

@@ -89,7 +89,7 @@ def find(x, y, ratio, error, shape) -> RatioSteps | None:
     if len(ratio) < _FEWEST:
         return None
     value, var = -1.0857 * np.asarray(ratio), (1.0857 * np.asarray(error)) ** 2
-    plain = zeropoint.Stars(*_turned(x, y, shape, 0.0), value, var)
+    plain = zeropoint.CalibrationStars(*_turned(x, y, shape, 0.0), value, var)
     level = zeropoint.fit(plain, 0, False, _SCATTER)
     pull = (level.residual - np.median(level.residual)) / np.hypot(np.sqrt(var), _SCATTER)
     if np.mean(np.abs(pull) < _FAR) > _AGREE:

@@ -16,7 +16,7 @@ from nightsift.image.tiles import tiles
 from nightsift.psf.forced import forced
 from nightsift.psf.model import Psf
 from nightsift.subtract.fluxscale import scatter_beyond
-from nightsift.subtract.images import Raw
+from nightsift.subtract.images import RawDifference
 from nightsift.subtract.stars import MIN_STAMPS, isolated
 
 MOST = 400  # stars that the flux scale rests on
@@ -50,7 +50,7 @@ class Ratio:
     color: float = 0.0
 
 
-def rescaled(raw: Raw, stars: Table, psf: Psf, gain: float | None) -> tuple[Raw, Ratio]:
+def rescaled(raw: RawDifference, stars: Table, psf: Psf, gain: float | None) -> tuple[RawDifference, Ratio]:
     """Scale what is subtracted so that stars vanish in the mean, as a function of position.
 
     Parameters
@@ -127,7 +127,7 @@ def _color(stars: Table, good) -> tuple[np.ndarray, float]:
     return np.where(known, np.clip(color - mean, -REDDEST, REDDEST), 0.0), mean
 
 
-def recolored(raw: Raw, objects: Table, ratio: Ratio) -> None:
+def recolored(raw: RawDifference, objects: Table, ratio: Ratio) -> None:
     """Take out of a difference, in place, what the colours of stars and galaxies have left.
 
     Parameters
@@ -171,7 +171,7 @@ def _within(at: float, half: int, side: int) -> slice:
     return slice(max(int(np.rint(at)) - half, 0), max(min(int(np.rint(at)) + half + 1, side), 0))
 
 
-def _of_both(raw: Raw, psf: Psf) -> float:
+def _of_both(raw: RawDifference, psf: Psf) -> float:
     """Return by what the error of a PSF's flux exceeds that by the noise of the image that was not convolved."""
     stamp = psf.stamp(psf.shape[1] / 2, psf.shape[0] / 2, int(np.ceil(1.5 * psf.fwhm)))
     smeared = convolve(np.pad(raw.kernel, stamp.shape[0] // 2), stamp)
@@ -181,7 +181,7 @@ def _of_both(raw: Raw, psf: Psf) -> float:
     return float(np.sqrt(factor(stamp, raw.white_correlation) ** 2 + share**2 * later))
 
 
-def _scaled(raw: Raw, factor: Surface) -> Raw:
+def _scaled(raw: RawDifference, factor: Surface) -> RawDifference:
     """Multiply what is subtracted by a factor, in place."""
     for tile in tiles(raw.data.shape):
         model, grown = raw.model[tile.own], factor.on(*tile.own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nightsift.image.correlation import ENOUGH, empty
-from nightsift.image.padding import core
+from nightsift.image.padding import unpad
 from nightsift.subtract.images import Layer
 
 FEWEST = 20  # rows
@@ -37,9 +37,9 @@ def shared_noise(image: Layer, template: Layer, ratio: float) -> float:
     """
     if min(image.fwhm, template.fwhm) < FINEST:
         return np.nan
-    step = max(1, int(core(image.data).size / ENOUGH))
-    rows = slice(None, max(core(image.data).shape[0] // step, FEWEST))
-    planes = [[core(part)[rows] for part in (one.data, one.bad)] for one in (image, template)]
+    step = max(1, int(unpad(image.data).size / ENOUGH))
+    rows = slice(None, max(unpad(image.data).shape[0] // step, FEWEST))
+    planes = [[unpad(part)[rows] for part in (one.data, one.bad)] for one in (image, template)]
     values, good = [], np.ones(planes[0][0].shape, bool)
     for (data, bad), fwhm in zip(planes, (image.fwhm, template.fwhm), strict=True):
         low, high = np.percentile(data[~bad][::3], [15.865, 50]) if not bad.all() else (0.0, 1.0)

@@ -14,7 +14,7 @@ from nightsift.image.maxima import maxima
 from nightsift.image.tiles import Tile, largest, tiles
 from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.subtract.halo import Halo
-from nightsift.subtract.images import Raw
+from nightsift.subtract.images import RawDifference
 from nightsift.subtract.light_noise import LEVELS, Gains, LightNoise, Samples, joined, light_noise
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
 
@@ -65,7 +65,7 @@ class Beneath:
         Its FWHM, pixels.
     """
 
-    raw: Raw
+    raw: RawDifference
     usable: np.ndarray
     gain: float | None
     photons: bool

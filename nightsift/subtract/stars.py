@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from nightsift.errors import Rejected
 from nightsift.flags import Flag
-from nightsift.image.padding import PAD, core
+from nightsift.image.padding import PAD, unpad
 from nightsift.image.seeing import seeing, star_width, widths
 from nightsift.image.stamps import crowded, spread, stamps
 from nightsift.statistics import SIGMA_PER_MAD
@@ -54,7 +54,7 @@ def matched(objects: Table, exposure: Exposure, reference: Reference) -> Table:
     """Those of the unharmed objects that may serve as stamps: bright, unharmed in the template, too."""
     column = np.clip(np.rint(objects["x"]).astype(int), 0, exposure.mask.shape[1] - 1)
     row = np.clip(np.rint(objects["y"]).astype(int), 0, exposure.mask.shape[0] - 1)
-    good = ~stamps(core(reference.mask), column, row, int(np.ceil(exposure.fwhm))).any(axis=(1, 2))
+    good = ~stamps(unpad(reference.mask), column, row, int(np.ceil(exposure.fwhm))).any(axis=(1, 2))
     bright = good & (np.asarray(objects["snr"]) > STAMP_SNR)
     stars = objects[bright if bright.sum() >= ENOUGH_STARS else good]
     if len(stars) < MIN_STAMPS:

@@ -16,7 +16,7 @@ from nightsift.errors import Rejected
 from nightsift.flags import HIDDEN, Mask
 from nightsift.image.background import background, without_crowd
 from nightsift.image.correlation import factor
-from nightsift.image.padding import PAD, core
+from nightsift.image.padding import PAD, unpad
 from nightsift.image.stamps import stamps
 from nightsift.image.tiles import tiles
 from nightsift.image.trails import Trail, beside_steps, find_trails, trail_light
@@ -30,7 +30,7 @@ from nightsift.subtract.difference import Difference, Exposure, Reference
 from nightsift.subtract.fluxscale import flux_scale
 from nightsift.subtract.halo import remove_halos
 from nightsift.subtract.hotpants import hotpants
-from nightsift.subtract.images import Layer, Raw
+from nightsift.subtract.images import Layer, RawDifference
 from nightsift.subtract.leveling import take_level
 from nightsift.subtract.rescaling import Ratio, recolored, rescaled
 from nightsift.subtract.shared_noise import shared_noise
@@ -51,7 +51,11 @@ METHODS = {"alard-lupton": alard_lupton, "delta": delta, "zogy": proper}
 
 
 def subtract(
-    exposure: Exposure, reference: Reference, objects: Table, params: parameters.Subtract, run: Callable | None = None
+    exposure: Exposure,
+    reference: Reference,
+    objects: Table,
+    params: parameters.SubtractConfig,
+    run: Callable | None = None,
 ) -> Difference:
     """Subtract a template from an image.
 
@@ -124,7 +128,7 @@ def _steps(stars: Table, reference: Reference, exposure: Exposure) -> ratiosteps
     return ratiosteps.find(*(part[seen] - PAD for part in place), ratio, width, exposure.data.shape)
 
 
-def _gates(facts: dict, params: parameters.Subtract) -> None:
+def _gates(facts: dict, params: parameters.SubtractConfig) -> None:
     """Refuse a difference whose S/N and errors would mean nothing."""
     upper = {
         "noise_scale": (params.max_noise_scale, "the noise of the difference, relative to that of its images, is"),
@@ -154,7 +158,7 @@ def _gates(facts: dict, params: parameters.Subtract) -> None:
             raise Rejected(f"{what} {facts[name]:.3g}, more than {bound:g}{others.get(name, '')}")
 
 
-def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[Raw, Table]:
+def _matched(exposure: Exposure, reference: Reference, objects: Table, params, run) -> tuple[RawDifference, Table]:
     """Take the difference by the method that is wanted; return it and the stars common to both images."""
     stars = matched(objects, exposure, reference)
     image = _framed(exposure)
@@ -171,7 +175,7 @@ def _matched(exposure: Exposure, reference: Reference, objects: Table, params, r
 def _quality(template: Layer, stars: Table) -> dict:
     """Tell how well one PSF describes the template's stars."""
     sample = stars[stars["alone"]]["x", "y", "flux", "snr"]  # on any flux scale
-    planes = core(template.data), core(template.noise), core(template.bad)
+    planes = unpad(template.data), unpad(template.noise), unpad(template.bad)
     try:
         psf = fit_psf(*planes, sample, template.fwhm, template.fwhm, most=QUALITY_STARS)
     except Rejected:
@@ -183,9 +187,9 @@ def _framed(exposure: Exposure) -> Layer:
     """Subtract the background of the image and frame it."""
     sky = background(exposure.data, exposure.mask != 0, MESH)
     data = np.zeros([side + 2 * PAD for side in exposure.data.shape], np.float32)
-    np.subtract(exposure.data, sky.level, out=core(data))
+    np.subtract(exposure.data, sky.level, out=unpad(data))
     # What a kernel may smear a little of must not be garbage; saturated cores are nearer to the truth than 0.
-    core(data)[(exposure.mask & int(HIDDEN)) != 0] = 0
+    unpad(data)[(exposure.mask & int(HIDDEN)) != 0] = 0
     bad = np.pad(exposure.mask != 0, PAD, constant_values=True)
     noise = sky.noise
     if exposure.correlation.size == 1:
@@ -194,7 +198,7 @@ def _framed(exposure: Exposure) -> Layer:
     return Layer(data, noise, bad, exposure.fwhm, exposure.gain, exposure.correlation)
 
 
-def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
+def _psf(exposure: Exposure, stars: Table, raw: RawDifference) -> tuple[Psf, float]:
     """PSF of the difference, tied to the aperture fluxes of the image, and the relative error of its fluxes."""
     best = isolated(stars, raw.data.shape)
     sample = best["x", "y", "flux", "snr", "background"].copy()
@@ -212,10 +216,10 @@ def _psf(exposure: Exposure, stars: Table, raw: Raw) -> tuple[Psf, float]:
     return replace(found.psf, correction=found.psf.correction * scale.ratio), scale.error
 
 
-def _with_noise(exposure, reference, raw: Raw, stars: Table, psf: Psf, ratio: Ratio) -> Difference:
+def _with_noise(exposure, reference, raw: RawDifference, stars: Table, psf: Psf, ratio: Ratio) -> Difference:
     shape = raw.data.shape
     mask = exposure.mask.astype(np.uint16)
-    mask |= core(reference.mask).astype(np.uint16, copy=False)
+    mask |= unpad(reference.mask).astype(np.uint16, copy=False)
     mask[raw.bad & (mask == 0)] = int(Mask.EDGE)
     # In the memory of what is not looked at any more.
     usable = np.equal(mask, 0, out=raw.bad)
@@ -292,7 +296,9 @@ def _named(trails: list[Trail], shape) -> list[str]:
     return found
 
 
-def _without_trails(raw: Raw, found: Planes, usable, fwhm: float) -> tuple[Raw, list[Trail], np.ndarray | None]:
+def _without_trails(
+    raw: RawDifference, found: Planes, usable, fwhm: float
+) -> tuple[RawDifference, list[Trail], np.ndarray | None]:
     """Take the light of trails out of a difference, in place, and add what it brings to the noise; tell where."""
     trails = find_trails(found.snr, usable, fwhm)
     if not trails:
@@ -342,8 +348,8 @@ def _changed(snr, usable, stars: Table) -> float:
     """Share of the stars with something significant left in their cores."""
     column, row = (np.rint(stars[axis]).astype(int) for axis in "xy")
     whole = stamps(usable, column, row, 1, False).all(axis=(1, 2))
-    core = np.abs(stamps(snr, column[whole], row[whole], 1)).max(axis=(1, 2))
-    return float(np.mean(core > SIGNIFICANT)) if whole.any() else 0.0
+    unpad = np.abs(stamps(snr, column[whole], row[whole], 1)).max(axis=(1, 2))
+    return float(np.mean(unpad > SIGNIFICANT)) if whole.any() else 0.0
 
 
 def _mismatch(difference, stars: Table, psf: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.image.convolve import convolve
 from nightsift.image.correlation import WHITE, carried
-from nightsift.image.padding import PAD, core
+from nightsift.image.padding import PAD, unpad
 from nightsift.image.polynomial import Surface, design
 from nightsift.image.seeing import star_width, widths
 from nightsift.image.stamps import spread
@@ -20,7 +20,7 @@ from nightsift.psf.forced import fitted
 from nightsift.psf.model import Psf
 from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.subtract import proper_subtraction
-from nightsift.subtract.images import LEAK, Layer, Raw, leaks
+from nightsift.subtract.images import LEAK, Layer, RawDifference, leaks
 from nightsift.subtract.stars import MIN_STAMPS, isolated
 
 APERTURE = 1.5  # radius, FWHM of the broader image, in which both PSFs sum to 1
@@ -32,7 +32,7 @@ FLOOR = 0.02  # pixels that the positions of the brightest stars scatter at leas
 
 @dataclass(frozen=True)
 class _Placed:
-    """A PSF for a framed image whose stars stand off their places, as `nightsift.subtract.proper_subtraction.Layer` wants it."""
+    """A PSF for a framed image whose stars stand off their places, as `nightsift.subtract.proper_subtraction.ProperLayer` wants it."""
 
     psf: Psf
     shift: tuple[Surface, Surface] | None = None
@@ -57,7 +57,7 @@ class _Compared:
     used: np.ndarray
 
 
-def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtract) -> Raw:
+def proper(image: Layer, template: Layer, stars: Table, params: parameters.SubtractConfig) -> RawDifference:
     """Subtract by the method of Zackay, Ofek & Gal-Yam (2016); see `nightsift.subtract.proper_subtraction.zogy`.
 
     Where one of the two shows nothing, in the frame around the image say, the other stands in for it, lest its stars
@@ -73,8 +73,8 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
     found = _compared(image, template, psfs, stars, params)
     here, there = _completed(image, template, found.ratio)
     result = proper_subtraction.zogy(
-        proper_subtraction.Layer(here, image.noise, image.bad, _Placed(psfs[0])),
-        proper_subtraction.Layer(there, template.noise, template.bad, _Placed(psfs[1], found.shift)),
+        proper_subtraction.ProperLayer(here, image.noise, image.bad, _Placed(psfs[0])),
+        proper_subtraction.ProperLayer(there, template.noise, template.bad, _Placed(psfs[1], found.shift)),
         found.ratio,
     )
     bad = _spoilt(here, image.bad, result.kernels, result.variance)
@@ -83,9 +83,9 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
     wide = widths(result.filtered_new, x, y, image.fwhm, image.bad)
     wide = wide[np.isfinite(wide) & (wide > 0.5)]
     shape = bad.shape
-    new, reference, white = core(result.filtered_new), core(result.filtered_reference), core(result.variance)
+    new, reference, white = unpad(result.filtered_new), unpad(result.filtered_reference), unpad(result.variance)
     new -= reference
-    return Raw(
+    return RawDifference(
         data=new,
         model=reference,
         bad=bad,
@@ -111,17 +111,17 @@ def proper(image: Layer, template: Layer, stars: Table, params: parameters.Subtr
 
 
 def _psf(layer: Layer, stars: Table, radius: float) -> Psf:
-    sample = isolated(stars, core(layer.data).shape)["x", "y", "flux", "snr"]
-    return fit_psf(core(layer.data), core(layer.noise), core(layer.bad), sample, layer.fwhm, radius)
+    sample = isolated(stars, unpad(layer.data).shape)["x", "y", "flux", "snr"]
+    return fit_psf(unpad(layer.data), unpad(layer.noise), unpad(layer.bad), sample, layer.fwhm, radius)
 
 
-def _compared(image: Layer, template: Layer, psfs, stars: Table, params: parameters.Subtract) -> _Compared:
+def _compared(image: Layer, template: Layer, psfs, stars: Table, params: parameters.SubtractConfig) -> _Compared:
     """Measure stars in both images, each with its PSF."""
-    shape = core(image.data).shape
+    shape = unpad(image.data).shape
     chosen = np.sort(spread(stars["x"], stars["y"], -np.asarray(stars["snr"]), shape, params.max_stamps))
     x, y = (np.asarray(stars[axis], float)[chosen] for axis in "xy")
     (light, here_x, here_y), (other, there_x, there_y) = (
-        fitted(core(layer.data), core(layer.noise), core(layer.bad), psf, x, y)
+        fitted(unpad(layer.data), unpad(layer.noise), unpad(layer.bad), psf, x, y)
         for layer, psf in zip((image, template), psfs, strict=True)
     )
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -16,7 +16,7 @@ from nightsift.image.background import background
 from nightsift.image.padding import PAD
 from nightsift.template.mosaic import Piece
 from nightsift.template.registration import carry
-from nightsift.template.template import MESH, Source
+from nightsift.template.template import MESH, TemplateImage
 
 STEPS = 32  # of the grid on which overlap is counted
 WORTH = 0.01  # share of the image that an image must add
@@ -131,7 +131,7 @@ def _bright(objects: Table) -> Table:
     return objects[(np.asarray(objects["snr"]) > BRIGHT) & ((np.asarray(objects["flags"]) & spoilt) == 0)]
 
 
-def piece(source: Source, factor: float) -> Piece:
+def piece(source: TemplateImage, factor: float) -> Piece:
     """Return an image as a piece of a mosaic: without background, multiplied by a factor, with its noise.
 
     Without a gain the photons of stars are left out of the noise.

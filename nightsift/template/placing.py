@@ -43,7 +43,7 @@ def place(
         If the pattern of its stars is not found among the image's.
     """
     try:
-        found = detect(data, mask, gain, parameters.Detect()).objects
+        found = detect(data, mask, gain, parameters.DetectConfig()).objects
         return astrometry(found, _as_catalog(objects, image_wcs), _hint(header, image_wcs, shape), data.shape, LIMITS)
     except Rejected as reason:
         raise Rejected(
@@ -52,7 +52,7 @@ def place(
 
 
 # The image's own objects need not fill the template, nor those of the template the image.
-LIMITS = parameters.Astrometry(min_seen=0.0)
+LIMITS = parameters.AstrometryConfig(min_seen=0.0)
 
 
 def _as_catalog(objects: Table, image_wcs: WCS) -> Table:

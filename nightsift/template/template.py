@@ -25,7 +25,7 @@ UNKNOWN_GAIN = "the template's gain is unknown: its stars' own noise is learnt f
 
 
 @dataclass(frozen=True)
-class Source:
+class TemplateImage:
     """A template on its own pixels, and what is known of it.
 
     Attributes
@@ -48,12 +48,12 @@ class Source:
     gain: float | None = None
     saturation: float | None = None
 
-    def cut(self, part: tuple[slice, slice]) -> Source:
+    def cut(self, part: tuple[slice, slice]) -> TemplateImage:
         """Return a part of it."""
         noise = None if self.noise is None else self.noise[part]
         return replace(self, data=self.data[part], mask=self.mask[part], wcs=self.wcs[part], noise=noise)
 
-    def per(self, unit: float) -> Source:
+    def per(self, unit: float) -> TemplateImage:
         """Return it in a unit, ADU."""
         return replace(
             self,
@@ -102,7 +102,11 @@ class Template:
 
 
 def template(
-    source: Source, image_wcs: WCS, shape: tuple[int, int], params: parameters.Template, objects: Table | None = None
+    source: TemplateImage,
+    image_wcs: WCS,
+    shape: tuple[int, int],
+    params: parameters.TemplateConfig,
+    objects: Table | None = None,
 ) -> Template:
     """Bring a template onto the pixels of an image.
 
@@ -130,7 +134,7 @@ def template(
     return replace(own, data=in_units(own.data, 1 / size), noise=in_units(own.noise, 1 / size))
 
 
-def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template, objects) -> Template:
+def _template(source: TemplateImage, image_wcs: WCS, shape, params: parameters.TemplateConfig, objects) -> Template:
     data, mask, wcs = source.data, source.mask, source.wcs
     absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
     sky = background(data, mask != 0, MESH)
@@ -174,7 +178,7 @@ def _template(source: Source, image_wcs: WCS, shape, params: parameters.Template
     )
 
 
-def _carried(correlation, x, y, sky_noise, source: Source) -> np.ndarray:
+def _carried(correlation, x, y, sky_noise, source: TemplateImage) -> np.ndarray:
     """Bring the autocorrelation of the template's noise onto the image's pixels."""
     if correlation.size == 1:
         return WHITE
@@ -186,7 +190,7 @@ def _carried(correlation, x, y, sky_noise, source: Source) -> np.ndarray:
     return known**2 * moved(correlation, np.linalg.inv(steps))
 
 
-def _variance(clean, bad, sky_noise, source: Source, correlation) -> np.ndarray:
+def _variance(clean, bad, sky_noise, source: TemplateImage, correlation) -> np.ndarray:
     if source.noise is not None:
         # Bad pixels may have any noise; interpolation must not carry it to others.
         return np.where(bad, sky_noise, source.noise).astype(np.float32) ** 2

@@ -44,7 +44,7 @@ class Transients:
     threshold: float
 
 
-def transients(search: Search, objects: Table, model: Model, params: parameters.Transients) -> Transients:
+def transients(search: Search, objects: Table, model: Model, params: parameters.TransientsConfig) -> Transients:
     """Find, measure, score and vet.
 
     Parameters
@@ -85,7 +85,9 @@ def noise_threshold(fwhm: float, false_alarms: float) -> float:
     return max(4.0, brentq(excess, 1.0, 12.0)) if excess(1.0) > 0 else 4.0
 
 
-def find(search: Search, objects: Table, threshold: float, params: parameters.Transients, depth: float = 1.0) -> Table:
+def find(
+    search: Search, objects: Table, threshold: float, params: parameters.TransientsConfig, depth: float = 1.0
+) -> Table:
     """Find and measure everything above a threshold, and say what is known to be wrong with each.
 
     Parameters
@@ -108,7 +110,9 @@ def find(search: Search, objects: Table, threshold: float, params: parameters.Tr
     return fluxes(_found(search.per(size), fluxes(objects, size), threshold, params, depth), 1 / size)
 
 
-def _found(search: Search, objects: Table, threshold: float, params: parameters.Transients, depth: float) -> Table:
+def _found(
+    search: Search, objects: Table, threshold: float, params: parameters.TransientsConfig, depth: float
+) -> Table:
     x, y, sign = peaks(search.snr, PEAK_LOSS * depth * threshold, search.psf.fwhm)
     if not params.negative:
         x, y, sign = x[sign > 0], y[sign > 0], sign[sign > 0]
@@ -133,7 +137,9 @@ def _found(search: Search, objects: Table, threshold: float, params: parameters.
     return table if both is None else _judged(both, objects, search, threshold, params)
 
 
-def _judged(table: Table, objects: Table, search: Search, threshold: float, params: parameters.Transients) -> Table:
+def _judged(
+    table: Table, objects: Table, search: Search, threshold: float, params: parameters.TransientsConfig
+) -> Table:
     table["flags"] |= candidate_flags(table, objects, search)
     table["label"] = candidate_labels(table, search)
     table["facts"] = rejections(table, search, threshold, params)

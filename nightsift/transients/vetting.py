@@ -35,7 +35,7 @@ def pixel(table: Table, shape):
     return column, np.clip(np.rint(table["y"]).astype(int), 0, shape[0] - 1)
 
 
-def rejections(table: Table, search: Search, threshold: float, params: parameters.Transients):
+def rejections(table: Table, search: Search, threshold: float, params: parameters.TransientsConfig):
     """Return for each candidate what speaks against it whatever it looks like."""
     if not len(table):
         return np.zeros(0, "U1")
@@ -79,7 +79,7 @@ def rejections(table: Table, search: Search, threshold: float, params: parameter
     return _joined(tests, len(table))
 
 
-def _on_lines(table: Table, search: Search, significance, threshold: float, params: parameters.Transients):
+def _on_lines(table: Table, search: Search, significance, threshold: float, params: parameters.TransientsConfig):
     x, y = np.asarray(table["x"]), np.asarray(table["y"])
     result = lit(search.snr, x, y, np.nan_to_num(significance), search.psf.fwhm) > params.max_line
     # What is no more than noise is a bead of no string.

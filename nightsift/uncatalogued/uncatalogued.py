@@ -19,7 +19,7 @@ from nightsift.image.stamps import stamps
 from nightsift.photometry import limits
 from nightsift.photometry.blends import all_magnitudes, light_fraction
 from nightsift.photometry.colorterms import catalog_bands, catalog_color
-from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.photometry.solution import ApertureSeeing, Photometry
 from nightsift.psf.extended import WIDEST
 from nightsift.sky.sphere import unit_vectors
 from nightsift.statistics import FWHM_PER_SIGMA, MAG
@@ -83,14 +83,14 @@ class Frame:
         `nightsift.flags.Mask` bits.
     """
 
-    seeing: Seeing
+    seeing: ApertureSeeing
     solution: Photometry
     rms: float
     mask: np.ndarray
 
 
 def uncatalogued(
-    objects: Table, catalog: Table, frame: Frame, params: parameters.Uncatalogued, known: Table | None = None
+    objects: Table, catalog: Table, frame: Frame, params: parameters.UncataloguedConfig, known: Table | None = None
 ) -> Uncatalogued:
     """Find the objects that are not in the catalogue, or much brighter than there.
 
@@ -232,7 +232,7 @@ def _neighbourhood(objects, catalog, mag, stars, frame) -> _Light:
     return _Light(light, np.rad2deg(near[:, 0] * unit) * 3600, near[:, 0] < radius, hole)
 
 
-def match_radius(snr, seeing: Seeing, rms: float) -> np.ndarray:
+def match_radius(snr, seeing: ApertureSeeing, rms: float) -> np.ndarray:
     """Return the distance, in FWHM, within which an object and a star may be the same: half, or 5 standard deviations.
 
     A centroid is good to about 0.6 FWHM / (S/N) an axis (King 1983, PASP 95, 163).
@@ -241,7 +241,7 @@ def match_radius(snr, seeing: Seeing, rms: float) -> np.ndarray:
     return np.maximum(MATCH, POSITION_SIGMA * np.hypot(centroid, np.nan_to_num(rms) / (seeing.fwhm * seeing.pixscale)))
 
 
-def wings(distance, seeing: Seeing) -> np.ndarray:
+def wings(distance, seeing: ApertureSeeing) -> np.ndarray:
     """Return the light of a star in an aperture at a distance [FWHM] from it, relative to one that is centred on it."""
     aperture = seeing.aperture / seeing.fwhm
     return light_fraction(distance, aperture, 1.0) / light_fraction(np.zeros(1), aperture, 1.0)

@@ -14,7 +14,7 @@ _HINTS = ("ra", "dec", "radius", "pixscale")
 
 
 @dataclass(frozen=True)
-class Exposure:
+class UserImage:
     """An image, what is said of it over its header, where it may be on the sky, and what is odd about all that."""
 
     image: Image
@@ -23,7 +23,7 @@ class Exposure:
     warnings: tuple[str, ...] = ()
 
 
-def read_exposure(path, extra: dict) -> Exposure:
+def read_exposure(path, extra: dict) -> UserImage:
     """Read an image.
 
     Parameters
@@ -46,4 +46,4 @@ def read_exposure(path, extra: dict) -> Exposure:
     known |= {key: value for key, value in extra.items() if key != "instruments"}
     known |= {"time_is": "start"} if "time" in extra else {}
     overrides = Overrides(**{key: known[key] for key in _OVERRIDES if key in known}, now=time.time() / 86400 + 40587)
-    return Exposure(image, overrides, {key: known[key] for key in _HINTS if key in known}, tuple(notes))
+    return UserImage(image, overrides, {key: known[key] for key in _HINTS if key in known}, tuple(notes))

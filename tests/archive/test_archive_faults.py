@@ -70,7 +70,7 @@ def standin(standin):
 
 @pytest.fixture
 def library(standin, tmp_path):
-    return Library(parameters.Archive(**archive_config(standin, tmp_path)))
+    return Library(parameters.ArchiveConfig(**archive_config(standin, tmp_path)))
 
 
 def of_cone(table, cone=CONE):
@@ -91,7 +91,7 @@ def test_every_fault_is_listed():
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault(standin, tmp_path, monkeypatch, fault, name):
     patience = {"timeout": SLOW / 4, "attempts": 1} if fault == "stalls" else {}
-    library = Library(parameters.Archive(**archive_config(standin, tmp_path, **patience)))
+    library = Library(parameters.ArchiveConfig(**archive_config(standin, tmp_path, **patience)))
     kind, words = OUTCOME[fault]
     with standin.failing(fault):
         with pytest.raises(Unavailable) as error:
@@ -102,7 +102,7 @@ def test_fault(standin, tmp_path, monkeypatch, fault, name):
     assert "asks again" in str(error.value)
     assert not list(Path(tmp_path).rglob("*.fits"))
     monkeypatch.setenv("NIGHTSIFT_WARM_OWNER", "the next run")
-    library = Library(parameters.Archive(**archive_config(standin, tmp_path)))
+    library = Library(parameters.ArchiveConfig(**archive_config(standin, tmp_path)))
     found, cells = library.stars(name, CONE, 20.0)
     assert len(found) > 0
     assert cells
@@ -167,7 +167,7 @@ def test_what_is_changed_or_cut_off_is_asked_for_again(library, standin):
 def test_a_part_that_fails_does_not_take_the_others_with_it(library, standin):
     cone = (*CENTER, 0.4)
     with standin.failing("an error with HTTP 200", spares=lambda request: len(standin.requests) % 4 != 0):
-        settings = parameters.Archive(**{**vars(library.settings), "attempts": 1})
+        settings = parameters.ArchiveConfig(**{**vars(library.settings), "attempts": 1})
         with pytest.raises(BadReply, match=r"\d+ cells? of Pan-STARRS DR1 .* could not be had, [1-9]\d* could"):
             Library(settings).stars("ps1", cone, 20.0)
     had = len(list(Path(library.settings.cache).rglob("*.fits")))
@@ -180,7 +180,7 @@ def test_a_part_that_fails_does_not_take_the_others_with_it(library, standin):
 def test_cells_with_too_many_stars_are_divided(library, standin, monkeypatch):
     whole = positions(library.stars("ps1", CONE, 20.0)[0])
     monkeypatch.setattr(vizier, "ROWS", 80)
-    fresh = Library(parameters.Archive(**{**vars(library.settings), "cache": f"{library.settings.cache}/other"}))
+    fresh = Library(parameters.ArchiveConfig(**{**vars(library.settings), "cache": f"{library.settings.cache}/other"}))
     standin.requests.clear()
     assert positions(fresh.stars("ps1", CONE, 20.0)[0]) == whole
     assert len(standin.requests) >= 5
@@ -200,11 +200,11 @@ def test_no_star_outside_a_survey_is_an_answer(library, standin):
 def test_fields_wherever_they_are(tmp_path, center):
     field = stars(*center, 0.9, 600)
     with StandIn(Vizier({SURVEYS["gaiaedr3"].table: as_survey(field, "gaiaedr3")})) as server:
-        library = Library(parameters.Archive(**archive_config(server, tmp_path)))
+        library = Library(parameters.ArchiveConfig(**archive_config(server, tmp_path)))
         found, cells = library.stars("gaiaedr3", (*center, 0.1), 20.0)
     assert len(server.requests) == len(cells)
-    cut = catalog(found, *center, 0.1, None, parameters.Catalog(source="gaiaedr3"))
-    truth = catalog(as_local(field), *center, 0.1, 57388.5, parameters.Catalog(source="truth"))
+    cut = catalog(found, *center, 0.1, None, parameters.CatalogConfig(source="gaiaedr3"))
+    truth = catalog(as_local(field), *center, 0.1, 57388.5, parameters.CatalogConfig(source="truth"))
     assert abs(cut.n - truth.n) <= 1
     assert len(match(cut.table, truth.table, 0.01)[0]) >= truth.n - 1
     assert truth.n > 3
@@ -219,7 +219,7 @@ def test_mirrors_are_asked_when_a_server_fails(standin, tmp_path):
         pass
     with StandIn(Vizier(all_surveys(SKY))) as ill, ill.failing("an error with HTTP 200"):
         servers = {"vizier": [dead.url, ill.url, standin.url + "/mirror"]}
-        settings = parameters.Archive(**archive_config(standin, tmp_path, servers=servers, attempts=1))
+        settings = parameters.ArchiveConfig(**archive_config(standin, tmp_path, servers=servers, attempts=1))
         assert len(Library(settings).stars("ps1", CONE, 20.0)[0])
     assert standin.requests[0].path == "/mirror/viz-bin/votable"
 
@@ -233,7 +233,7 @@ def test_waiting_grows_and_listens_to_the_server(standin, tmp_path, monkeypatch)
     waits = []
     clock = SimpleNamespace(sleep=waits.append, monotonic=time.monotonic, time=time.time)
     monkeypatch.setattr("nightsift.archive.http.time", clock)
-    settings = parameters.Archive(**archive_config(standin, tmp_path, attempts=4, wait=2.0))
+    settings = parameters.ArchiveConfig(**archive_config(standin, tmp_path, attempts=4, wait=2.0))
     with standin.failing("HTTP 503"), pytest.raises(ServiceDown):
         Session("it", [standin.url], settings).get("http://it/")
     assert len(waits) == 3
@@ -272,7 +272,7 @@ def test_a_dead_service_is_not_waited_for_by_every_image(standin, library, monke
 
 
 def test_size_is_limited(standin, tmp_path):
-    settings = parameters.Archive(**archive_config(standin, tmp_path, max_size=0.001))
+    settings = parameters.ArchiveConfig(**archive_config(standin, tmp_path, max_size=0.001))
     with pytest.raises(BadReply, match="more than"):
         Library(settings).stars("ps1", CONE, 20.0)
 
@@ -304,7 +304,7 @@ def test_several_runs_at_once(standin, tmp_path):
     assert counts[0] == counts[1] > 0
     questions = [request.body for request in standin.requests]
     assert len(questions) == len(set(questions)), "a cell was asked for twice"
-    assert standin.most_at_once <= parameters.Archive().parallel
+    assert standin.most_at_once <= parameters.ArchiveConfig().parallel
 
 
 def test_a_lock_of_a_process_that_died_holds_nobody_up(tmp_path):
@@ -400,7 +400,9 @@ def test_a_field_outside_a_survey_is_rejected_by_name(standin, tmp_path, exposur
     code, state = stage(tmp_path, standin, exposure, "sdss")
     assert (code, state["n_stars"], state["title"]) == (0, 0, "SDSS DR16")
     with pytest.raises(Rejected, match=r"SDSS DR16 has no star within 0.100 deg of 10.0000 -60.0000"):
-        catalog(read_table(tmp_path / "stars.fits"), 10.0, -60.0, 0.1, None, parameters.Catalog(source=state["title"]))
+        catalog(
+            read_table(tmp_path / "stars.fits"), 10.0, -60.0, 0.1, None, parameters.CatalogConfig(source=state["title"])
+        )
 
 
 def test_where_the_first_choice_has_nothing_the_next_is_taken(standin, tmp_path, exposure):

@@ -19,13 +19,13 @@ from nightsift.archive import bricks, skycells
 from nightsift.archive import images as pictures
 from nightsift.archive.library import Library
 from nightsift.flags import Mask
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.image.padding import PAD
 from nightsift.io.fits import Image, read_image
 from nightsift.io.products import read_images
 from nightsift.simulate.pixels import render_points
 from nightsift.template.mosaic import grid, mosaic
-from nightsift.template.template import Source, template
+from nightsift.template.template import TemplateImage, template
 
 SCRIPT = script("fetch_template")
 M61 = Path(__file__).parents[3] / "shared" / "data" / "services" / "hips2fits_ps1_g_m61.fits"
@@ -63,7 +63,7 @@ def sky(ra=CENTER[0], dec=CENTER[1], side=230, scale=0.8):
     rng = np.random.default_rng(2)
     data = np.zeros((side, side))
     x, y = rng.uniform(0, side, (2, 50))
-    psf = Psf(fwhm=3.0, beta=4.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
+    psf = MoffatPsf(fwhm=3.0, beta=4.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
     render_points(data, x, y, 10 ** rng.uniform(2.5, 4.5, 50), psf, faintest=1e-2)
     data += rng.normal(0, 2, data.shape)
     return Sky(data, np.full(data.shape, 4.0), data > 800, solution(ra, dec, side, scale))
@@ -440,7 +440,7 @@ def test_the_recorded_reply_goes_through_whole(tmp_path, monkeypatch):
     )
     reply = Reply(body, kind="image/fits")
     with StandIn(lambda request: reply if request.path.endswith("hips2fits") else None) as server:
-        library = Library(parameters.Archive(**archive_config(server, tmp_path)))
+        library = Library(parameters.ArchiveConfig(**archive_config(server, tmp_path)))
         paths, _ = pictures.pieces(library, source, "g", ["5.1"], 1)
     piece = pictures.read_piece(paths[0])
     holes = ~np.isfinite(image.data)
@@ -451,8 +451,8 @@ def test_the_recorded_reply_goes_through_whole(tmp_path, monkeypatch):
     corners = target.all_pix2world([0, 239, 239, 0], [0, 0, 239, 239], 0)
     wcs, shape = grid(piece.wcs, *corners)
     whole = mosaic([piece], wcs, shape)
-    source = Source(whole.data, whole.mask.astype(np.uint16), wcs)
-    result = template(source, target, (240, 240), parameters.Template())
+    source = TemplateImage(whole.data, whole.mask.astype(np.uint16), wcs)
+    result = template(source, target, (240, 240), parameters.TemplateConfig())
     x, y = own.all_world2pix(*target.all_pix2world(*np.indices((240, 240))[::-1].reshape(2, -1), 0), 0)
     inside = (x > -0.4) & (x < 499.4) & (y > -0.4) & (y < 499.4)
     expected = ndimage.map_coordinates(holes.astype(np.uint8), [y, x], order=0, cval=1).reshape(240, 240) > 0

@@ -33,7 +33,7 @@ def server():
 
 
 def books(standin, cache, offline=False, **more):
-    return Library(parameters.Archive(**archive_config(standin, cache, **more)), offline)
+    return Library(parameters.ArchiveConfig(**archive_config(standin, cache, **more)), offline)
 
 
 def run(standin, tmp_path, text, **more):

@@ -17,7 +17,7 @@ from nightsift.header.wcs_cards import repair_wcs
 from nightsift.sky import tangent
 from nightsift.sky.pixels import grid
 
-PARAMS = parameters.Astrometry()
+PARAMS = parameters.AstrometryConfig()
 SHARED = Path(__file__).parents[3] / "shared"
 SQUARE = (1024, 1024)
 
@@ -303,7 +303,7 @@ def test_too_low_odds_are_a_rejection_that_names_them():
     with pytest.raises(
         Rejected, match=rf"not to be trusted: ln of its odds on held-out stars is {good.log_odds:.1f}, "
     ):
-        astrometry(objects, catalog, Hint(wcs=true), SQUARE, parameters.Astrometry(min_log_odds=1e6))
+        astrometry(objects, catalog, Hint(wcs=true), SQUARE, parameters.AstrometryConfig(min_log_odds=1e6))
 
 
 def test_twelve_stars():
@@ -536,5 +536,5 @@ def test_a_catalogue_whose_stars_are_elsewhere_is_doubted():
         result = astrometry(objects, moved, Hint(wcs=wcs), SQUARE, PARAMS)
         assert result.seen < 0.35
         assert "wrong proper motions" in result.doubts[0]
-        strict = astrometry(objects, catalog, Hint(wcs=wcs), SQUARE, parameters.Astrometry(min_seen=0.95))
+        strict = astrometry(objects, catalog, Hint(wcs=wcs), SQUARE, parameters.AstrometryConfig(min_seen=0.95))
         assert strict.doubts

@@ -6,7 +6,7 @@ import pytest
 from nightsift import parameters, statistics
 from nightsift.astrometry import asterism, sip, verify
 
-NEEDED = parameters.Astrometry().min_log_odds
+NEEDED = parameters.AstrometryConfig().min_log_odds
 SIDE = 1000.0
 
 

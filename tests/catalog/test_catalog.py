@@ -14,7 +14,7 @@ from nightsift.errors import Rejected
 from nightsift.io.catalogs import read_catalog
 from nightsift.simulate import simulate
 
-PARAMS = parameters.Catalog(path="stars.csv")
+PARAMS = parameters.CatalogConfig(path="stars.csv")
 
 
 def stars(ra, dec, **columns):

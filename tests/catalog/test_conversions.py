@@ -226,7 +226,7 @@ def test_positions_of_gaia_at_the_epoch_of_the_image():
     joined = with_gaia(stars, gaia(np.array([10.0, 10.2]), np.array([at[2016], 20.2]), (0.0, speed)))
     assert len(joined) == 3
     mjd = 51544.5 + 24 * 365.25
-    result = catalog(joined, 10.1, 20.1, 1.0, mjd, parameters.Catalog()).table
+    result = catalog(joined, 10.1, 20.1, 1.0, mjd, parameters.CatalogConfig()).table
     assert result["dec"][0] == pytest.approx(at[2024], abs=1e-9)
     assert result["rmag"][0] == 16.0
     assert result["Gmag"][0] == 15.0

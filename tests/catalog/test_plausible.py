@@ -10,7 +10,7 @@ from nightsift.catalog.catalog import catalog
 from nightsift.catalog.plausible import magnitudes, motions
 from nightsift.photometry.photometry import photometry
 
-CATALOG = parameters.Catalog(path="stars.csv")
+CATALOG = parameters.CatalogConfig(path="stars.csv")
 MJD = 60310.0
 
 

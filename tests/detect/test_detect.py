@@ -11,7 +11,7 @@ from nightsift import parameters
 from nightsift.detect.detect import detect, gaussian_kernel
 from nightsift.errors import Rejected
 from nightsift.flags import Flag, Mask
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.inspect.inspect import inspect
 from nightsift.io.fits import read_image
 from nightsift.simulate.pixels import render_points
@@ -97,7 +97,7 @@ def test_centroids_do_not_follow_the_pixel_phase():
 
 
 def test_fluxes_of_stars_with_wings_close():
-    shape, psf = (400, 400), Psf(fwhm=3.0, beta=3.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
+    shape, psf = (400, 400), MoffatPsf(fwhm=3.0, beta=3.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
     x, y = lattice(np.random.default_rng(5), shape, 45, margin=30)
     light = np.zeros(shape)
     render_points(light, x, y, np.full(len(x), 3e5), psf, faintest=0.01)
@@ -246,8 +246,8 @@ def test_a_long_galaxy_is_no_trail(seed):
 @pytest.mark.parametrize(("name", "fwhm"), [("undersampled_crowded_j", (0.9, 1.4)), ("galactic_wcs", (1.8, 2.3))])
 def test_widths_in_real_surveys_are_those_of_their_stars(name, fwhm):
     image = read_image(REAL / f"{name}.fits")
-    found = inspect(image.data, image.header, parameters.Inspect())
-    result = detect(image.data, found.mask, found.gain, parameters.Detect())
+    found = inspect(image.data, image.header, parameters.InspectConfig())
+    result = detect(image.data, found.mask, found.gain, parameters.DetectConfig())
     assert fwhm[0] < result.seeing.fwhm < fwhm[1]
     assert len(result.objects) > 500
     assert np.sum(result.objects["flags"] == 0) > 100

@@ -6,7 +6,7 @@ from scipy.spatial import cKDTree
 from starfields import INSIDE, SIDE, flux_of, gaussians, in_aperture, lattice, nearest, observe, run, the_one
 
 from nightsift.flags import Flag, Mask
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.simulate.pixels import render_points
 
 
@@ -140,7 +140,9 @@ def test_faint_neighbours_of_bright_stars_are_told_apart(distance, ratio):
     u, v = x + distance * fwhm * np.cos(angle), y + distance * fwhm * np.sin(angle)
     flux = np.repeat([3e5, 3e5 / ratio], len(x))
     light = np.zeros(shape, np.float32)
-    render_points(light, np.append(x, u), np.append(y, v), flux, Psf(fwhm, 3.0, 0.0, 0.0, (0, 0, 0), (0, 0)), 0.05)
+    render_points(
+        light, np.append(x, u), np.append(y, v), flux, MoffatPsf(fwhm, 3.0, 0.0, 0.0, (0, 0, 0), (0, 0)), 0.05
+    )
     objects = run(observe(light, 69)).objects
     assert np.mean(nearest(objects, u, v)[1] < fwhm / 2) >= 0.95
     # The wings of the bright ones do not fall to pieces.

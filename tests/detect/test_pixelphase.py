@@ -6,7 +6,7 @@ import sep
 
 from nightsift.detect.aperture import Aperture, measure
 from nightsift.detect.pixelphase import phase_light
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.simulate.pixels import render_points
 
 SHAPE = (600, 600)
@@ -17,7 +17,7 @@ def stars(fwhm, beta, e1=0.0):
     rng = np.random.default_rng(7)
     x, y = (part.ravel() + rng.uniform(-0.5, 0.5, 121) for part in np.meshgrid(*[np.arange(50, 551, 50.0)] * 2))
     image = np.zeros(SHAPE, np.float32)
-    render_points(image, x, y, np.full(x.size, 1e5), Psf(fwhm, beta, e1, 0.0, (0, 0, 0), (0, 0)), 1e-3)
+    render_points(image, x, y, np.full(x.size, 1e5), MoffatPsf(fwhm, beta, e1, 0.0, (0, 0, 0), (0, 0)), 1e-3)
     return image, x, y
 
 

@@ -10,7 +10,7 @@ from workflows import ROOT, snakemake
 from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.flags import Mask
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.image.padding import PAD
 from nightsift.io.products import read_images, read_json, read_wcs
 from nightsift.simulate.pixels import render_galaxies, render_points
@@ -59,17 +59,17 @@ def noisy(light, seed):
 def difference(fwhm, template_fwhm):
     """Return what the package's functions find in the difference of one sky rendered twice."""
     varying = {"beta": 3.0, "e1": 0.03, "e2": -0.02, "scale": (0.03, -0.02, 0.02), "twist": (0.01, 0.01)}
-    light, beneath = sky(Psf(fwhm=fwhm, **varying)), sky(Psf(fwhm=template_fwhm, **varying))
+    light, beneath = sky(MoffatPsf(fwhm=fwhm, **varying)), sky(MoffatPsf(fwhm=template_fwhm, **varying))
     image = noisy(light, 11)[PAD:-PAD, PAD:-PAD]
     clear = np.zeros(image.shape, np.uint16)
-    objects = detect(image, clear, GAIN, parameters.Detect())
+    objects = detect(image, clear, GAIN, parameters.DetectConfig())
     template = noisy(beneath, 12) - np.float32(SKY)
     noise = np.sqrt((np.maximum(beneath, 0) + SKY) / GAIN).astype(np.float32)
     reference = Reference(template, noise, np.zeros(template.shape, np.uint16))
     exposure = Exposure(image, clear, GAIN, objects.seeing.fwhm, objects.aperture)
-    found = subtract(exposure, reference, objects.objects, parameters.Subtract())
+    found = subtract(exposure, reference, objects.objects, parameters.SubtractConfig())
     search = Search.of(found, clear != 0)
-    return found, transients(search, objects.objects, train(), parameters.Transients()).candidates
+    return found, transients(search, objects.objects, train(), parameters.TransientsConfig()).candidates
 
 
 @pytest.fixture(scope="module", params=[(3.0, 3.0), (3.8, 2.6), (2.6, 3.8)], ids=["same", "sharper", "wider"])

@@ -7,7 +7,7 @@ import pytest
 
 from nightsift.errors import CampaignError, Rejected
 from nightsift.external.hotpants import PROGRAM, hotpants_available, run_hotpants
-from nightsift.image.moffat import Psf, psf_stamps
+from nightsift.image.moffat import MoffatPsf, psf_stamps
 from nightsift.simulate.pixels import render_points
 from nightsift.subtract.images import Layer
 
@@ -20,7 +20,7 @@ installed = pytest.mark.skipif(not hotpants_available(), reason="the program hot
 
 def side(x, y, flux, fwhm, sigma, gain, rng):
     data = np.zeros(SHAPE, np.float32)
-    render_points(data, x, y, flux, Psf(fwhm, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
+    render_points(data, x, y, flux, MoffatPsf(fwhm, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
     noise = np.sqrt(data / gain + sigma**2)
     data = rng.poisson(data * gain) / gain + rng.normal(0, sigma, SHAPE)
     return Layer(data, noise, np.zeros(SHAPE, bool), fwhm, gain)
@@ -49,7 +49,7 @@ def test_stars_vanish_and_what_is_new_keeps_its_flux():
     assert not inner(result.bad).any()
     assert result.bad[:5].all()
     assert result.kernel_sum == pytest.approx(1 / RATIO, rel=0.02)
-    psf = psf_stamps(Psf(3.5, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), np.zeros(1), np.zeros(1), SHAPE, 10)[0][0]
+    psf = psf_stamps(MoffatPsf(3.5, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), np.zeros(1), np.zeros(1), SHAPE, 10)[0][0]
     around = np.s_[PLACE[1] - 10 : PLACE[1] + 11, PLACE[0] - 10 : PLACE[0] + 11]
     assert np.sum(psf * result.difference[around]) / np.sum(psf**2) == pytest.approx(FLUX, rel=0.03)
     pull = result.difference / np.where(result.bad, 1, result.noise)

@@ -8,11 +8,11 @@ from nightsift.detect.detect import detect, extract
 from nightsift.errors import CampaignError, Rejected
 from nightsift.external.sextractor import PROGRAMS, run_sextractor, sextractor_available
 from nightsift.flags import Flag, Mask
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.simulate.pixels import render_points
 
 SHAPE, SKY, GAIN = (300, 320), 300.0, 1.5
-PARAMS = parameters.Detect(method="sextractor")
+PARAMS = parameters.DetectConfig(method="sextractor")
 installed = pytest.mark.skipif(not sextractor_available(), reason="the program SExtractor is not installed")
 
 
@@ -21,7 +21,7 @@ def picture():
     rng = np.random.default_rng(1)
     light = np.zeros(SHAPE)
     x, y, flux = rng.uniform(4, 315, 150), rng.uniform(4, 295, 150), 10 ** rng.uniform(2.8, 5, 150)
-    render_points(light, x, y, flux, Psf(3.0, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
+    render_points(light, x, y, flux, MoffatPsf(3.0, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
     return (rng.poisson((light + SKY) * GAIN) / GAIN).astype(np.float32)
 
 
@@ -89,7 +89,7 @@ def test_every_failure_of_the_program_is_a_rejection_with_its_reason(picture, fa
     fake(PROGRAMS[0], lines)
     seconds = 0.5 if "sleep" in lines else 30.0
     with pytest.raises(Rejected, match=message):
-        run_sextractor(*flat(picture), 3.0, parameters.Detect(time_limit=seconds))
+        run_sextractor(*flat(picture), 3.0, parameters.DetectConfig(time_limit=seconds))
 
 
 def test_tables_and_segments_have_to_belong_together(picture, fake, tmp_path):

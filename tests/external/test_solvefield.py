@@ -12,14 +12,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from nightsift.errors import Rejected
-from nightsift.external.solve_field import PROGRAM, Search, run_package, run_solve_field
+from nightsift.external.solve_field import PROGRAM, FieldSearch, run_package, run_solve_field
 from nightsift.flags import Mask
 from nightsift.inspect import blind
 from nightsift.sky.tangent import project
 
 SHAPE = (200, 300)
 X, Y, FLUX = [10.0, 20.25], [30.0, 40.0], [5.0, 9.0]
-SEARCH = Search(30.0)
+SEARCH = FieldSearch(30.0)
 WCS_CARDS = {
     **{"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": -80.0, "CRPIX1": 150.5, "CRPIX2": 100.5},
     **{"CD1_1": 0.0, "CD1_2": 1e-3, "CD2_1": 1e-3, "CD2_2": 0.0, "EQUINOX": 2000.0, "IMAGEW": 300, "IMAGEH": 200},
@@ -42,7 +42,7 @@ def test_every_failure_of_the_program_is_a_rejection_with_its_reason(fake, lines
     fake(PROGRAM, lines)
     start = time.monotonic()
     with pytest.raises(Rejected, match=message):
-        run_solve_field(X, Y, FLUX, SHAPE, Search(0.5 if "sleep" in lines else 30.0))
+        run_solve_field(X, Y, FLUX, SHAPE, FieldSearch(0.5 if "sleep" in lines else 30.0))
     assert time.monotonic() - start < 20
 
 
@@ -53,7 +53,7 @@ def test_the_program_gets_the_stars_counted_from_1_and_the_limits(fake, tmp_path
         PROGRAM,
         f'cp stars.xyls indexes.cfg {tmp_path}; echo "$@" > {tmp_path}/arguments; cp {solution} stars.wcs',
     )
-    search = Search(12.0, (0.5, 2.0), (10.0, -80.0, 3.0), str(tmp_path))
+    search = FieldSearch(12.0, (0.5, 2.0), (10.0, -80.0, 3.0), str(tmp_path))
     found = WCS(run_solve_field(X, Y, FLUX, SHAPE, search))
     assert found.wcs.crval == pytest.approx([10.0, -80.0])
     np.testing.assert_allclose(found.wcs.cd, [[0, 1e-3], [1e-3, 0]])
@@ -73,7 +73,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, fake):
     with pytest.raises(Rejected, match="no star"):
         run_solve_field([], [], [], SHAPE, SEARCH)
     with pytest.raises(Rejected, match="the folder of index files '/nowhere' does not exist"):
-        run_solve_field(X, Y, FLUX, SHAPE, Search(30.0, indexes="/nowhere"))
+        run_solve_field(X, Y, FLUX, SHAPE, FieldSearch(30.0, indexes="/nowhere"))
     (tmp_path / "solve-field").write_bytes(b"\x00\x01\x02")
     with pytest.raises(Rejected, match="cannot be run"):
         run_solve_field(X, Y, FLUX, SHAPE, SEARCH)
@@ -87,7 +87,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, fake):
 def test_stars_of_no_sky_are_not_placed():
     rng = np.random.default_rng(1)
     with pytest.raises(Rejected, match=r"solve-field (found no solution|failed|did not end)"):
-        run_solve_field(*rng.uniform(0, 200, (2, 40)), rng.random(40), SHAPE, Search(2.0, (100.0, 110.0)))
+        run_solve_field(*rng.uniform(0, 200, (2, 40)), rng.random(40), SHAPE, FieldSearch(2.0, (100.0, 110.0)))
 
 
 PACKAGE = """
@@ -135,13 +135,13 @@ def fake_package(tmp_path, monkeypatch):
 def test_every_failure_of_the_package_is_a_rejection_with_its_reason(fake_package, tmp_path, lines, message):
     fake_package(lines)
     with pytest.raises(Rejected, match=message):
-        run_package(X, Y, FLUX, SHAPE, Search(2.0, indexes=str(tmp_path)))
+        run_package(X, Y, FLUX, SHAPE, FieldSearch(2.0, indexes=str(tmp_path)))
 
 
 def test_the_package_gets_the_stars_counted_from_1_and_the_limits(fake_package, tmp_path):
     cards = {key: (value, "") for key, value in WCS_CARDS.items()} | {"CTYPE1": ("RA---TAN-SIP", "")}
     fake_package(SOLVED.format(cards=cards))
-    search = Search(12.0, (0.5, 2.0), (-10.0, -80.0, 3.0), str(tmp_path))
+    search = FieldSearch(12.0, (0.5, 2.0), (-10.0, -80.0, 3.0), str(tmp_path))
     found = WCS(run_package(X, Y, FLUX, SHAPE, search))
     assert found.wcs.crval == pytest.approx([10.0, -80.0])
     assert list(found.wcs.ctype) == ["RA---TAN", "DEC--TAN"]
@@ -154,12 +154,12 @@ def test_what_the_package_lacks_is_named(tmp_path, monkeypatch):
     with pytest.raises(Rejected, match="needs a folder of index files"):
         run_package(X, Y, FLUX, SHAPE, SEARCH)
     with pytest.raises(Rejected, match="'/nowhere' does not exist"):
-        run_package(X, Y, FLUX, SHAPE, Search(30.0, indexes="/nowhere"))
+        run_package(X, Y, FLUX, SHAPE, FieldSearch(30.0, indexes="/nowhere"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for other in ("raise ModuleNotFoundError(name='astrometry')", "util = None"):
         (tmp_path / "astrometry.py").write_text(other)
         with pytest.raises(Rejected, match="the Python package 'astrometry' is not installed"):
-            run_package(X, Y, FLUX, SHAPE, Search(30.0, indexes=str(tmp_path)))
+            run_package(X, Y, FLUX, SHAPE, FieldSearch(30.0, indexes=str(tmp_path)))
 
 
 INDEXES = Path("/usr/share/astrometry")
@@ -190,7 +190,7 @@ def test_a_real_frame_is_found_mirrored_or_not(solve):
         hdu = fits.open(FRAMES / "t_e_20150608_385_1_1_1.fits")[0]
         data, true = hdu.data.astype(np.float32), WCS(hdu.header)
         x, y, flux = blind.brightest(data[:, ::-1] if mirrored else data, np.zeros(data.shape, np.uint16))
-        found = WCS(solve(x, y, flux, data.shape, Search(60.0, indexes=str(INDEXES))))
+        found = WCS(solve(x, y, flux, data.shape, FieldSearch(60.0, indexes=str(INDEXES))))
         at = np.array([[512.0, 300.0, 700.0], [512.0, 700.0, 300.0]])
         places = found.wcs_pix2world(1023 - at[0] if mirrored else at[0], at[1], 0)
         off = np.abs(project(*places, *true.all_pix2world(*at, 0))) * 3600 / 31.5

@@ -15,8 +15,8 @@ from nightsift.tables import checked
 from nightsift.transients.transients import find
 
 SIZE, SKY = 800, 500.0
-PARAMS = parameters.Fakes(density=120.0)
-VETTING = parameters.Transients()
+PARAMS = parameters.FakesConfig(density=120.0)
+VETTING = parameters.TransientsConfig()
 
 
 def objects_at(x, y, **columns):

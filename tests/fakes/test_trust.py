@@ -14,7 +14,7 @@ from nightsift.fakes.trust import BRIGHT, trusted
 from nightsift.image.padding import PAD
 from nightsift.subtract.subtract import subtract
 
-SEARCH = parameters.Transients()
+SEARCH = parameters.TransientsConfig()
 
 
 def refused(made, message, **options):
@@ -82,7 +82,7 @@ def test_stars_that_are_left_are_refused():
     for star in bright[np.arange(len(bright)) % 5 < 2]:
         shape = np.exp(-4 * np.log(2) * np.hypot(u - star["x"], v - star["y"]) ** 2 / 3.6**2)
         data += (star["flux"] / 3 * shape / shape.sum()).astype(np.float32)
-    found = detect(data, made.exposure.mask, made.exposure.gain, parameters.Detect())
+    found = detect(data, made.exposure.mask, made.exposure.gain, parameters.DetectConfig())
     changed = replace(made, exposure=replace(made.exposure, data=data), objects=found.objects)
     whole = subtract(made.exposure, made.reference, made.objects, PARAMS)
     assert whole.facts["changed"] < 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from astropy.wcs import WCS, Sip
 
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.image.padding import PAD
 
 SCALE = 1.0
@@ -27,7 +27,7 @@ def solution(ra=150.0, dec=20.0, scale=SCALE, rotation=0.0, center=(129.5, 119.5
 
 
 def moffat(fwhm):
-    return Psf(fwhm=fwhm, beta=4.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
+    return MoffatPsf(fwhm=fwhm, beta=4.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
 
 
 def own(plane):

@@ -6,11 +6,11 @@ import numpy as np
 from astropy.table import Table
 
 from nightsift import parameters
-from nightsift.photometry.solution import Seeing
+from nightsift.photometry.solution import ApertureSeeing
 
 SIZE, SCALE, ZP = 1024, 0.5, 25.0
-SEEING = Seeing(fwhm=3.0, pixscale=SCALE, aperture=3.0, shape=(SIZE, SIZE))
-PARAMS = parameters.Photometry()
+SEEING = ApertureSeeing(fwhm=3.0, pixscale=SCALE, aperture=3.0, shape=(SIZE, SIZE))
+PARAMS = parameters.PhotometryConfig()
 
 
 def simulate(seed, n, mags=(13.0, 17.5), color=0.0, slope=0.0, intrinsic=0.0, outliers=0.0, cat_err=0.01):

@@ -12,7 +12,7 @@ from nightsift.detect.detect import detect
 from nightsift.flags import Mask
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
-from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.photometry.solution import ApertureSeeing, Photometry
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import image_psf
 from nightsift.simulate import simulate
@@ -29,21 +29,21 @@ class Calibrated:
     truth: Table
 
     def search(self, catalog=None, known=None, **options) -> Uncatalogued:
-        params = parameters.Uncatalogued(**options)
+        params = parameters.UncataloguedConfig(**options)
         return uncatalogued(self.objects, self.catalog if catalog is None else catalog, self.frame, params, known)
 
 
 def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> Calibrated:
     """Detect, fit the PSF, and calibrate with the true WCS."""
-    found = detect(data, mask, gain, parameters.Detect())
+    found = detect(data, mask, gain, parameters.DetectConfig())
     objects = found.objects
-    fitted = image_psf(data, mask, gain, objects, found.seeing, found.aperture, parameters.Psf())
+    fitted = image_psf(data, mask, gain, objects, found.seeing, found.aperture, parameters.PsfConfig())
     objects.add_columns(list(fitted.table.columns.values()))
     objects = without_neighbours(objects)
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
-    cut = catalog(stars, *field(wcs, data.shape, 0.25), mjd, parameters.Catalog()).table
-    seeing = Seeing(found.seeing.fwhm, 1.0, found.aperture, data.shape)
-    solution: Photometry = photometry(objects, cut, seeing, band, parameters.Photometry())
+    cut = catalog(stars, *field(wcs, data.shape, 0.25), mjd, parameters.CatalogConfig()).table
+    seeing = ApertureSeeing(found.seeing.fwhm, 1.0, found.aperture, data.shape)
+    solution: Photometry = photometry(objects, cut, seeing, band, parameters.PhotometryConfig())
     return Calibrated(calibrate(objects, solution), cut, Frame(seeing, solution, 0.05, mask), truth)
 
 

@@ -9,14 +9,14 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.detect.detect import detect
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import PsfPhotometry, image_psf
 from nightsift.simulate.pixels import render_points
 
 SIDE, FWHM, GAIN, SKY, READ = 512, 3.5, 2.0, 400.0, 4.0
 NOISE = np.hypot(np.sqrt(SKY / GAIN), READ)
-SHAPE = Psf(FWHM, 3.0, 0.03, -0.02, (0.0, 0.0, 0.0), (0.0, 0.0))
+SHAPE = MoffatPsf(FWHM, 3.0, 0.03, -0.02, (0.0, 0.0, 0.0), (0.0, 0.0))
 UNIT = 10 * NOISE * np.sqrt(np.pi) * FWHM  # total flux of a star of about S/N 10
 BINS = {"sparse": (0, SIDE), "bulge": (0, 102, 205, 307, 410, SIDE), "cluster": (0, 45, 80, 120, 180, 400)}
 
@@ -72,8 +72,8 @@ def in_aperture(radius):
 def measured(kind, data, stars) -> Field:
     """Detect, fit, and take the light of neighbours off; the truth is the brightest star within 0.6 FWHM."""
     mask = np.zeros(data.shape, np.int32)
-    found = detect(data, mask, GAIN, parameters.Detect())
-    options = parameters.Psf(), (), found.correlation
+    found = detect(data, mask, GAIN, parameters.DetectConfig())
+    options = parameters.PsfConfig(), (), found.correlation
     result = image_psf(data, mask, GAIN, found.objects, found.seeing, found.aperture, *options)
     raw = found.objects.copy()
     raw.add_columns(list(result.table.columns.values()))

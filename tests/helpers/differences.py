@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 from scipy import ndimage
 
-from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.psf.fit import fit_psf
 from nightsift.simulate.pixels import render_points
 from nightsift.subtract.difference import Search

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.external.hotpants import hotpants_available, run_hotpants
-from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.image.moffat import psf_stamps
 from nightsift.image.padding import PAD
 from nightsift.simulate.pixels import render_points
@@ -25,7 +25,7 @@ from nightsift.subtract.subtract import subtract
 SIZE, SKY, GAIN = 384, 400.0, 4.0
 NOISE = np.sqrt(SKY / GAIN)
 FRAME = SIZE + 2 * PAD
-PARAMS = parameters.Subtract()
+PARAMS = parameters.SubtractConfig()
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def pair(fwhm, template_fwhm, seed=1, template_noise=0.4, scale=1.7, snr=(10, 10
     sigma = np.sqrt(variance + template * scale * template_noise**2 / GAIN)
     template = template + rng.normal(size=template.shape) * sigma
     mask = np.zeros(image.shape, np.uint16)
-    found = detect(image.astype(np.float32), mask, GAIN, parameters.Detect())
+    found = detect(image.astype(np.float32), mask, GAIN, parameters.DetectConfig())
     exposure = Exposure(image.astype(np.float32), mask, GAIN, found.seeing.fwhm, found.aperture)
     clear = np.zeros(template.shape, np.uint16)
     reference = Reference(template.astype(np.float32), sigma.astype(np.float32), clear)

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 from photutils.aperture import CircularAperture
 
-from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.image.moffat import psf_stamps
 from nightsift.image.polynomial import design
 from nightsift.psf.fit import fit_psf

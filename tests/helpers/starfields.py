@@ -37,7 +37,7 @@ def observe(light, seed, sky=SKY):
 
 def run(data, mask=None, gain=GAIN, **options):
     mask = np.zeros(data.shape, np.uint16) if mask is None else mask
-    return detect(data, mask, gain, parameters.Detect(**options))
+    return detect(data, mask, gain, parameters.DetectConfig(**options))
 
 
 def flux_of(snr, fwhm, sigma=SIGMA, gain=GAIN):

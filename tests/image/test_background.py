@@ -89,7 +89,7 @@ def test_stars_within_a_nebula_keep_their_width(brightest, step):
     assert found.seeing.fwhm == pytest.approx(3.3, rel=0.03)
     assert found.seeing.n_stars > 0.3 * len(x)
     looked = inspect(
-        observe(light + brightest * clouds(shape, 63), 64), fits.Header({"GAIN": GAIN}), parameters.Inspect()
+        observe(light + brightest * clouds(shape, 63), 64), fits.Header({"GAIN": GAIN}), parameters.InspectConfig()
     )
     assert looked.fwhm == pytest.approx(3.2, rel=0.1)
 

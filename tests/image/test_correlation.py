@@ -26,7 +26,7 @@ from nightsift.simulate.pixels import render_points
 from nightsift.subtract.difference import Exposure, Reference
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
 from nightsift.subtract.subtract import subtract
-from nightsift.template.template import Source, template
+from nightsift.template.template import TemplateImage, template
 from nightsift.transients.realbogus import train
 from nightsift.transients.transients import Search, peaks, transients
 
@@ -193,7 +193,7 @@ def test_aperture_fluxes_have_honest_errors(name):
     pull = []
     for seed in (1, 2, 3):
         image, clean = made(name, seed=seed)
-        found = detect(image, np.zeros(image.shape, np.uint16), GAIN, parameters.Detect())
+        found = detect(image, np.zeros(image.shape, np.uint16), GAIN, parameters.DetectConfig())
         faint = found.objects[np.asarray(found.objects["snr"]) < 60]
         sums = apertures(image - SKY - clean, faint["x"], faint["y"], found.aperture)
         pull.append(sums / faint["fluxerr"])
@@ -208,8 +208,8 @@ def test_psf_fluxes_have_honest_errors(name):
     for seed in (1, 2, 3, 4):
         image, _ = made(name, seed=seed)
         clear = np.zeros(image.shape, np.uint16)
-        found = detect(image, clear, GAIN, parameters.Detect())
-        about = found.objects, found.seeing, found.aperture, parameters.Psf(), ()
+        found = detect(image, clear, GAIN, parameters.DetectConfig())
+        about = found.objects, found.seeing, found.aperture, parameters.PsfConfig(), ()
         table = image_psf(image, clear, GAIN, *about, *([] if name == "white" else [found.correlation])).table
         off, star = places.query(np.column_stack([found.objects["x"], found.objects["y"]]))
         snr, flux = np.asarray(found.objects["snr"]), true[2][star]
@@ -226,7 +226,7 @@ def test_psf_fluxes_have_honest_errors(name):
 def test_the_noise_is_not_taken_for_objects(name):
     """There are 169 stars, all of them plain."""
     image, _ = made(name)
-    found = detect(image, np.zeros(image.shape, np.uint16), GAIN, parameters.Detect())
+    found = detect(image, np.zeros(image.shape, np.uint16), GAIN, parameters.DetectConfig())
     assert 160 < len(found.objects) < 173
 
 
@@ -236,7 +236,7 @@ def pairs(name, which, method="alard-lupton", seed=1):
     image = done(one.exposure.data.astype(float)) if which != "template" else one.exposure.data
     data = done(one.reference.data.astype(float)) if which != "image" else one.reference.data
     image, data = image.astype(np.float32), data.astype(np.float32)
-    found = detect(image, one.exposure.mask, GAIN, parameters.Detect())
+    found = detect(image, one.exposure.mask, GAIN, parameters.DetectConfig())
     correlation = measured(data, 3.2)
     noise = one.reference.noise / np.sqrt(correlation.sum())
     exposure = Exposure(image, one.exposure.mask, GAIN, found.seeing.fwhm, found.aperture, found.correlation)
@@ -256,7 +256,7 @@ def test_differences_know_of_it(name, which, method):
     assert 0.85 < found.facts["sky_sigma"] < 1.15
     search = Search.of(found, np.zeros(found.mask.shape, bool))
     assert len(peaks(np.where(found.mask == 0, found.snr, 0), 5.0, found.psf.fwhm)[0]) <= poisson.ppf(0.999, 0.05)
-    table = transients(search, objects, train(), parameters.Transients()).candidates
+    table = transients(search, objects, train(), parameters.TransientsConfig()).candidates
     # A proper subtraction knows less of stars that the border cuts.
     inner = (np.abs(table["x"] - 192) < 180) & (np.abs(table["y"] - 192) < 180)
     assert not np.any(table["is_real"][inner])
@@ -300,8 +300,8 @@ def test_a_template_carries_it_onto_the_pixels_of_the_image(scale, turn, plane):
     data = shifted(rng.normal(0, 10, (size, size))).astype(np.float32)
     # As of a service that tells the noise of the pixels before they were resampled.
     noise = np.full(data.shape, 10, np.float32) if plane else None
-    source = Source(data, np.zeros(data.shape, np.uint16), tangential(scale, turn, size), noise, 5.0)
-    result = template(source, tangential(1.0, 0.0, 400), (400, 400), parameters.Template())
+    source = TemplateImage(data, np.zeros(data.shape, np.uint16), tangential(scale, turn, size), noise, 5.0)
+    result = template(source, tangential(1.0, 0.0, 400), (400, 400), parameters.TemplateConfig())
     assert not (result.mask & int(Mask.NO_TEMPLATE)).any()
     wide = ndimage.gaussian_filter(result.data, 2.5)
     weights = ndimage.gaussian_filter(delta(41), 2.5)
@@ -311,10 +311,12 @@ def test_a_template_carries_it_onto_the_pixels_of_the_image(scale, turn, plane):
 
 def test_objects_without_a_width_do_no_harm():
     rng, wcs = np.random.default_rng(3), tangential(1.0, 0.0, 300)
-    source = Source(rng.normal(0, 10, (300, 300)).astype(np.float32), np.zeros((300, 300), np.uint16), wcs, None, 5.0)
+    source = TemplateImage(
+        rng.normal(0, 10, (300, 300)).astype(np.float32), np.zeros((300, 300), np.uint16), wcs, None, 5.0
+    )
     objects = Table({name: np.full(3, value) for name, value in (("fwhm", np.nan), ("x", 9.0), ("y", 9.0))})
     objects["flux"], objects["fluxerr"], objects["snr"], objects["flags"] = 1.0, 1.0, 1.0, 0
-    assert template(source, wcs, (250, 250), parameters.Template(max_shift=0), objects).correlation is WHITE
+    assert template(source, wcs, (250, 250), parameters.TemplateConfig(max_shift=0), objects).correlation is WHITE
 
 
 def test_the_photons_of_a_smoothed_template_are_counted_once():
@@ -326,8 +328,8 @@ def test_the_photons_of_a_smoothed_template_are_counted_once():
     expected = SKY + 3000 * profile / profile.max()
     data = shifted(rng.poisson(expected * GAIN) / GAIN).astype(np.float32)
     wcs = tangential(1.0, 0.0, size)
-    source = Source(data, np.zeros(data.shape, np.uint16), wcs, None, GAIN)
-    result = template(source, wcs, (size, size), parameters.Template())
+    source = TemplateImage(data, np.zeros(data.shape, np.uint16), wcs, None, GAIN)
+    result = template(source, wcs, (size, size), parameters.TemplateConfig())
     row, column = np.nonzero(tops)
     found = result.noise[row + PAD, column + PAD]
     assert np.median(found) == pytest.approx(np.sqrt((SKY + 3000) / GAIN / 4), rel=0.1)

@@ -12,7 +12,7 @@ from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.image import cosmics
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.inspect.inspect import Overrides, inspect, rough_fwhm
 from nightsift.inspect.saturation import pile_up
 from nightsift.io.fits import read_image, read_mask
@@ -46,7 +46,7 @@ def observe(light, seed=2, sky=SKY, gain=GAIN, saturation=np.inf):
 
 
 def look(data, header=None, overrides=None, user_mask=None, **options):
-    return inspect(data, fits.Header(header or {}), parameters.Inspect(**options), overrides, user_mask)
+    return inspect(data, fits.Header(header or {}), parameters.InspectConfig(**options), overrides, user_mask)
 
 
 @pytest.fixture(scope="module")
@@ -323,7 +323,7 @@ def hits(shape, count=90, seed=4):
 @pytest.mark.parametrize("fwhm", [1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0])
 def test_hits_are_masked_and_star_cores_are_not(fwhm):
     found, struck, lost, stars = 0, 0, 0, 0
-    shape, psf = (600, 600), Psf(fwhm, 3.0, 0.05, 0.02, (0.03, 0.02, 0.03), (0.02, 0.0))
+    shape, psf = (600, 600), MoffatPsf(fwhm, 3.0, 0.05, 0.02, (0.03, 0.02, 0.03), (0.02, 0.0))
     for seed in (1, 2):
         rng = np.random.default_rng(seed)
         # Up to the full well, and so many that a good part of the hits lies on the light of stars.
@@ -348,7 +348,7 @@ def test_many_more_hits_than_stars_do_not_pass_for_stars():
     # As in long exposures above the atmosphere.
     shape, noise, rng = (420, 420), np.hypot(np.sqrt(SKY), READNOISE), np.random.default_rng(3)
     x, y = rng.uniform(8, 411, (2, 70))
-    light, psf = np.zeros(shape), Psf(1.6, 3.0, 0.0, 0.0, (0.0, 0.0, 0.0), (0.0, 0.0))
+    light, psf = np.zeros(shape), MoffatPsf(1.6, 3.0, 0.0, 0.0, (0.0, 0.0, 0.0), (0.0, 0.0))
     render_points(light, x, y, 10 ** rng.uniform(3, 5.2, 70), psf, 0.5)
     charge = hits(shape, count=1500)
     image = (observe(light, seed=3) + charge).astype(np.float32)
@@ -377,7 +377,7 @@ def test_no_undersampled_star_is_taken_for_a_hit(fwhm, count):
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real frames are not here")
 def test_no_star_of_a_survey_is_taken_for_a_hit():
     image = read_image(REAL / "surveys" / "undersampled_crowded_j.fits")
-    found = inspect(image.data, image.header, parameters.Inspect())
+    found = inspect(image.data, image.header, parameters.InspectConfig())
     assert found.masked["COSMIC"] == 0
     assert found.fwhm == pytest.approx(1.2, abs=0.3)
 
@@ -424,7 +424,7 @@ def test_the_sample_sheet_goes_over_the_header(data):
 @pytest.mark.parametrize("night", ["20150608_385", "20150701_281", "20150723_288", "20150825_225"])
 def test_real_frames(night):
     image = read_image(AGPEG / f"t_e_{night}_1_1_1.fits")
-    found = inspect(image.data, image.header, parameters.Inspect())
+    found = inspect(image.data, image.header, parameters.InspectConfig())
     # Stars of V_T 5.5 to 6.5 end at 30,000 to 32,000 ADU there, all alike; those of 7.5 are below 23,000.
     assert 25000 < found.saturation < 31000
     # The camera is the same in all of them, the sky from 550 to 10,000 ADU.

@@ -30,7 +30,7 @@ def counted(sky=350.0, gain=2.0, readnoise=5.0, seed=81, brightest=4.5, fwhm=3.0
 
 def look(data, header=None, **given):
     overrides = Overrides(**given) if given else None
-    return inspect(np.asarray(data, np.float32), fits.Header(header or {}), parameters.Inspect(), overrides)
+    return inspect(np.asarray(data, np.float32), fits.Header(header or {}), parameters.InspectConfig(), overrides)
 
 
 # --- Steps ------------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_lines_of_coarse_counts_are_good(noise, unit):
 @pytest.mark.parametrize("frame", ["frame1", "frame2"])
 def test_a_small_telescope_has_no_bad_lines(frame):
     image = read_image(REAL / "small_telescope" / f"{frame}.fits")
-    found = inspect(image.data, image.header, parameters.Inspect())
+    found = inspect(image.data, image.header, parameters.InspectConfig())
     assert found.masked["BADLINE"] == 0
     assert np.mean(found.mask != 0) < 0.02
 

@@ -75,7 +75,7 @@ def test_what_is_smooth_has_no_steps():
 
 def test_what_is_not_modelled_is_told():
     objects, stars, *_ = stepped(4, "left", n=200)
-    result = photometry(objects, stars, SEEING, "r", parameters.Photometry(amplifiers=False, max_spatial_order=0))
+    result = photometry(objects, stars, SEEING, "r", parameters.PhotometryConfig(amplifiers=False, max_spatial_order=0))
     told = [note for note in result.warnings if "do not agree" in note or "stray together" in note]
     assert told
     objects, stars = simulate(5, 200, intrinsic=0.01)

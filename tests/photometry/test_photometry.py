@@ -22,7 +22,7 @@ from nightsift.photometry import limits
 from nightsift.photometry.blends import light_fraction
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
-from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.photometry.solution import ApertureSeeing, Photometry
 from nightsift.psf.psf import image_psf
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -141,7 +141,7 @@ def test_few_stars_make_no_surface():
 
 
 def test_a_nonlinear_detector_and_a_pedestal_are_told_and_on_request_corrected():
-    asked = parameters.Photometry(flux_terms=True)
+    asked = parameters.PhotometryConfig(flux_terms=True)
     for seed, bend, pedestal, word in ((1, 0.02, 0.0, "nonlinear detector"), (2, 0.0, 120.0, "constant flux")):
         objects, stars = simulate(seed, 300, mags=(13.0, 18.0))
         truth = -2.5 * np.log10(objects["flux"])
@@ -322,14 +322,14 @@ def test_the_band_follows_the_filter():
     near = photometry(objects, stars, SEEING, "R", PARAMS)
     assert near.band == "r"
     assert "nearest" in near.warnings[0]
-    asked = photometry(objects, stars, SEEING, "r", parameters.Photometry(band="g"))
+    asked = photometry(objects, stars, SEEING, "r", parameters.PhotometryConfig(band="g"))
     assert (asked.band, asked.color) == ("g", "g-r")
     # the same image seen from g: r = g - (g - r)
     assert asked.color_term == pytest.approx(1, abs=0.03)
-    plain = photometry(objects, stars, SEEING, "r", parameters.Photometry(band="g", color="none"))
+    plain = photometry(objects, stars, SEEING, "r", parameters.PhotometryConfig(band="g", color="none"))
     assert plain.color is None
     with pytest.raises(Rejected, match="no zmag"):
-        photometry(objects, stars, SEEING, "r", parameters.Photometry(band="z"))
+        photometry(objects, stars, SEEING, "r", parameters.PhotometryConfig(band="z"))
 
 
 def test_nothing_matched_and_too_few_are_rejected_with_the_counts():
@@ -417,12 +417,14 @@ def test_the_sdss_field_has_the_zero_point_of_nanomaggies():
         with fits.open(folder / "sdss_r.fits.fz") as hdus:
             data, wcs = hdus[1].data.astype(np.float32), WCS(hdus[1].header)
     mask = np.where(np.isfinite(data), 0, int(Mask.NONFINITE)).astype(np.uint16)
-    found = detect(data, mask, None, parameters.Detect(threshold=5.0))
-    fitted = image_psf(data, mask, None, found.objects, found.seeing, found.aperture, parameters.Psf())
+    found = detect(data, mask, None, parameters.DetectConfig(threshold=5.0))
+    fitted = image_psf(data, mask, None, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
     objects = hstack([found.objects, fitted.table])
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
-    stars = catalog(read_catalog(folder / "catalog.csv"), *field(wcs, data.shape, 0.1), None, parameters.Catalog())
-    seeing = Seeing(fwhm=found.seeing.fwhm, pixscale=0.396, aperture=found.aperture, shape=data.shape)
+    stars = catalog(
+        read_catalog(folder / "catalog.csv"), *field(wcs, data.shape, 0.1), None, parameters.CatalogConfig()
+    )
+    seeing = ApertureSeeing(fwhm=found.seeing.fwhm, pixscale=0.396, aperture=found.aperture, shape=data.shape)
     result = photometry(objects, stars.table, seeing, "r", PARAMS)
     assert result.zp == pytest.approx(22.494, abs=0.02)
     assert result.zp_err < 0.02

@@ -41,7 +41,7 @@ def test_a_catalogue_that_means_nothing_is_not_trusted(spoil, n):
     for seed in range(4):
         objects, stars = simulate(seed, n)
         spoil(stars, np.random.default_rng(seed))
-        unbounded = parameters.Photometry(max_zp_err=100.0)
+        unbounded = parameters.PhotometryConfig(max_zp_err=100.0)
         result = photometry(objects, stars, SEEING, "r", unbounded)
         assert result.doubts
         if result.zp_aperture_err > PARAMS.max_zp_err:
@@ -76,12 +76,12 @@ def test_the_bounds_are_options():
     for band in BANDS:
         stars[band] += np.random.default_rng(3).normal(0, 0.6, len(stars))
     assert photometry(objects, stars, SEEING, "r", PARAMS).doubts
-    loose = parameters.Photometry(max_scatter=2.0, max_chi2=1e4, max_color_term=3.0, min_agreement=0.0)
+    loose = parameters.PhotometryConfig(max_scatter=2.0, max_chi2=1e4, max_color_term=3.0, min_agreement=0.0)
     assert photometry(objects, stars, SEEING, "r", loose).doubts == ()
     with pytest.raises(Rejected, match="known to"):
-        photometry(objects, stars, SEEING, "r", parameters.Photometry(max_zp_err=0.01))
+        photometry(objects, stars, SEEING, "r", parameters.PhotometryConfig(max_zp_err=0.01))
     objects, stars = simulate(4, 200)
-    result = photometry(objects, stars, SEEING, "r", parameters.Photometry(band="g"))
+    result = photometry(objects, stars, SEEING, "r", parameters.PhotometryConfig(band="g"))
     assert "cancels itself, so the image shows r" in result.doubts[0]
     assert abs(result.zp_aperture - ZP) < 0.05
 
@@ -122,6 +122,6 @@ def test_a_doubted_image_is_degraded_and_goes_on(tmp_path):
 
 def test_doubts_survive_json():
     objects, stars = simulate(3, 100)
-    result = photometry(objects, stars, SEEING, "r", parameters.Photometry(max_scatter=0.0))
+    result = photometry(objects, stars, SEEING, "r", parameters.PhotometryConfig(max_scatter=0.0))
     again = Photometry.from_dict(json.loads(json.dumps(result.to_dict(), allow_nan=False)))
     assert again.doubts == result.doubts != ()

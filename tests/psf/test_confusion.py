@@ -14,7 +14,7 @@ from nightsift.detect.detect import detect
 from nightsift.flags import Flag, Mask
 from nightsift.io.fits import read_image
 from nightsift.photometry.photometry import photometry
-from nightsift.photometry.solution import Seeing
+from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import image_psf
 from nightsift.simulate.pixels import render_points
@@ -95,8 +95,8 @@ def test_the_zero_point_of_all_light_is_honest(fields, kind):
     for seed, one in enumerate(fields[kind]):
         objects = one.objects.copy()
         objects["ra"], objects["dec"] = tangent(SIDE).all_pix2world(objects["x"], objects["y"], 0)
-        seeing = Seeing(one.fwhm, 1.0, one.aperture, (SIDE, SIDE))
-        result = photometry(objects, catalogue(one.stars, seed), seeing, "r", parameters.Photometry())
+        seeing = ApertureSeeing(one.fwhm, 1.0, one.aperture, (SIDE, SIDE))
+        result = photometry(objects, catalogue(one.stars, seed), seeing, "r", parameters.PhotometryConfig())
         assert result.zp_err < 0.03
         total.append((result.zp - 25) / result.zp_err)
         inner.append((result.zp_aperture - 25 - 2.5 * np.log10(one.share)) / result.zp_aperture_err)
@@ -203,8 +203,8 @@ def frame(name):
     """Return the objects of a real frame, raw and without neighbours."""
     data = read_image(REAL / f"{name}.fits").data
     mask = np.where(ndimage.binary_dilation(data > 60000, iterations=2), int(Mask.SATURATED), 0).astype(np.int32)
-    found = detect(data, mask, 1.9, parameters.Detect())
-    result = image_psf(data, mask, 1.9, found.objects, found.seeing, found.aperture, parameters.Psf())
+    found = detect(data, mask, 1.9, parameters.DetectConfig())
+    result = image_psf(data, mask, 1.9, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
     raw = found.objects.copy()
     raw.add_columns(list(result.table.columns.values()))
     return raw, without_neighbours(raw)

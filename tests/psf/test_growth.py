@@ -8,12 +8,12 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.detect.detect import detect
-from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.image.moffat import psf_stamps
 from nightsift.photometry.aperture_correction import aperture_correction
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
-from nightsift.photometry.solution import Seeing
+from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.growth import growth
 from nightsift.psf.psf import image_psf
 from nightsift.simulate.pixels import render_points
@@ -58,14 +58,14 @@ class Field:
 
     def stages(self):
         mask = np.zeros(self.image.shape, np.uint16)
-        found = detect(self.image, mask, GAIN, parameters.Detect())
+        found = detect(self.image, mask, GAIN, parameters.DetectConfig())
         fitted = image_psf(
-            self.image, mask, GAIN, found.objects, found.seeing, found.aperture, parameters.Psf(max_order=1)
+            self.image, mask, GAIN, found.objects, found.seeing, found.aperture, parameters.PsfConfig(max_order=1)
         )
         objects = hstack([found.objects, fitted.table])
         objects["ra"], objects["dec"] = self.sky(objects["x"], objects["y"])
-        seeing = Seeing(found.seeing.fwhm, SCALE, found.aperture, self.image.shape)
-        return objects, photometry(objects, self.catalog, seeing, "r", parameters.Photometry())
+        seeing = ApertureSeeing(found.seeing.fwhm, SCALE, found.aperture, self.image.shape)
+        return objects, photometry(objects, self.catalog, seeing, "r", parameters.PhotometryConfig())
 
     def share(self, radius, x=None, y=None):
         """Share of a star's light within a radius."""
@@ -123,7 +123,7 @@ def test_the_limit_is_that_of_injected_stars(fwhm):
         here = x + rng.uniform(-2, 2, len(x)), y + rng.uniform(-2, 2, len(x))
         light = field.light(*here, 10 ** (-0.4 * (result.maglim + step - ZP)))
         image = field.image + (rng.poisson(light * GAIN) / GAIN).astype(np.float32)
-        again = detect(image, np.zeros(image.shape, np.uint16), GAIN, parameters.Detect(min_snr=0.5))
+        again = detect(image, np.zeros(image.shape, np.uint16), GAIN, parameters.DetectConfig(min_snr=0.5))
         tree = cKDTree(np.column_stack([again.objects["x"], again.objects["y"]]))
         distance, row = tree.query(np.column_stack(here))
         steps.append(step)

@@ -5,7 +5,7 @@ import pytest
 
 from nightsift import parameters
 from nightsift.detect.detect import detect
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.psf.outliers import outlier_score
 from nightsift.simulate.pixels import render_points
 
@@ -18,13 +18,13 @@ def spoilt():
     rng = np.random.default_rng(1)
     light = np.zeros(SHAPE)
     x, y = rng.uniform(10, 590, (2, 400))
-    render_points(light, x, y, 10 ** rng.uniform(3.2, 5, 400), Psf(3.0, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
+    render_points(light, x, y, 10 ** rng.uniform(3.2, 5, 400), MoffatPsf(3.0, 3.0, 0.03, 0.02, (0, 0, 0), (0, 0)), 0.01)
     row, column = rng.integers(20, 570, (2, 40))
     light[row[:20], column[:20]] += 10 ** rng.uniform(3, 4, 20)
     for start in range(20):
         light[row[20:] + start, column[20:]] += 300
     data = (rng.poisson((light + SKY) * GAIN) / GAIN).astype(np.float32)
-    found = detect(data, np.zeros(SHAPE, np.uint16), GAIN, parameters.Detect())
+    found = detect(data, np.zeros(SHAPE, np.uint16), GAIN, parameters.DetectConfig())
     return found, (x, y), (column[:20], row[:20]), (column[20:], row[20:] + 9.5)
 
 

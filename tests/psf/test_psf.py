@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.flags import Mask
-from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.psf.extended import extended
 from nightsift.psf.psf import image_psf
 from nightsift.simulate.pixels import render_galaxies, render_points
@@ -17,7 +17,7 @@ from nightsift.tables import checked
 
 SIZE, GAIN, SKY, READ = 500, 2.0, 400.0, 4.0
 NOISE = np.hypot(np.sqrt(SKY / GAIN), READ)
-PARAMS = parameters.Psf()
+PARAMS = parameters.PsfConfig()
 
 
 def truth(vary=0.0):
@@ -37,7 +37,7 @@ def picture(seed, count=250, vary=0.0, spoil=None):
     mask = np.zeros(light.shape, np.int32)
     mask[100:103, 200:260] = int(Mask.BADLINE)
     image = image.astype(np.float32)
-    return image, mask, detect(image, mask, GAIN, parameters.Detect()), (x, y, flux)
+    return image, mask, detect(image, mask, GAIN, parameters.DetectConfig()), (x, y, flux)
 
 
 def stage(image, mask, found, gain=GAIN, params=PARAMS):
@@ -138,7 +138,7 @@ def test_the_variation_follows_the_evidence():
     ratio = np.asarray(result.table["psf_flux"] / objects["flux"])[quiet]
     left = np.asarray(objects["x"])[quiet] < SIZE / 2
     assert np.median(ratio[left]) == pytest.approx(np.median(ratio[~left]), abs=0.006)
-    rigid = stage(image, mask, found, params=parameters.Psf(max_order=0))
+    rigid = stage(image, mask, found, params=parameters.PsfConfig(max_order=0))
     assert rigid.psf.order == 0
     assert rigid.facts["aperture_scatter"] > 1.5 * result.facts["aperture_scatter"]
     ranges = [stage(*picture(seed)[:3]).facts["fwhm_range"] for seed in (3, 4, 5)]
@@ -203,7 +203,7 @@ def test_merged_stars_are_wider_than_the_psf_and_single_ones_are_not():
         render_points(light, *place, flux / 2, truth(), 0.01)
     image = (rng.poisson((light + SKY) * GAIN) / GAIN + rng.normal(0, READ, light.shape)).astype(np.float32)
     mask = np.zeros(light.shape, np.int32)
-    found = detect(image, mask, GAIN, parameters.Detect())
+    found = detect(image, mask, GAIN, parameters.DetectConfig())
     wide = extended(*(np.asarray(stage(image, mask, found).table[name]) for name in ("spread", "spread_err")))
     distance = np.hypot(found.objects["x"] - x[:, None], found.objects["y"] - y[:, None])
     merged, row = (distance < 3.2).sum(axis=1) == 1, distance.argmin(axis=1)
@@ -214,7 +214,7 @@ def test_merged_stars_are_wider_than_the_psf_and_single_ones_are_not():
 
 def test_too_few_stars_leave_the_image_in_peace(plain):
     image, mask, found, *_ = plain
-    result = stage(image, mask, found, params=parameters.Psf(min_snr=1e5))
+    result = stage(image, mask, found, params=parameters.PsfConfig(min_snr=1e5))
     assert result.psf is None
     assert result.facts == {"n_stars": 0}
     assert "no PSF photometry: the PSF needs 3 clean stars; there are 0" in result.warnings[0]
@@ -223,7 +223,7 @@ def test_too_few_stars_leave_the_image_in_peace(plain):
     assert all(np.isnan(result.table[name]).all() for name in fitted)
     # light is summed without a PSF too
     assert np.isfinite(result.table["growth"]).sum() > 5
-    many = stage(image, mask, found, params=parameters.Psf(min_stars=1000))
+    many = stage(image, mask, found, params=parameters.PsfConfig(min_stars=1000))
     assert many.psf is None
     assert "fewer than 1000" in many.warnings[0]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from synthetic_results import EVIL, Made, wcs_header, write_campaign, write_image
 from workflows import script
 
-from nightsift.parameters import Report
+from nightsift.parameters import ReportConfig
 from nightsift.report import positions as places
 from nightsift.report import report, search
 from nightsift.tables import empty
@@ -201,7 +201,7 @@ def campaign_of(headers, positions=()):
         sources.add_row({"source": "s", "ra": ra, "dec": dec})
     extras = {f"i{n}": report.Extra(header=header, shape=(200, 200)) for n, header in enumerate(headers)}
     tables = (empty(name) for name in ("images", "campaign_candidates"))
-    return report.Campaign(*tables, sources, empty("lightcurves"), empty("campaign_uncatalogued"), extras)
+    return report.ReportMaterial(*tables, sources, empty("lightcurves"), empty("campaign_uncatalogued"), extras)
 
 
 def test_sky_map_across_ra_zero_and_at_the_pole():
@@ -252,11 +252,11 @@ def test_light_curve_is_in_one_unit():
 def test_best_sources_by_score_then_signal():
     sources = Table({"source": ["a", "b", "c"], "score": [0.5, 0.9, 0.9], "best_snr": [99.0, 5.0, -8.0]})
     candidates = Table({"source": ["a", "b", "c", "c"], "snr": [99.0, 5.0, 2.0, -8.0], "image": ["i"] * 4})
-    campaign = report.Campaign(
+    campaign = report.ReportMaterial(
         empty("images"), candidates, sources, empty("lightcurves"), empty("campaign_uncatalogued"), {}
     )
-    assert report.best_sources(campaign, Report()) == [(2, 3), (1, 1), (0, 0)]
-    assert report.best_sources(campaign, Report(max_candidates=1)) == [(2, 3)]
+    assert report.best_sources(campaign, ReportConfig()) == [(2, 3), (1, 1), (0, 0)]
+    assert report.best_sources(campaign, ReportConfig(max_candidates=1)) == [(2, 3)]
 
 
 def test_footprint_follows_the_border():

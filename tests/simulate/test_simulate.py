@@ -10,14 +10,14 @@ from astropy.time import Time
 from astropy.wcs import WCS
 from workflows import script
 
-from nightsift.image.moffat import Psf, psf_stamps
-from nightsift.simulate.cameras import Campaign, camera, hole, template_camera
+from nightsift.image.moffat import MoffatPsf, psf_stamps
+from nightsift.simulate.cameras import SimulatedCampaign, camera, hole, template_camera
 from nightsift.simulate.pixels import bleed, render_galaxies, render_points
 from nightsift.simulate.simulate import STARS, at_epoch, catalog, image, signal_to_noise, sky, template
 from nightsift.simulate.truth import combine, score
 
-SMALL = Campaign(size=384, n_stars=200, n_galaxies=25, n_transients=20, n_variables=6, n_fast=3)
-PSF = Psf(fwhm=2.6, beta=3.0, e1=0.08, e2=-0.05, scale=(0.03, -0.02, 0.01), twist=(0.02, 0.01))
+SMALL = SimulatedCampaign(size=384, n_stars=200, n_galaxies=25, n_transients=20, n_variables=6, n_fast=3)
+PSF = MoffatPsf(fwhm=2.6, beta=3.0, e1=0.08, e2=-0.05, scale=(0.03, -0.02, 0.01), twist=(0.02, 0.01))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_stars_keep_their_flux_whatever_their_brightness():
 def test_galaxies_have_their_flux_and_half_light_radius(nu):
     galaxy = Table({"r50": [9.0], "nu": [nu], "q": [1.0], "pa": [0.0]})
     plane = np.zeros((256, 256))
-    sharp = Psf(fwhm=1.5, beta=4.0, e1=0.0, e2=0.0, scale=(0, 0, 0), twist=(0, 0))
+    sharp = MoffatPsf(fwhm=1.5, beta=4.0, e1=0.0, e2=0.0, scale=(0, 0, 0), twist=(0, 0))
     place = np.array([127.3]), np.array([128.4])
     render_galaxies(plane, *place, np.array([1e5]), galaxy, sharp, np.diag([-1.0, 1.0]))
     y, x = np.indices(plane.shape)
@@ -291,7 +291,7 @@ def test_star_numbers_follow_the_luminosity_function(field):
 
 
 def test_field_may_lie_across_the_zero_of_right_ascension():
-    params = Campaign(size=256, ra=0.0, dec=-40, n_stars=60, n_galaxies=6, n_transients=6, n_images=1)
+    params = SimulatedCampaign(size=256, ra=0.0, dec=-40, n_stars=60, n_galaxies=6, n_transients=6, n_images=1)
     truth = image(sky(params), 0, params).truth
     assert truth["ra"].min() < 1
     assert truth["ra"].max() > 359
@@ -304,7 +304,7 @@ def test_same_seed_same_campaign_and_another_seed_another(field, exposures):
     assert again.header.tostring() == exposures[1].header.tostring()
     assert len(again.truth) == len(exposures[1].truth)
     assert np.array_equal(again.truth["flux"], exposures[1].truth["flux"])
-    assert sky(Campaign(**{**vars(SMALL), "seed": 2})).sources["ra"][0] != field.sources["ra"][0]
+    assert sky(SimulatedCampaign(**{**vars(SMALL), "seed": 2})).sources["ra"][0] != field.sources["ra"][0]
 
 
 @pytest.mark.parametrize("fwhm", [2.0, 5.0])

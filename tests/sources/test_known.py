@@ -66,8 +66,8 @@ def image(*positions, name="one", mjd=MJD):
 
 
 def asked(standin, cache, *images, services=EVERY, offline=False, settings=None, **options):
-    params = parameters.Known(services=services, **options)
-    library = Library(parameters.Archive(**archive_config(standin, cache, **(settings or {}))), offline)
+    params = parameters.KnownConfig(services=services, **options)
+    library = Library(parameters.ArchiveConfig(**archive_config(standin, cache, **(settings or {}))), offline)
     return SCRIPT.annotate(list(images), params, library)
 
 
@@ -381,7 +381,9 @@ def test_recorded_reply_of_the_cross_match(standin):
     rows = [line.split(",") for line in (SERVICES / "xmatch_reply.csv").read_text().splitlines()]
     kinds = dict.fromkeys(rows[0], "char") | dict.fromkeys(("angDist", "ra", "dec", "RAJ2000", "DEJ2000"), "double")
     raw = parse(votable(list(kinds.items()), rows[1:]))
-    what = xmatch.Survey("2MASS", "II/246/out", ("2MASS",), (("RAJ2000", "DEJ2000", 1999.5),), ("angDist",), None, None)
+    what = xmatch.CrossMatch(
+        "2MASS", "II/246/out", ("2MASS",), (("RAJ2000", "DEJ2000", 1999.5),), ("angDist",), None, None
+    )
     there = xmatch._objects(what, raw)
     upload = Table.read(SERVICES / "xmatch_upload.csv")
     row, distance = known.nearest(there, upload["ra"], upload["dec"], MJD, 15.0)
@@ -393,7 +395,7 @@ def test_recorded_reply_of_the_cross_match(standin):
 
 
 def archive():
-    return parameters.Archive(attempts=1)
+    return parameters.ArchiveConfig(attempts=1)
 
 
 def test_the_question_to_the_cross_match_is_documented(standin, tmp_path):

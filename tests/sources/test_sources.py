@@ -21,7 +21,7 @@ from workflows import ROOT, script
 
 from nightsift.flags import Flag
 from nightsift.io import products
-from nightsift.parameters import Sources
+from nightsift.parameters import SourcesConfig
 from nightsift.sources import association, lightcurves
 from nightsift.transients import modelcard
 
@@ -123,9 +123,9 @@ def test_names_are_cut_off_not_rounded(ra, dec, name):
 
 
 def test_radius_is_half_the_fwhm_but_twice_the_rms_at_least():
-    assert association.association_radius([2.0, 3.0, np.nan], [0.1, 0.1, 0.1], Sources()) == pytest.approx(1.25)
-    assert association.association_radius([2.0], [0.8], Sources()) == pytest.approx(1.6)
-    assert association.association_radius([2.0], [0.8], Sources(radius=0.3)) == 0.3
+    assert association.association_radius([2.0, 3.0, np.nan], [0.1, 0.1, 0.1], SourcesConfig()) == pytest.approx(1.25)
+    assert association.association_radius([2.0], [0.8], SourcesConfig()) == pytest.approx(1.6)
+    assert association.association_radius([2.0], [0.8], SourcesConfig(radius=0.3)) == 0.3
 
 
 def test_magnitudes_only_where_there_is_light():

@@ -6,13 +6,13 @@ from differences import matched_filter
 from scipy import signal
 
 from nightsift.image.convolve import Bank, convolve, convolve_varying
-from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.image.moffat import psf_stamps
 from nightsift.psf.fit import WIDTHS, functions
 from nightsift.psf.forced import forced
 from nightsift.psf.model import Psf
 from nightsift.subtract.delta import DeltaBasis
-from nightsift.subtract.kernel import Basis, Kernel, Stamps, basis_for, fit_kernel
+from nightsift.subtract.kernel import Basis, Kernel, KernelStamps, basis_for, fit_kernel
 from nightsift.subtract.matched_filter import Noise
 
 SHAPE = (900, 1100)
@@ -56,7 +56,7 @@ def convolved(kernel, source, x, y):
 
 def fitted(source, target, x, y, basis, sigma=1.0, max_order=2, clip=3.0):
     weight = np.full(target.shape, sigma**-2)
-    return fit_kernel(Stamps(source, target, weight, x, y, SHAPE), basis, max_order, clip)
+    return fit_kernel(KernelStamps(source, target, weight, x, y, SHAPE), basis, max_order, clip)
 
 
 @pytest.mark.parametrize("basis", [Basis((0.7, 1.2, 2.0, 3.0), 7), DeltaBasis(7)])
@@ -133,7 +133,7 @@ def test_the_kernel_sum_is_the_ratio_of_the_flux_scales():
         weight = np.full(target.shape, 5.0**-2)
         weight[:, 4, 7:12] = 0
         target[:, 4, 7:12] = 1e6
-        other = fit_kernel(Stamps(source, target, weight, x, y, SHAPE), basis, 2, 3.0)
+        other = fit_kernel(KernelStamps(source, target, weight, x, y, SHAPE), basis, 2, 3.0)
         masked.append(other.kernel.sums(500.0, 500.0))
     np.testing.assert_allclose(sums, 0.6, rtol=0.012)  # 4 sigma
     assert np.mean(sums) == pytest.approx(0.6, rel=0.003)

@@ -195,7 +195,7 @@ def with_galaxies(made, slope, number=12, points=80):
     render_points(template, column + PAD, row + PAD, np.full(len(row), 1.7 * part), moffat(2.6, -1), 0.1)
     redder = slope * (star_color - 0.8) * objects["flux"] / light(3.6, made.exposure.aperture)
     data = added(data, objects["x"], objects["y"], redder)
-    found = detect(data, made.exposure.mask, GAIN, parameters.Detect()).objects
+    found = detect(data, made.exposure.mask, GAIN, parameters.DetectConfig()).objects
     known = cKDTree(np.column_stack([np.append(objects["x"], x), np.append(objects["y"], y)]))
     distance, index = known.query(np.column_stack([found["x"], found["y"]]))
     found["color"] = np.where(distance < 3, np.append(star_color, color)[index], np.nan)

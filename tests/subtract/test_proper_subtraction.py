@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nightsift.image.moffat import Psf as Truth
+from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.image.moffat import psf_stamps
 from nightsift.simulate.pixels import render_points
-from nightsift.subtract.proper_subtraction import Layer, zogy
+from nightsift.subtract.proper_subtraction import ProperLayer, zogy
 
 SHAPE = (601, 640)
 SIGMA, GAIN = 10.0, 4.0
@@ -46,7 +46,7 @@ class Frozen:
 
 def layer(data, truth, sigma, gain=None):
     level = np.broadcast_to(np.float32(sigma), data.shape)
-    return Layer(data.astype(np.float32), level, np.zeros(data.shape, bool), Known(truth, data.shape), gain)
+    return ProperLayer(data.astype(np.float32), level, np.zeros(data.shape, bool), Known(truth, data.shape), gain)
 
 
 def noise(seed, sigma, shape=SHAPE):

@@ -396,7 +396,7 @@ def test_the_constant_stars_count_where_many_vary():
         extra = objects["flux"][i] * rng.uniform(0.3, 3)
         shape = np.exp(-4 * np.log(2) * np.hypot(u - objects["x"][i], v - objects["y"][i]) ** 2 / 3.6**2)
         data += (extra * shape / shape.sum()).astype(np.float32)
-    changed = detect(data, made.exposure.mask, made.exposure.gain, parameters.Detect())
+    changed = detect(data, made.exposure.mask, made.exposure.gain, parameters.DetectConfig())
     found = subtract(replace(made.exposure, data=data), made.reference, changed.objects, PARAMS)
     assert found.facts["kernel_sum"] == pytest.approx(whole.facts["kernel_sum"], rel=0.05)
 

@@ -16,7 +16,7 @@ from nightsift.image.padding import PAD
 from nightsift.tables import empty
 from nightsift.template.coadd import Outline, around, choose, flat, flux_ratio, piece
 from nightsift.template.mosaic import mosaic
-from nightsift.template.template import Source
+from nightsift.template.template import TemplateImage
 
 SHAPE = (200, 300)
 
@@ -99,7 +99,8 @@ def test_a_defect_of_one_is_replaced_by_the_other():
     data[0][:, :20], masks[0][:, :20] = np.nan, int(Mask.NONFINITE)
     masks[1][:, :10] = int(Mask.OUTSIDE)
     parts = [
-        piece(Source(d, m, solution(), gain=2.0), factor) for d, m, factor in zip(data, masks, (1.0, 0.5), strict=True)
+        piece(TemplateImage(d, m, solution(), gain=2.0), factor)
+        for d, m, factor in zip(data, masks, (1.0, 0.5), strict=True)
     ]
     joined = mosaic(parts, solution(), SHAPE)
     assert np.abs(joined.data).max() < 40
@@ -114,8 +115,8 @@ def test_a_mosaic_has_the_unit_of_its_pieces(unit):
     data[100, 150] += 5000
     joined = []
     for size in (1.0, unit):
-        image = Source(data * np.float32(size), np.zeros(SHAPE, np.uint16), solution(), gain=2.0 / size)
-        turned = Source(image.data, image.mask, solution(90, 0, 10.0), gain=image.gain)
+        image = TemplateImage(data * np.float32(size), np.zeros(SHAPE, np.uint16), solution(), gain=2.0 / size)
+        turned = TemplateImage(image.data, image.mask, solution(90, 0, 10.0), gain=image.gain)
         joined.append(mosaic([piece(image, 1.0), piece(turned, 1.0)], solution(), (200, 400)))
     plain, other = joined
     assert np.array_equal(plain.mask, other.mask)

@@ -8,11 +8,11 @@ from scipy import ndimage
 from nightsift import parameters
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
-from nightsift.image.moffat import Psf
+from nightsift.image.moffat import MoffatPsf
 from nightsift.image.padding import PAD
 from nightsift.simulate.pixels import render_points
 from nightsift.template.mosaic import Piece, grid, mosaic
-from nightsift.template.template import Source, template
+from nightsift.template.template import TemplateImage, template
 
 SCALE = 1.0
 NOISE = 3.0
@@ -41,7 +41,7 @@ def piece(wcs, shape, sky, seed, level=0.0, noise=NOISE):
     x, y = wcs.all_world2pix(ra, dec, 0, quiet=True)
     near = (x > -20) & (y > -20) & (x < shape[1] + 20) & (y < shape[0] + 20)
     data = np.zeros(shape)
-    psf = Psf(fwhm=3.0, beta=4.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
+    psf = MoffatPsf(fwhm=3.0, beta=4.0, e1=0.0, e2=0.0, scale=(0.0, 0.0, 0.0), twist=(0.0, 0.0))
     render_points(data, x[near], y[near], flux[near], psf, faintest=1e-2)
     data += level + np.random.default_rng(seed).normal(0, noise, shape)
     return Piece(data.astype(np.float32), np.full(shape, noise, np.float32), np.zeros(shape, np.uint8), wcs)
@@ -180,7 +180,9 @@ def test_a_template_with_noise_of_its_own():
     own = solution(150.0, 20.0, (120, 70))
     expected = noise[30:150, 30:130].copy()
     mask[50, 60], noise[50, 60] = int(Mask.USER), 1e9
-    result = template(Source(pieces[0].data, mask, pieces[0].wcs, noise), own, image, parameters.Template())
+    result = template(
+        TemplateImage(pieces[0].data, mask, pieces[0].wcs, noise), own, image, parameters.TemplateConfig()
+    )
     found = result.noise[PAD:-PAD, PAD:-PAD]
     wrong = np.argwhere(np.abs(found / expected - 1) > 1e-3)
     assert len(wrong) <= 9

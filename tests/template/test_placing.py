@@ -39,7 +39,7 @@ def mirrored(wcs):
 
 @pytest.fixture(scope="module")
 def objects():
-    return detect(*shown(IMAGE, SHAPE, sky(), 3.0, 2), 1.0, parameters.Detect()).objects
+    return detect(*shown(IMAGE, SHAPE, sky(), 3.0, 2), 1.0, parameters.DetectConfig()).objects
 
 
 # WCS and shape of the template, FWHM of its stars, and whether its header tells the pixel scale.

@@ -11,7 +11,7 @@ from nightsift.flags import Mask
 from nightsift.simulate.pixels import render_points
 from nightsift.template.registration import carry, register
 from nightsift.template.resample import mapping
-from nightsift.template.template import Source, template
+from nightsift.template.template import TemplateImage, template
 
 SHAPE = (600, 640)
 CENTER = (319.5, 299.5)
@@ -43,7 +43,7 @@ class Field:
         self.flux = fluxes(number, rng)
         image = exposed(self.x, self.y, self.flux, SHAPE, 2.8, seed)
         self.image = image
-        self.objects = detect(image + 200, np.zeros(SHAPE, np.uint16), 2.0, parameters.Detect()).objects
+        self.objects = detect(image + 200, np.zeros(SHAPE, np.uint16), 2.0, parameters.DetectConfig()).objects
         x, y = carry(self.image_wcs, self.true, self.x, self.y, side)
         self.moved = rng.random(number) < moved
         x, y = (part + self.moved * rng.normal(0, 2, number) / scale for part in (x, y))
@@ -204,8 +204,8 @@ def test_half_a_template(field):
 def test_the_template_itself_is_mended_in_one_go(field):
     wcs = field.header(shift=(0.7, -1.8), turn=0.4, stretch=1.006)
     clear = np.zeros(field.shape, np.uint16)
-    source = Source(field.data + 100, clear, wcs)
-    result = template(source, field.image_wcs, SHAPE, parameters.Template(), field.objects)
+    source = TemplateImage(field.data + 100, clear, wcs)
+    result = template(source, field.image_wcs, SHAPE, parameters.TemplateConfig(), field.objects)
     alone = np.hypot(field.x[:, None] - field.x, field.y[:, None] - field.y)
     alone[alone == 0] = np.inf
     good = ~field.moved & (field.flux > 2e4) & (alone.min(axis=0) > 18)

@@ -16,16 +16,16 @@ from nightsift.flags import Mask
 from nightsift.image.padding import PAD
 from nightsift.simulate.pixels import render_points
 from nightsift.template.resample import mapping
-from nightsift.template.template import Source, crop, template
+from nightsift.template.template import TemplateImage, crop, template
 
-PARAMS = parameters.Template()
+PARAMS = parameters.TemplateConfig()
 SHAPE = (240, 260)
 
 
 def resampled(data, wcs, image_wcs, mask=None, shape=SHAPE, gain=None, **options):
     mask = np.zeros(data.shape, np.uint16) if mask is None else mask
-    source = Source(data.astype(np.float32), mask, wcs, gain=gain)
-    return template(source, image_wcs, shape, parameters.Template(**options))
+    source = TemplateImage(data.astype(np.float32), mask, wcs, gain=gain)
+    return template(source, image_wcs, shape, parameters.TemplateConfig(**options))
 
 
 def lattice(step, seed=1):
@@ -304,7 +304,7 @@ def test_no_more_of_a_large_template_is_looked_at_than_an_image_needs(monkeypatc
     source = stage.inspected(job, data, wcs.to_header(relax=True), bad, image_wcs, SHAPE)
     assert np.prod(seen[0]) < 0.3 * np.prod(large)
     assert source.data.shape == source.mask.shape == seen[0]
-    whole = Source(data, np.where(bad, int(Mask.USER), 0), wcs)
+    whole = TemplateImage(data, np.where(bad, int(Mask.USER), 0), wcs)
     ours, theirs = (template(one, image_wcs, SHAPE, PARAMS) for one in (source, whole))
     assert ours.coverage == theirs.coverage == 1
     np.testing.assert_array_equal(own(ours.mask), own(theirs.mask))

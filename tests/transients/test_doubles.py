@@ -11,7 +11,7 @@ from nightsift.transients.doubles import pairs, without
 from nightsift.transients.realbogus import train
 from nightsift.transients.transients import transients
 
-PARAMS = parameters.Transients()
+PARAMS = parameters.TransientsConfig()
 
 
 def found_in(image, psf, model=None):

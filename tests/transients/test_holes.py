@@ -9,7 +9,7 @@ from nightsift.transients.holes import pits
 from nightsift.transients.realbogus import train
 from nightsift.transients.transients import transients
 
-PARAMS = parameters.Transients()
+PARAMS = parameters.TransientsConfig()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from nightsift.transients.lines import lit, strung
 from nightsift.transients.realbogus import train
 from nightsift.transients.transients import transients
 
-PARAMS = parameters.Transients()
+PARAMS = parameters.TransientsConfig()
 ANGLES = (0.0, 90.0, 37.0)  # degrees: a row, a column, a row of a template that is turned
 
 

@@ -17,7 +17,7 @@ from nightsift.transients.realbogus import train
 from nightsift.transients.transients import cutouts, find, noise_threshold, peaks, transients
 
 SATURATION = 30000.0
-PARAMS = parameters.Transients()
+PARAMS = parameters.TransientsConfig()
 
 
 @pytest.fixture(scope="module")

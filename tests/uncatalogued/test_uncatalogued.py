@@ -9,10 +9,10 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 from nightsift.flags import Flag, Mask
-from nightsift.image.moffat import Psf
-from nightsift.parameters import Photometry as Options
-from nightsift.parameters import Uncatalogued
-from nightsift.photometry.solution import Photometry, Seeing
+from nightsift.image.moffat import MoffatPsf
+from nightsift.parameters import PhotometryConfig as Options
+from nightsift.parameters import UncataloguedConfig
+from nightsift.photometry.solution import ApertureSeeing, Photometry
 from nightsift.simulate.pixels import render_points
 from nightsift.simulate.simulate import STARS
 from nightsift.tables import empty
@@ -137,7 +137,7 @@ def observed(seed, *, trail=0, saturation=np.inf, side=420):
     x, y = x[order], y[order]
     mag = np.append(rng.uniform(13, 19, len(x) - 6), np.full(6, 16.0))
     light = np.zeros((side, side), np.float32)
-    render_points(light, x, y, 10 ** (0.4 * (26 - mag)), Psf(3.0, 3.0, 0.05, 0.03, (0, 0, 0), (0, 0)), 0.05)
+    render_points(light, x, y, 10 ** (0.4 * (26 - mag)), MoffatPsf(3.0, 3.0, 0.05, 0.03, (0, 0, 0), (0, 0)), 0.05)
     if trail:
         light = ndimage.uniform_filter1d(light, trail, axis=1)
     data = np.minimum(rng.poisson((light + 300) * 1.5) / 1.5 + rng.normal(0, 5, light.shape), saturation)
@@ -197,8 +197,8 @@ def search(rows, near=(), mask=None, catalog=None, known=None, **options):
     catalog = grid() if catalog is None else catalog
     catalog = vstack([catalog, stars(*np.transpose(near))]) if len(near) else catalog
     mask = np.zeros((SIDE, SIDE), np.uint16) if mask is None else mask
-    frame = Frame(Seeing(FWHM, 1.0, FWHM, (SIDE, SIDE)), solution(), 0.05, mask)
-    result = uncatalogued(objects(rows), catalog, frame, Uncatalogued(**options), known)
+    frame = Frame(ApertureSeeing(FWHM, 1.0, FWHM, (SIDE, SIDE)), solution(), 0.05, mask)
+    result = uncatalogued(objects(rows), catalog, frame, UncataloguedConfig(**options), known)
     return result.table
 
 
@@ -243,7 +243,7 @@ def test_a_catalogue_without_galaxies_calls_for_more_doubt():
 @pytest.mark.parametrize(("share", "expected"), [(0.4, 1), (0.7, 0)])
 def test_the_wings_of_a_neighbour_explain_what_they_make_half_of(share, expected):
     star = {"x": 107.5, "y": 100.0, "mag": 12.0, "mag_psf_err": 0.002}
-    light = 12.0 - 2.5 * np.log10(wings(np.array([7.5 / FWHM]), Seeing(FWHM, 1.0, FWHM, (SIDE, SIDE)))[0])
+    light = 12.0 - 2.5 * np.log10(wings(np.array([7.5 / FWHM]), ApertureSeeing(FWHM, 1.0, FWHM, (SIDE, SIDE)))[0])
     new = NEW | {"mag": light + 2.5 * np.log10(share)}
     assert len(search([new, star], near=[(107.5, 100.0, 12.0)])) == expected
 
@@ -342,8 +342,8 @@ def test_no_objects_beyond_the_catalogue():
 
 def test_too_small_a_catalogue_tells_no_depth():
     tiny = grid(0, 5)
-    frame = Frame(Seeing(FWHM, 1.0, FWHM, (SIDE, SIDE)), solution(), 0.05, np.zeros((SIDE, SIDE), np.uint16))
-    result = uncatalogued(objects([NEW]), tiny, frame, Uncatalogued())
+    frame = Frame(ApertureSeeing(FWHM, 1.0, FWHM, (SIDE, SIDE)), solution(), 0.05, np.zeros((SIDE, SIDE), np.uint16))
+    result = uncatalogued(objects([NEW]), tiny, frame, UncataloguedConfig())
     assert np.isnan(result.depth)
     assert result.warnings
     assert result.table["is_candidate"][0]
@@ -357,7 +357,7 @@ def test_magnitudes_are_predicted_with_the_colour_term():
 
 
 def test_the_match_radius_follows_the_errors():
-    seeing = Seeing(FWHM, 1.0, FWHM, (SIDE, SIDE))
+    seeing = ApertureSeeing(FWHM, 1.0, FWHM, (SIDE, SIDE))
     assert match_radius(np.array([100.0]), seeing, 0.05)[0] == 0.5
     assert match_radius(np.array([5.0]), seeing, 0.05)[0] == pytest.approx(0.6, abs=0.01)
     assert match_radius(np.array([100.0]), seeing, 0.6)[0] == pytest.approx(1.0, abs=0.01)
