@@ -80,6 +80,7 @@ lint: $(READY) build/lint/config.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/numpydoc lint $(CHECKED)
 	$(BIN)/snakefmt --check Snakefile rules
 	@echo "$(BIN)/snakemake --lint"

@@ -1,0 +1,77 @@
+"""The plan of the house: a room for each stage, one name for all that belongs to it, and who may import whom."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from workflows import ROOT
+
+from nightsift.parameters import SECTIONS, STAGES
+
+PACKAGE = ROOT / "nightsift"
+GROUND = {"__init__", "errors", "flags", "parameters", "passbands", "statistics", "tables"}
+#: rooms whose door is a stage of the workflow
+ROOMS = sorted({*STAGES, "plots"})
+LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 6
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def linted(folder):
+    """Run the import contracts on a copy of the package."""
+    shutil.copytree(PACKAGE, folder / "nightsift", ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+
+    def run():
+        command = [sys.executable, "-c", "import importlinter.cli as c; raise SystemExit(c.lint_imports(no_cache=True))"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(folder)})
+
+    return run
+
+
+def test_only_the_ground_lies_outside_rooms():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == GROUND
+
+
+def test_every_room_says_what_it_is_and_imports_nothing_at_its_threshold():
+    for path in PACKAGE.glob("*/__init__.py"):
+        (statement,) = ast.parse(path.read_text()).body
+        assert isinstance(statement, ast.Expr), path
+        assert "May import" in statement.value.value, path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_one_name_for_all_that_belongs_to_a_stage(room):
+    door = ast.parse((PACKAGE / room / f"{room}.py").read_text())
+    assert room in {node.name for node in door.body if isinstance(node, ast.FunctionDef)}
+    assert (ROOT / "scripts" / f"{room}.py").is_file()
+    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    assert re.search(rf"^rule {room}:", rules, re.MULTILINE)
+    assert room in SECTIONS
+    assert re.search(rf"^## {room}$", (ROOT / "docs" / "stages.md").read_text(), re.MULTILINE)
+    assert list((ROOT / "tests" / room).glob("test_*.py"))
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("subtract/subtract.py", "from nightsift.io import fits"),
+        ("detect/detect.py", "from nightsift.workflow import stage"),
+        ("image/stamps.py", "from nightsift.sky import wcs"),
+        ("psf/psf.py", "from nightsift.detect.detect import detect"),
+        ("tables.py", "from nightsift.image.stamps import stamps"),
+    ],
+)
+def test_an_import_that_looks_up_is_refused(tmp_path, module, line):
+    run = linted(tmp_path)
+    assert run().returncode == 0
+    path = tmp_path / "nightsift" / module
+    path.write_text(path.read_text() + f"\n{line}\n")
+    broken = run()
+    assert broken.returncode != 0
+    assert line.split()[1] in broken.stdout
