@@ -4,7 +4,8 @@
 
 Takes the fakes and known bogus of each image (fakes.fits) and, of simulated campaigns, every candidate that the truth
 explains, or does not. Which examples an image gives is the group that is held out together; prints how well models do
-on all examples of images that they were not trained on, and writes some of them to nightsift/transients/data/examples.npz.
+on all examples of images that they were not trained on, and writes some of them to
+nightsift/transients/data/examples.npz.
 """
 
 import argparse

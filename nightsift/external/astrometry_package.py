@@ -1,7 +1,7 @@
 """Search the sky with the Python package astrometry, in a process of its own: a search cannot be ended from within.
 
-Run as ``python -P -m nightsift.external.astrometry_package stars.xyls search.json stars.wcs``. Without -P, scripts/astrometry.py could
-be taken for the package.
+Run as ``python -P -m nightsift.external.astrometry_package stars.xyls search.json stars.wcs``. Without -P,
+scripts/astrometry.py could be taken for the package.
 """
 
 from __future__ import annotations

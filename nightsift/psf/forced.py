@@ -193,7 +193,7 @@ def photon_noise(psf: Psf, flux, gain: float | None, sigma) -> np.ndarray:
     """Return the part of a PSF flux's error that the source's own photons make (ADU); 0 where no gain is known.
 
     For a PSF P and weights w, the variance is flux/gain sum(w^2 P^3) / sum(w P^2)^2 (propagation of Naylor 1998,
-    eq. 10). The weights are those of `nightsift.psf.forced.forced` where the pixels have a standard deviation `sigma` (ADU):
+    eq. 10). The weights are those of `forced` where the pixels have a standard deviation `sigma` (ADU):
     of a bright source they allow for an error of the PSF.
     """
     flux = np.maximum(np.nan_to_num(np.asarray(flux, float)), 0)

@@ -112,7 +112,8 @@ def score(truth: Table, candidates: Table, objects: Table, megapixels: float) ->
     Parameters
     ----------
     truth : Table
-        As `nightsift.simulate.simulate.image` returns it; ``fwhm`` (pixels) in its meta is the matching radius, 3 without it.
+        As `nightsift.simulate.simulate.image` returns it; ``fwhm`` (pixels) in its meta is the matching radius, 3
+        without it.
     candidates : Table
         With ``x y`` (pixels) and, where they exist, ``snr`` and ``score``; may be empty and without columns.
     objects : Table

@@ -46,7 +46,8 @@ def by_kernel(
 ) -> RawDifference:
     """Subtract after a convolution of the sharper image with the kernel of a basis that fits the stars best.
 
-    Parameters as for `alard_lupton`, and a basis like `nightsift.subtract.kernel.Basis` and the highest order of its variation.
+    Parameters as for `alard_lupton`, and a basis like `nightsift.subtract.kernel.Basis` and the highest order of its
+    variation.
     """
     source, target = (template, image) if sharper(image, template) else (image, template)
     fit = _match(source, target, stars, params, basis, max_order)

@@ -32,7 +32,7 @@ FLOOR = 0.02  # pixels that the positions of the brightest stars scatter at leas
 
 @dataclass(frozen=True)
 class _Placed:
-    """A PSF for a framed image whose stars stand off their places, as `nightsift.subtract.proper_subtraction.ProperLayer` wants it."""
+    """A PSF for a padded image whose stars stand off their positions, as `proper_subtraction.ProperLayer` wants it."""
 
     psf: Psf
     shift: tuple[Surface, Surface] | None = None

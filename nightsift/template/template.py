@@ -85,7 +85,8 @@ class Template:
         What its WCS did not know.
     warnings : tuple of str
     correlation : 2-D array
-        Autocorrelation of the noise on the image's pixels, in units of `noise` squared: see `nightsift.image.correlation`.
+        Autocorrelation of the noise on the image's pixels, in units of `noise` squared: see
+        `nightsift.image.correlation`.
     photons : bool
         The noise holds that of the sources' photons.
     """

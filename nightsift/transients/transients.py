@@ -103,8 +103,8 @@ def find(
     Returns
     -------
     Table
-        Measures of `nightsift.transients.measure.measure`, `nightsift.flags.Flag` bits, ``facts`` (reasons to set it aside
-        whatever it looks like, comma separated), ``burnt`` (its core saturates), ``label``.
+        Measures of `nightsift.transients.measure.measure`, `nightsift.flags.Flag` bits, ``facts`` (reasons to set it
+        aside whatever it looks like, comma separated), ``burnt`` (its core saturates), ``label``.
     """
     size = search.unit
     return fluxes(_found(search.per(size), fluxes(objects, size), threshold, params, depth), 1 / size)

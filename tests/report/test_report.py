@@ -17,7 +17,7 @@ from nightsift.parameters import ReportConfig
 from nightsift.report import positions as places
 from nightsift.report import report, search
 from nightsift.tables import empty
-from nightsift.transients import transients
+from nightsift.transients import vetting
 
 
 class Reader(HTMLParser):
@@ -184,7 +184,7 @@ def test_probability_is_never_certainty(value, text):
 
 
 def test_every_reason_of_vetting_has_a_meaning():
-    source = inspect.getsource(transients)
+    source = inspect.getsource(vetting)
     given = re.findall(r'^        "([a-z PSF]+)": ', source, re.MULTILINE)
     assert len(given) > 15
     assert set(given) <= set(search.REASONS)

@@ -15,14 +15,14 @@ from nightsift.workflow import code as real
 HERE = Path(real.__file__).relative_to(ROOT)
 DATA = "nightsift/transients/data/examples.npz"
 PROJECT = {
-    "scripts/detect.py": "from nightsift.detect.detect.detect import detect\n",
-    "scripts/transients.py": "from nightsift.transients.transients import transients\n",
+    "scripts/detect.py": "from nightsift.detect.detect import detect\n",
+    "scripts/transients.py": "from nightsift.transients import transients\n",
     "nightsift/__init__.py": "",
     "nightsift/tables.py": "FIRST = 1\n",
     "nightsift/detect/__init__.py": "",
     "nightsift/detect/detect.py": "from nightsift.tables import FIRST\ndetect = 'nothing.npz', f'{FIRST}.{FIRST}'\n",
     "nightsift/transients/__init__.py": "",
-    "nightsift/transients/transients.py": "from nightsift.transients.transients.model import load\n",
+    "nightsift/transients/transients.py": "from nightsift.transients.model import load\n",
     "nightsift/transients/model.py": "load = None\n",
     DATA: "examples",
 }
@@ -72,13 +72,13 @@ LOADS = {
     ],
     "resource of the room": [
         "from importlib import resources",
-        "load = resources.files('nightsift.transients.transients') / 'data'",
+        "load = resources.files('nightsift.transients') / 'data'",
     ],
     "beside the module": ["from pathlib import Path", "load = next((Path(__file__).parent / 'data').iterdir())"],
     "by name": ["from nightsift import tables", "load = tables.read('transients/data/examples.npz')"],
     "by pattern": ["from nightsift import tables", "load = [tables.read(f'data/{x}.npz') for x in tables.ALL]"],
     "pkgutil": ["import pkgutil", "load = pkgutil.get_data(__name__, 'data/' + str(NAME))"],
-    "templates": ["import jinja2", "load = jinja2.PackageLoader('nightsift.transients.transients', 'data')"],
+    "templates": ["import jinja2", "load = jinja2.PackageLoader('nightsift.transients', 'data')"],
 }
 
 
@@ -100,10 +100,7 @@ def test_new_data_of_a_room_that_loads_some_are_code(project):
 
 def test_data_of_another_room_are_code_of_who_names_it(project):
     write(project, {"nightsift/transients/model.py": lines(LOADS["beside the module"])})
-    write(
-        project,
-        {"nightsift/detect/detect.py": "from importlib import resources\nX = 'nightsift.transients.transients'\n"},
-    )
+    write(project, {"nightsift/detect/detect.py": "from importlib import resources\nX = 'nightsift.transients'\n"})
     assert changed(project, {DATA: "EXAMPLES"}) == ["detect", "transients"]
 
 
@@ -126,7 +123,7 @@ IMPORTS = {
     "by a relative name": ["import importlib", "load = importlib.import_module('..tables', __package__)"],
     "by an option": ["import importlib", "def load(x):", "    return importlib.import_module(f'nightsift.{x}')"],
     "as a program": ["load = ['python', '-m', 'nightsift.tables']"],
-    "beside the module": ["from pathlib import Path", "load = Path(__file__).parents[2] / 'tables.py'"],
+    "beside the module": ["from pathlib import Path", "load = Path(__file__).parents[1] / 'tables.py'"],
     "for no type checker": ["from typing import TYPE_CHECKING", "if not TYPE_CHECKING:", "    from .. import tables"],
 }
 
