@@ -229,13 +229,13 @@ def measured(work: Path, name: str, camera, truth: Table):
     """Return the transients with nightsift's flux at the true place, that of the candidate, and why one was missed."""
     from nightsift.flags import Mask
     from nightsift.io.products import read_images, read_json
+    from nightsift.workflow.records import read_pixels
 
-    forced = runpy.run_path(str(ROOT / "scripts" / "sources.py"))["measure"]
     folder = work / "results" / "images" / name
     layers = read_images(folder / "difference.fits")[0]
     x, y = truth["x"].data, truth["y"].data
     radius, gain = read_json(folder / "detect.json")["aperture"], read_json(folder / "inspect.json")["gain"]
-    flux, fluxerr, _ = forced(folder, layers, gain, x, y)
+    flux, fluxerr, _ = read_pixels(folder).measure(x, y, gain)
     out = truth["x", "y", "on_host", "snr"]
     out["wanted"] = truth["flux"].data * light_in_aperture(np.array([x, y]), true_profiles(camera, x, y), radius)
     out["total"], out.meta = truth["flux"], {}

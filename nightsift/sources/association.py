@@ -13,10 +13,11 @@ from scipy.spatial import cKDTree
 from nightsift.parameters import SourcesConfig
 from nightsift.sky.sphere import unit_vectors
 
-_ARCSEC = np.pi / 180 / 3600
-# a centroid is good to about 0.6 FWHM / (S/N) an axis (King 1983, PASP 95, 163)
+_ARCSEC = np.pi / 180 / 3600  # radians
+# Along an axis, a centroid is good to about 0.6 FWHM / (S/N) (King 1983, PASP 95, 163).
 _CENTROID = 0.6
-_TINY = 1e-3
+_TINY = 1e-3  # arcsec: least error of a position, so that no weight is infinite
+_ROUNDS = 20  # of k-means at most; crowded groups settle in a few
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def association_radius(fwhm, rms, params: SourcesConfig) -> float:
     Parameters
     ----------
     fwhm, rms : array, shape (n,)
-        FWHM and astrometric rms an axis of the images with candidates, arcsec; NaN where not known.
-    params : nightsift.parameters.Sources
+        FWHM, and astrometric rms along an axis, of the images with candidates, arcsec; NaN where not known.
+    params : nightsift.parameters.SourcesConfig
         Its `radius` comes before the default: half the median FWHM, at least twice the median rms.
     """
     if params.radius is not None:
@@ -142,7 +143,7 @@ def _divide(points, weight, images, members, chord):
     seeds = members[images[members] == crowded[int(np.argmax(total))]]
     centers = points[seeds]
     label = None
-    for _ in range(20):
+    for _ in range(_ROUNDS):
         updated = _assign(points[members], images[members], centers, chord)
         if np.array_equal(updated, label):
             break

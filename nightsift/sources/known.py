@@ -42,6 +42,7 @@ SERVICES = dict(
     )
 )
 COLUMNS = tuple(KNOWN)
+_IDENTITY = ("image", "row", "ra", "dec")  # what a candidate is known by
 
 
 def nearest(objects: Table, ra, dec, mjd: float | None, radius: float) -> tuple[np.ndarray, np.ndarray]:
@@ -126,6 +127,43 @@ def enter(columns: dict, service: str, rows, objects: Table, mjd: float | None, 
 def _named(entry) -> str:
     # Commas separate reasons.
     return (f"{entry['name']} ({entry['kind']})" if entry["kind"] else str(entry["name"])).replace(",", ";")
+
+
+def annotate(candidates: Table, objects: Table | None, kinds) -> np.ndarray:
+    """Enter what is known near each candidate, and set aside those that are known objects of certain kinds.
+
+    Parameters
+    ----------
+    candidates : Table
+        Schema ``candidates`` with ``row``; changed: it gets `COLUMNS`, ``is_real`` and ``reasons`` say what is set
+        aside.
+    objects : Table or None
+        Schema ``known``: what is known near candidates of ``image, row, ra, dec``; those it does not have were not
+        asked for.
+    kinds : sequence of str
+        Of `nightsift.parameters.KINDS`.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        Which ones are set aside.
+    """
+    columns = blank(len(candidates))
+    if objects is not None and len(candidates):
+        place = {key: row for row, key in enumerate(zip(*(objects[name] for name in _IDENTITY), strict=True))}
+        rows = np.array([place.get(key, -1) for key in zip(*(candidates[name] for name in _IDENTITY), strict=True)])
+        here = np.flatnonzero(rows >= 0)
+        for name in columns:
+            values = objects[name].filled("") if hasattr(objects[name], "filled") else np.asarray(objects[name])
+            columns[name] = columns[name].astype(np.result_type(columns[name], values))
+            columns[name][here] = values[rows[here]]
+    for name, values in columns.items():
+        candidates[name] = values
+    why = reasons(candidates, kinds)
+    aside = why != ""
+    candidates["is_real"] = np.asarray(candidates["is_real"], bool) & ~aside
+    candidates["reasons"] = np.where(aside, why, np.asarray(candidates["reasons"], str))
+    return aside
 
 
 def of_sources(candidates: Table, group: np.ndarray, size: int) -> dict[str, np.ndarray]:

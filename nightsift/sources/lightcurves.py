@@ -5,28 +5,119 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.table import Table
+from astropy.table import Table, vstack
+from astropy.wcs import WCS
 
+from nightsift import tables
+from nightsift.errors import Unreadable
 from nightsift.flags import Flag
+from nightsift.parameters import SourcesConfig
+from nightsift.sky.sphere import unit_vectors
+from nightsift.sources.association import Association
+from nightsift.sources.records import ImageRecord
 from nightsift.statistics import MAG
 
-_MIN_SNR = 3.0
-_LIMIT_SNR = 5.0
+_MIN_SNR = 3.0  # of a flux that gets a magnitude: below, its error is no longer symmetric
+_LIMIT_SNR = 5.0  # of a source at the limit, by convention
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What a forced measurement needs to know of its image besides the pixels."""
+class ForcedFluxes:
+    """Fluxes at positions of a difference: pixels, ADU; `bgerr` is the part of the error without the source."""
 
-    image: str
-    mjd: float
-    filter: str
-    fwhm: float
-    band: str
+    x: np.ndarray
+    y: np.ndarray
+    flux: np.ndarray
+    fluxerr: np.ndarray
+    bgerr: np.ndarray
+
+    def __getitem__(self, chosen) -> ForcedFluxes:
+        return ForcedFluxes(**{name: values[chosen] for name, values in vars(self).items()})
+
+
+def light_curves(
+    images: list[ImageRecord], candidates: Table, association: Association, params: SourcesConfig
+) -> tuple[Table, np.ndarray]:
+    """Return the light curves of all sources, detected and forced, and how many images cover each source.
+
+    Parameters
+    ----------
+    images : list of ImageRecord
+        Of one at a time the pixels are in memory. One whose difference cannot be read has its `problem` set.
+    candidates : Table
+        Schema ``candidates``, with ``zp_here, zp_err, band``.
+    association : Association
+        Of the candidates.
+    params : SourcesConfig
+        Sources with fewer than its `min_detections` get no light curve.
+
+    Returns
+    -------
+    Table
+        Schema ``lightcurves``.
+    int array, shape (m,)
+    """
+    size, group = len(association.ra), association.group
+    count = np.bincount(group[group >= 0], minlength=size)
+    n_images = count.copy()
+    kept = count >= params.min_detections
+    if not size:
+        return tables.empty("lightcurves"), n_images
+    chosen = (group >= 0) & kept[group]
+    names = np.array(association.names)
+    mine = candidates[chosen]
+    rows = [detected_rows(mine, mine["zp_here"], names[group[chosen]], mine["band", "zp_err"])]
+    passbands = [f"{name}/{band}" for name, band in zip(candidates["filter"], candidates["band"], strict=True)]
+    levels = template_levels(candidates, candidates["zp_here"], group, size, passbands)
+    of_image = np.asarray(candidates["image"], str)
+    for image in images:
+        if image.subtracted:
+            seen = group[(of_image == image.name) & (group >= 0)]
+            try:
+                near, forced_here = _force(image, association, np.setdiff1d(np.arange(size), seen), levels)
+            except Unreadable as problem:
+                image.fail(problem)
+                continue
+            n_images[near] += 1
+            if forced_here is not None:
+                rows.append(forced_here[kept[near]])
+    table = vstack(rows, metadata_conflicts="silent")
+    table.sort(["source", "mjd", "image"])
+    return table, n_images
+
+
+def _force(image, association, wanted, levels):
+    """Return the sources of `wanted` that an image covers, and their light-curve rows or None."""
+    near = _nearby(image, association, wanted)
+    pixels = image.pixels() if len(near) else None
+    if pixels is None:
+        return near[:0], None
+    wcs = WCS(image.header, relax=True)
+    x, y = np.array(wcs.all_world2pix(association.ra[near], association.dec[near], 0, quiet=True))
+    inside = covered(x, y, pixels.mask)
+    near, x, y = near[inside], x[inside], y[inside]
+    if not len(near):
+        return near, None
+    fluxes = ForcedFluxes(x, y, *pixels.measure(x, y, image.gain))
+    done = np.isfinite(fluxes.flux) & (fluxes.bgerr > 0)
+    near, fluxes = near[done], fluxes[done]
+    flags = mask_flags(fluxes.x, fluxes.y, pixels.mask, max(image.fwhm, 1.0))
+    level = levels.get(image.passband, np.full(len(association.ra), np.nan))[near]
+    return near, forced_rows(image, np.array(association.names)[near], fluxes, level, flags)
+
+
+def _nearby(image, association, wanted):
+    """Return those of the sources `wanted` that lie within the circle around an image."""
+    wcs = WCS(image.header, relax=True)
+    height, width = image.shape
+    corners = wcs.all_pix2world([[-1, -1], [width, -1], [-1, height], [width, height]], 0)
+    center = unit_vectors(*wcs.all_pix2world([[(width - 1) / 2, (height - 1) / 2]], 0).T)
+    least = (unit_vectors(*corners.T) @ center[0]).min()
+    return wanted[unit_vectors(association.ra[wanted], association.dec[wanted]) @ center[0] >= least]
 
 
 def magnitudes(flux, fluxerr, bgerr, zp) -> dict[str, np.ndarray]:
-    """Return ``snr, mag_calib, mag_calib_err, maglim`` of fluxes in ADU; no magnitude below S/N 3 or without light.
+    """Return ``snr, mag_calib, mag_calib_err, maglim`` of fluxes in ADU; no magnitude below S/N 3.
 
     `bgerr` is the part of `fluxerr` that is there without the source: the limit depends on it alone.
     """
@@ -149,38 +240,36 @@ def detected_rows(candidates: Table, zp, names, calibration: Table) -> Table:
     )
 
 
-def forced_rows(exposure: Epoch, names, measured, zp, zp_err, level, flags) -> Table:
+def forced_rows(image: ImageRecord, names, fluxes: ForcedFluxes, level, flags) -> Table:
     """Return the light-curve rows of forced measurements in one image.
 
     Parameters
     ----------
-    exposure : Exposure
+    image : ImageRecord
     names : array of str, shape (n,)
         Sources.
-    measured : (flux, fluxerr, bgerr)
-        Of the difference, ADU, each of shape (n,); `bgerr` is the part of the error that is there without the source.
-    zp, zp_err : array, shape (n,)
-        Zero point at the positions, and its error.
+    fluxes : ForcedFluxes
+        Of the difference.
     level : array, shape (n,)
         Flux of the template for a zero point of 0.
     flags : int array, shape (n,)
         Object flags.
     """
-    flux, fluxerr, bgerr = (np.asarray(values, float) for values in measured)
+    zp = image.zero_point(fluxes.x, fluxes.y)
     size = len(names)
     return Table(
         {
             "source": np.asarray(names, str),
-            "image": np.full(size, exposure.image),
-            "mjd": np.full(size, exposure.mjd),
-            "filter": np.full(size, exposure.filter),
-            "flux": flux,
-            "fluxerr": fluxerr,
-            **magnitudes(flux, fluxerr, bgerr, zp),
-            "band": np.full(size, exposure.band),
-            "zp": np.asarray(zp, float),
-            "zp_err": np.asarray(zp_err, float),
-            "mag_total": total_magnitude(flux, level * 10 ** (0.4 * np.asarray(zp)), zp),
+            "image": np.full(size, image.name),
+            "mjd": np.full(size, image.mjd),
+            "filter": np.full(size, image.filter),
+            "flux": fluxes.flux,
+            "fluxerr": fluxes.fluxerr,
+            **magnitudes(fluxes.flux, fluxes.fluxerr, fluxes.bgerr, zp),
+            "band": np.full(size, image.band),
+            "zp": zp,
+            "zp_err": image.zero_point_error(fluxes.x, fluxes.y),
+            "mag_total": total_magnitude(fluxes.flux, level * 10 ** (0.4 * zp), zp),
             "kind": np.full(size, "forced"),
             "flags": np.asarray(flags, int),
         }

@@ -9,7 +9,6 @@ from astropy.table import Table
 from synthetic_results import (
     GAIN,
     NOISE,
-    PROVENANCE,
     Made,
     difference_of,
     difference_psf,
@@ -22,7 +21,9 @@ from workflows import ROOT, script
 from nightsift.flags import Flag
 from nightsift.io import products
 from nightsift.parameters import SourcesConfig
+from nightsift.psf.model import Psf
 from nightsift.sources import association, lightcurves
+from nightsift.sources.records import DifferencePixels
 from nightsift.transients import modelcard
 
 
@@ -128,7 +129,7 @@ def test_radius_is_half_the_fwhm_but_twice_the_rms_at_least():
     assert association.association_radius([2.0], [0.8], SourcesConfig(radius=0.3)) == 0.3
 
 
-def test_magnitudes_only_where_there_is_light():
+def test_magnitudes_only_where_there_is_flux():
     result = lightcurves.magnitudes([100.0, 20.0, -100.0, np.nan], 10.0, 8.0, 25.0)
     assert np.isfinite(result["mag_calib"]).tolist() == [True, False, False, False]
     assert result["mag_calib"][0] == pytest.approx(20.0)
@@ -219,20 +220,25 @@ def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
     assert np.median(total) == pytest.approx(1100, abs=3 * 1.25 * np.median(bright["fluxerr"]) / np.sqrt(15))
 
 
+def pixels_of(difference, model, **changes):
+    """Return a difference with the PSF and the noise of the synthetic images."""
+    images, header = difference_psf(difference.shape)
+    noise = {"noise_correlation": header["NOISECOR"], "scale_err": header["SCALEERR"], "residual": header["RESIDUAL"]}
+    sigma, mask = np.full(difference.shape, NOISE, np.float32), np.zeros(difference.shape, np.int32)
+    psf = Psf.from_images(images, header)
+    return DifferencePixels(difference, sigma, model, mask, psf, **noise | changes)
+
+
 @pytest.mark.parametrize(("snr", "scale_err"), [(0, 0.0), (5, 0.0), (100, 0.0), (500, 0.0), (100, 0.02), (500, 0.02)])
-def test_forced_fluxes_have_pulls_of_width_one(tmp_path, snr, scale_err):
+def test_forced_fluxes_have_pulls_of_width_one(snr, scale_err):
     rng, shape = np.random.default_rng(7), (420, 420)
-    images, header = difference_psf(shape)
-    header["SCALEERR"] = scale_err
-    products.write_images(tmp_path / "psf.fits", images, header, PROVENANCE)
+    _, header = difference_psf(shape)
     error = NOISE * np.sqrt(4 * np.pi) * 3 / 2.3548 * header["NOISECOR"]
     x, y = (20.0 * part.ravel() + 20 + rng.uniform(-0.5, 0.5, 361) for part in np.mgrid[:19, :19])
     scale = rng.normal(1, scale_err, x.size)
     rows = [{"x": one, "y": two, "flux": part * snr * error} for one, two, part in zip(x, y, scale, strict=True)]
-    sigma = np.full(shape, NOISE, np.float32)
-    planes = {"DIFFERENCE": difference_of(rng, shape, rows), "SIGMA": sigma, "MASK": np.zeros(shape, np.int32)}
-    planes["MODEL"] = np.zeros(shape, np.float32)
-    flux, fluxerr, bgerr = script("sources").measure(tmp_path, planes, GAIN, x, y)
+    difference = pixels_of(difference_of(rng, shape, rows), np.zeros(shape, np.float32), scale_err=scale_err)
+    flux, fluxerr, bgerr = difference.measure(x, y, GAIN)
     pull = (flux - snr * error) / fluxerr
     assert np.mean(pull) == pytest.approx(0, abs=0.2)
     assert np.std(pull) == pytest.approx(1, abs=0.12)
@@ -241,23 +247,16 @@ def test_forced_fluxes_have_pulls_of_width_one(tmp_path, snr, scale_err):
     # neither part of the error is so small that the test would pass without it
     assert noise_correlation() > 1.3
     assert np.median(fluxerr / bgerr) > (1.4 if snr >= 100 else 0.999)
-    without = script("sources").measure(tmp_path, planes, None, x, y)
+    without = difference.measure(x, y, None)
     if not scale_err:
         np.testing.assert_allclose(without[1], without[2], err_msg="no gain, no photon noise")
 
 
-def test_light_beneath_a_source_is_in_its_error(tmp_path):
+def test_flux_beneath_a_source_is_in_its_error():
     shape = (100, 100)
-    images, header = difference_psf(shape)
-    header["RESIDUAL"] = 0.05
-    products.write_images(tmp_path / "psf.fits", images, header, PROVENANCE)
-    nothing = np.zeros(shape, np.float32)
-    planes = {"DIFFERENCE": nothing, "SIGMA": nothing + NOISE, "MASK": np.zeros(shape, np.int32)}
-    host = [{"x": 50.0, "y": 50.0, "flux": 4e4}]
-    planes["MODEL"] = difference_of(np.random.default_rng(1), shape, host)
-    _, fluxerr, bgerr = script("sources").measure(
-        tmp_path, planes, GAIN, np.array([50.0, 20.0]), np.array([50.0, 20.0])
-    )
+    host = difference_of(np.random.default_rng(1), shape, [{"x": 50.0, "y": 50.0, "flux": 4e4}])
+    difference = pixels_of(np.zeros(shape, np.float32), host, residual=0.05)
+    _, fluxerr, bgerr = difference.measure(np.array([50.0, 20.0]), np.array([50.0, 20.0]), GAIN)
     assert np.sqrt(fluxerr[0] ** 2 - bgerr[0] ** 2) == pytest.approx(0.05 * 4e4, rel=0.05)
     assert fluxerr[1] < 1.1 * bgerr[1]
 
