@@ -16,14 +16,9 @@ rule fetch_catalog:
     resources:
         vizier=1,
     params:
-        params=section("catalog"),
-        extra=overrides,
-        code=code("fetch_catalog"),
-        contents=contents(exposure),
+        **options("fetch_catalog", params=section("catalog"), extra=overrides, contents=contents(exposure)),
     shell:
-        "nightsift fetch_catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --extra {params.extra:q} --exposure {input.exposure:q}"
-        " --state {output.state:q} --stars {output.stars:q} --gaia {output.gaia:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule fetch_template:
@@ -38,17 +33,16 @@ rule fetch_template:
     resources:
         pictures=1,
     params:
-        params=selected("template", "source", "survey", "band", "max_pieces"),
-        extra=overrides,
-        code=code("fetch_template"),
-        contents=contents(exposure),
+        **options(
+            "fetch_template",
+            params=selected("template", "source", "survey", "band", "max_pieces"),
+            extra=overrides,
+            contents=contents(exposure),
+        ),
     shell:
-        "nightsift fetch_template --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --extra {params.extra:q} --exposure {input.exposure:q}"
-        " --state {output.state:q} --mosaic {output.mosaic:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
-# For the whole campaign, and after all images: a service that is down costs no image its candidates.
 rule fetch_known:
     input:
         image_products("status.json", "candidates.fits", "wcs.fits", "inspect.json"),
@@ -64,5 +58,4 @@ rule fetch_known:
         results=results_folder,
         list=IMAGE_LIST,
     shell:
-        "nightsift fetch_known --results {params.results:q} --images {params.list:q} --params {params.params:q}"
-        " --code {params.code} --known {output.known:q} > {log:q} 2>&1"
+        RUN_CAMPAIGN + " --known {output.known:q} > {log:q} 2>&1"

@@ -16,14 +16,13 @@ rule inspect:
         mem_mb=memory,
         runtime=minutes_with_search,
     params:
-        params=section("inspect"),
-        extra=overrides,
-        code=code("inspect"),
-        contents=contents(exposure, user_mask, CAMPAIGN.config["inspect"]["indexes"]),
+        **options(
+            "inspect",
+            extra=overrides,
+            contents=contents(exposure, user_mask, CAMPAIGN.config["inspect"]["indexes"]),
+        ),
     shell:
-        "nightsift inspect --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --extra {params.extra:q} --exposure {input.exposure:q} --usermask {input.usermask:q}"
-        " --state {output.state:q} --mask {output.mask:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule detect:
@@ -31,6 +30,7 @@ rule detect:
         previous=rules.inspect.output.state,
         exposure=exposure,
         mask=rules.inspect.output.mask,
+        inspect=rules.inspect.output.state,
     output:
         state=f"{IMAGE}/detect.json",
         detections=f"{IMAGE}/detections.fits",
@@ -42,13 +42,9 @@ rule detect:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("detect"),
-        code=code("detect"),
+        **options("detect"),
     shell:
-        "nightsift detect --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --exposure {input.exposure:q} --mask {input.mask:q}"
-        " --inspect {input.previous:q}"
-        " --state {output.state:q} --detections {output.detections:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule psf:
@@ -57,6 +53,7 @@ rule psf:
         exposure=exposure,
         mask=rules.inspect.output.mask,
         inspect=rules.inspect.output.state,
+        detect=rules.detect.output.state,
         detections=rules.detect.output.detections,
     output:
         state=f"{IMAGE}/psf.json",
@@ -70,13 +67,9 @@ rule psf:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("psf"),
-        code=code("psf"),
+        **options("psf"),
     shell:
-        "nightsift psf --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --exposure {input.exposure:q} --mask {input.mask:q}"
-        " --inspect {input.inspect:q} --detect {input.previous:q} --detections {input.detections:q}"
-        " --state {output.state:q} --psf {output.psf:q} --photometry {output.photometry:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule catalog:
@@ -97,14 +90,9 @@ rule catalog:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("catalog"),
-        code=code("catalog"),
-        contents=contents(not fetched("stars") and CAMPAIGN.config["catalog"]["path"]),
+        **options("catalog", contents=contents(not fetched("stars") and CAMPAIGN.config["catalog"]["path"])),
     shell:
-        "nightsift catalog --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --inspect {input.inspect:q} --stars {input.stars:q}"
-        " --fetched {input.fetched:q} --gaia {input.gaia:q}"
-        " --state {output.state:q} --catalog {output.catalog:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule astrometry:
@@ -125,13 +113,9 @@ rule astrometry:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("astrometry"),
-        code=code("astrometry"),
+        **options("astrometry"),
     shell:
-        "nightsift astrometry --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --inspect {input.inspect:q}"
-        " --detections {input.detections:q} --catalog {input.catalog:q}"
-        " --state {output.state:q} --wcs {output.wcs:q} --matches {output.matches:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule photometry:
@@ -156,14 +140,9 @@ rule photometry:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("photometry"),
-        code=code("photometry"),
+        **options("photometry"),
     shell:
-        "nightsift photometry --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
-        " --detections {input.detections:q} --psf {input.psf:q} --shape {input.shape:q} --wcs {input.wcs:q}"
-        " --catalog {input.catalog:q}"
-        " --state {output.state:q} --objects {output.objects:q} --calibrators {output.calibrators:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule uncatalogued:
@@ -172,6 +151,7 @@ rule uncatalogued:
         inspect=rules.inspect.output.state,
         detect=rules.detect.output.state,
         astrometry=rules.astrometry.output.state,
+        photometry=rules.photometry.output.state,
         mask=rules.inspect.output.mask,
         objects=rules.photometry.output.objects,
         catalog=rules.catalog.output.catalog,
@@ -187,11 +167,6 @@ rule uncatalogued:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("uncatalogued"),
-        code=code("uncatalogued"),
+        **options("uncatalogued"),
     shell:
-        "nightsift uncatalogued --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --inspect {input.inspect:q} --detect {input.detect:q}"
-        " --astrometry {input.astrometry:q} --photometry {input.previous:q} --mask {input.mask:q}"
-        " --objects {input.objects:q} --catalog {input.catalog:q}"
-        " --state {output.state:q} --candidates {output.candidates:q} --everything {output.everything:q} > {log:q} 2>&1"
+        RUN_STAGE

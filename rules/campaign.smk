@@ -26,8 +26,7 @@ rule sources:
         results=results_folder,
         list=IMAGE_LIST,
     shell:
-        "nightsift sources --results {params.results:q} --images {params.list:q} --params {params.params:q}"
-        " --known {input.known:q} --aside {params.aside:q} --code {params.code} > {log:q} 2>&1"
+        RUN_CAMPAIGN + " --known {input.known:q} --aside {params.aside:q} > {log:q} 2>&1"
 
 
 rule plots:
@@ -90,5 +89,4 @@ rule report:
         results=results_folder,
         list=IMAGE_LIST,
     shell:
-        "nightsift report --results {params.results:q} --images {params.list:q} --params {params.params:q}"
-        " --code {params.code} > {log:q} 2>&1"
+        RUN_CAMPAIGN + " > {log:q} 2>&1"

@@ -53,6 +53,15 @@ os.environ.update(NIGHTSIFT_ARCHIVE=json.dumps({key: CAMPAIGN.config[key] for ke
 # A function of the shell, so that neither rules nor provenance depend on where Python and the workflow are installed.
 STAGE = f'set -euo pipefail; nightsift() {{ exec {RUN}/"$1".py "${{@:2}}"; }}; '
 shell.prefix(STAGE.replace("{", "{{").replace("}", "}}"))
+# The jobs of all stages of an image, and of the campaign: what a rule names is what its script is given, by that name.
+RUN_STAGE = (
+    "nightsift {rule} --name {wildcards.image} --params {params.params:q} --extra {params.extra:q}"
+    " --code {params.code} {params.files} > {log:q} 2>&1"
+)
+RUN_CAMPAIGN = (
+    "nightsift {rule} --results {params.results:q} --images {params.list:q} --params {params.params:q}"
+    " --code {params.code}"
+)
 
 
 wildcard_constraints:
@@ -67,6 +76,19 @@ def section(stage):
 def sections(*stages):
     """The slices of other stages, as JSON."""
     return json.dumps({stage: CAMPAIGN.config[stage] for stage in stages}, sort_keys=True)
+
+
+def named(wildcards, input, output):
+    """The files of a job, each by the name that its rule gives it, for the command line of its script."""
+    given = [
+        (key, [paths] if isinstance(paths, str) else paths) for part in (input, output) for key, paths in part.items()
+    ]
+    return " ".join(shlex.join([f"--{key}", *paths]) for key, paths in given if paths)
+
+
+def options(stage, params=None, extra="{}", files=named, **more):
+    """The parameters of the rule of a stage: its options, the version of its code, its files; and what it has more."""
+    return {"params": params or section(stage), "extra": extra, "code": code(stage), "files": files, **more}
 
 
 def code(stage):
@@ -179,9 +201,15 @@ def template_file(wildcards):
     return template_files(path) if path else []
 
 
-def template_source(wildcards):
-    """The same, but the folder itself."""
-    return local_template(wildcards.image) or []
+def template_states(wildcards):
+    """The states of an image that its template is made after."""
+    return [rules.astrometry.output.state.format(image=wildcards.image), *fetched_template("state")(wildcards)]
+
+
+def named_template(wildcards, input, output):
+    """The files of a job of `template`, of which a folder stands for those in it."""
+    given = {key: paths for key, paths in input.items() if key != "files"}
+    return named(wildcards, given | {"source": local_template(wildcards.image) or []}, output)
 
 
 def template_mask(wildcards):

@@ -3,12 +3,11 @@
 
 rule template:
     input:
-        previous=rules.astrometry.output.state,
-        fetched=fetched_template("state"),
+        previous=template_states,
         wcs=rules.astrometry.output.wcs,
         inspect=rules.inspect.output.state,
         detections=rules.detect.output.detections,
-        template=template_file,
+        files=template_file,
         mosaic=fetched_template("mosaic"),
         usermask=template_mask,
     output:
@@ -22,16 +21,9 @@ rule template:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("template"),
-        code=code("template"),
-        contents=contents(template_file, template_mask),
-        source=template_source,
+        **options("template", contents=contents(template_file, template_mask), files=named_template),
     shell:
-        "nightsift template --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} {input.fetched:q} --wcs {input.wcs:q} --inspect {input.inspect:q}"
-        " --detections {input.detections:q} --source {params.source:q} --mosaic {input.mosaic:q}"
-        " --usermask {input.usermask:q}"
-        " --state {output.state:q} --template {output.template:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule subtract:
@@ -56,14 +48,9 @@ rule subtract:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("subtract"),
-        code=code("subtract"),
+        **options("subtract"),
     shell:
-        "nightsift subtract --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
-        " --detect {input.detect:q} --mask {input.mask:q} --objects {input.objects:q}"
-        " --template {input.template:q} --wcs {input.wcs:q}"
-        " --state {output.state:q} --difference {output.difference:q} --psf {output.psf:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule fakes:
@@ -76,6 +63,7 @@ rule fakes:
         objects=rules.photometry.output.objects,
         template=rules.template.output.template,
         difference=rules.subtract.output.difference,
+        subtract=rules.subtract.output.state,
         psf=rules.subtract.output.psf,
         image_psf=rules.psf.output.psf,
     output:
@@ -89,16 +77,9 @@ rule fakes:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("fakes"),
-        extra=sections("inspect", "subtract", "transients"),
-        code=code("fakes"),
+        **options("fakes", extra=sections("inspect", "subtract", "transients")),
     shell:
-        "nightsift fakes --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --extra {params.extra:q} --previous {input.previous:q} --exposure {input.exposure:q}"
-        " --inspect {input.inspect:q} --detect {input.detect:q} --mask {input.mask:q} --objects {input.objects:q}"
-        " --template {input.template:q} --difference {input.difference:q} --subtract {input.previous:q}"
-        " --psf {input.psf:q} --image_psf {input.image_psf:q}"
-        " --state {output.state:q} --fakes {output.fakes:q} > {log:q} 2>&1"
+        RUN_STAGE
 
 
 rule transients:
@@ -128,13 +109,6 @@ rule transients:
         mem_mb=memory,
         runtime=minutes,
     params:
-        params=section("transients"),
-        code=code("transients"),
+        **options("transients"),
     shell:
-        "nightsift transients --name {wildcards.image} --params {params.params:q} --code {params.code}"
-        " --previous {input.previous:q} --exposure {input.exposure:q} --inspect {input.inspect:q}"
-        " --photometry {input.photometry:q} --objects {input.objects:q} --difference {input.difference:q}"
-        " --subtract {input.subtract:q} --psf {input.psf:q} --template {input.template:q} --wcs {input.wcs:q}"
-        " --fakes {input.fakes:q} --catalog {input.catalog:q}"
-        " --state {output.state:q} --candidates {output.candidates:q} --everything {output.everything:q}"
-        " --cutouts {output.cutouts:q} > {log:q} 2>&1"
+        RUN_STAGE

@@ -199,7 +199,7 @@ def test_an_old_status_is_not_taken_for_that_of_a_job_that_died(campaign, projec
 
 
 def test_comments_and_layout_run_nothing_again(campaign, project):
-    change(project / "nightsift" / "detect.py", "def detect(", "# a comment\n\n\ndef detect(")
+    change(project / "nightsift" / "detect" / "detect.py", "def detect(", "# a comment\n\n\ndef detect(")
     run = snakemake(campaign, root=project)
     assert run.code == 0
     assert run.jobs == set()
