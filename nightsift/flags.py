@@ -49,6 +49,19 @@ MASK_MEANING: dict[IntFlag, str] = {
 #: pixels whose values mean nothing; those of saturated ones are at least bright
 HIDDEN = Mask.NONFINITE | Mask.OUTSIDE | Mask.USER | Mask.BADLINE | Mask.COSMIC
 
+#: flags of an object whose flux, position or shape may be wrong by more than its error; a stage that needs less of it
+#: takes those away that do not matter there
+UNUSABLE = (
+    Flag.SATURATED
+    | Flag.TRUNCATED
+    | Flag.APERTURE_INCOMPLETE
+    | Flag.FOOTPRINT_MASKED
+    | Flag.APERTURE_MASKED
+    | Flag.ANNULUS_BAD
+    | Flag.OUTLIER
+    | Flag.COSMIC
+)
+
 FLAG_MEANING: dict[IntFlag, str] = {
     Flag.CROWDED: "neighbours, seen or not, affect the aperture",
     Flag.DEBLENDED: "deblended from another object",

@@ -12,12 +12,13 @@ from astropy.wcs import WCS
 from nightsift import parameters, statistics
 from nightsift.astrometry import asterism, plate_solution, verify
 from nightsift.errors import Rejected
-from nightsift.flags import Flag
+from nightsift.flags import UNUSABLE, Flag
 from nightsift.sky import tangent
 from nightsift.sky import wcs as celestial
 from nightsift.sky.pixels import grid
 
-UNSURE = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.COSMIC | Flag.OUTLIER
+# A position needs no aperture flux.
+UNSURE = UNUSABLE & ~(Flag.APERTURE_INCOMPLETE | Flag.APERTURE_MASKED | Flag.ANNULUS_BAD)
 #: parts of the image's sides in the map of the residuals, and the fewest matches for a median
 MAP, FEWEST = 6, 5
 BRIGHTNESS = ("r", "R", "G", "V", "VT", "g", "i", "BP", "RP", "z", "B", "J")

@@ -14,7 +14,7 @@ from nightsift import parameters
 from nightsift.detect.aperture import Aperture, _circle, measure
 from nightsift.detect.ghosts import doubled, near
 from nightsift.errors import Rejected
-from nightsift.flags import HIDDEN, Flag, Mask
+from nightsift.flags import HIDDEN, UNUSABLE, Flag, Mask
 from nightsift.image.background import background
 from nightsift.image.correlation import WHITE, factor, noise_correlation
 from nightsift.image.cosmics import sharpest_star
@@ -149,9 +149,10 @@ def _detect(data, mask, gain, params, find) -> Detection:
 
 
 def plain(objects: Table, fwhm: float):
-    """Return the positions of the brightest stars that are neither spoilt nor of another width."""
-    bad = Flag.SATURATED | Flag.TRUNCATED | Flag.COSMIC | Flag.APERTURE_INCOMPLETE | Flag.FOOTPRINT_MASKED
-    good = ((np.asarray(objects["flags"]) & int(bad)) == 0) & (np.asarray(objects["snr"]) > PLAIN_SNR)
+    """Return the positions of the brightest stars that are neither unusable nor of another width."""
+    # Only the pixels around the cores are looked at: no flux.
+    excluded = UNUSABLE & ~(Flag.APERTURE_MASKED | Flag.ANNULUS_BAD)
+    good = ((np.asarray(objects["flags"]) & int(excluded)) == 0) & (np.asarray(objects["snr"]) > PLAIN_SNR)
     good &= np.abs(np.asarray(objects["fwhm"]) / fwhm - 1) < 0.3
     rows = np.flatnonzero(good)[:MOST_PLAIN]
     return np.asarray(objects["x"])[rows], np.asarray(objects["y"])[rows]

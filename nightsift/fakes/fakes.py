@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.flags import Flag, Mask
+from nightsift.flags import UNUSABLE, Flag, Mask
 from nightsift.image.stamps import stamps
 from nightsift.image.unit_noise import fluxes, in_units
 from nightsift.psf.forced import forced
@@ -18,6 +18,10 @@ from nightsift.psf.model import Psf
 from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.difference import Search
 
+# Masked pixels are a part of the image that is searched: hosts and neighbours of fakes may have some.
+EXCLUDED = UNUSABLE & ~(
+    Flag.APERTURE_INCOMPLETE | Flag.FOOTPRINT_MASKED | Flag.APERTURE_MASKED | Flag.ANNULUS_BAD | Flag.OUTLIER
+)
 FAKES = ("sky", "host", "star")  # the kinds that are real
 FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 400.0  # S/N
 FAINT_SHARE = 0.6  # of the fakes lies between the first two, where completeness falls
@@ -149,7 +153,7 @@ def _moved(rng, search: Search, objects: Table, number: int) -> np.ndarray:
     inside = (column >= 0) & (row >= 0) & (column < search.mask.shape[1]) & (row < search.mask.shape[0])
     column, row = np.where(inside, column, 0), np.where(inside, row, 0)
     good = inside & (search.mask[row, column] == 0) & (np.asarray(objects["snr"]) > 30)
-    good &= (np.asarray(objects["flags"]) & int(Flag.SATURATED | Flag.COSMIC | Flag.TRUNCATED)) == 0
+    good &= (np.asarray(objects["flags"]) & int(EXCLUDED)) == 0
     good &= search.model[row, column] > 10 * search.sigma[row, column]
     # Where something has changed already, what is found is not the shift's doing.
     reach = int(np.ceil(3 * search.psf.fwhm))
@@ -162,7 +166,7 @@ def _places(rng, search: Search, objects: Table, number: int):
     """Draw more places than wanted, in random order: on the sky, on galaxies, beside stars."""
     shape, fwhm = search.mask.shape, search.psf.fwhm
     flags = np.asarray(objects["flags"])
-    clean = (flags & int(Flag.SATURATED | Flag.COSMIC | Flag.TRUNCATED)) == 0
+    clean = (flags & int(EXCLUDED)) == 0
     wide = clean & (np.asarray(objects["fwhm"]) > 1.25 * fwhm) & (np.asarray(objects["snr"]) > 10)
     stars = clean & (np.abs(np.asarray(objects["fwhm"]) / fwhm - 1) < 0.2) & (np.asarray(objects["snr"]) > 50)
     parts = [(rng.uniform(-0.5, shape[1] - 0.5, 3 * number), rng.uniform(-0.5, shape[0] - 0.5, 3 * number), "sky")]

@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from nightsift.catalog.catalog import match
 from nightsift.errors import Rejected
-from nightsift.flags import Flag
+from nightsift.flags import UNUSABLE, Flag
 from nightsift.image import amplifiers
 from nightsift.photometry import calibrators, colorterms, limits, verdict, zeropoint
 from nightsift.photometry.aperture_correction import aperture_correction
@@ -22,16 +22,6 @@ from nightsift.psf.extended import WIDEST, extended
 from nightsift.statistics import MAG, SIGMA_PER_MAD
 from nightsift.tables import column
 
-_EXCLUDED = (
-    Flag.SATURATED
-    | Flag.TRUNCATED
-    | Flag.APERTURE_INCOMPLETE
-    | Flag.FOOTPRINT_MASKED
-    | Flag.APERTURE_MASKED
-    | Flag.ANNULUS_BAD
-    | Flag.OUTLIER
-    | Flag.COSMIC
-)
 _DISAGREEMENT = 0.2
 _CLEARLY = 3.5  # standard deviations
 _MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
@@ -68,7 +58,7 @@ def _flags(objects: Table) -> np.ndarray:
 
 def _clean(objects, matched: calibrators.Matched, matches, blended, params):
     """Return which matches may be fitted, S/N aside, how many are out for which reason, and what is strange in that."""
-    flagged = (_flags(objects)[matches[0]] & int(_EXCLUDED)) != 0
+    flagged = (_flags(objects)[matches[0]] & int(UNUSABLE)) != 0
     with np.errstate(invalid="ignore"):
         measured = (matched.flux > 0) & (matched.noise > 0) & np.isfinite(matched.mag + matched.x + matched.y)
     mixed = ~(blended <= params.max_contamination)
@@ -115,7 +105,7 @@ def _limit(objects: Table, result: Photometry, params) -> Photometry:
     """Return the result with the image's limiting magnitudes."""
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
-    good = (flux > 0) & (fluxerr > 0) & ((_flags(objects) & int(_EXCLUDED & ~Flag.OUTLIER)) == 0)
+    good = (flux > 0) & (fluxerr > 0) & ((_flags(objects) & int(UNUSABLE & ~Flag.OUTLIER)) == 0)
     x, y = column(objects, "x"), column(objects, "y")
     zero = result.zero_point(x, y)
     mag = zero[good] - 2.5 * np.log10(flux[good])
@@ -147,7 +137,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     ----------
     objects : Table
         ``x y`` [px], ``ra dec`` [deg], ``flux fluxerr bgerr`` [ADU; the last is the part of the error that is there
-        without the object], ``flags`` (`planes.Flag`).
+        without the object], ``flags`` (`nightsift.flags.Flag`).
     catalog : Table
         ``ra dec`` [deg, at the epoch of the image], ``<band>mag``, ``e_<band>mag`` [mag].
     seeing : Seeing
@@ -172,7 +162,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
             f"None of the {len(objects)} objects lies within {radius:.2f} arcsec"
             f" of any of the {len(catalog)} catalogue stars."
         )
-    flags = _flags(objects)[row] & int(_EXCLUDED)
+    flags = _flags(objects)[row] & int(UNUSABLE)
     band, known, notes = _band(objects, catalog, band, params, (row[flags == 0], star[flags == 0]))
     color, more = colorterms.choose_color(catalog, band, params, star)
     matched = _gather(objects, catalog, matches, band, color, seeing.shape)
@@ -254,7 +244,7 @@ def _total(objects: Table, result: Photometry, params, seeing) -> Photometry:
     if "growth" in objects.colnames:
         # the stars that make the zero point first: where the PSF changes in steps, the others have other places
         point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
-        loose = np.flatnonzero(point & ((_flags(objects) & int(_EXCLUDED)) == 0))
+        loose = np.flatnonzero(point & ((_flags(objects) & int(UNUSABLE)) == 0))
         for rows in (result.match_object[result.used], loose):
             if fit is None:
                 fit, surface = _correction(objects[rows], result, params.max_spatial_order)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
-from nightsift.flags import Mask
+from nightsift.flags import UNUSABLE, Mask
 from nightsift.plots import search, shapes
 from nightsift.plots.figures import (
     BLUE,
@@ -178,7 +178,7 @@ def _fwhm(material: Material) -> Figure | None:
     calibrated = np.isfinite(mag).any()
     with np.errstate(invalid="ignore", divide="ignore"):
         mag = mag if calibrated else -2.5 * np.log10(np.where(flux > 0, flux, np.nan))
-    clean = (np.asarray(table["flags"]) & int(shapes.SPOILT)) == 0
+    clean = (np.asarray(table["flags"]) & int(UNUSABLE)) == 0
     shown = np.isfinite(mag) & np.isfinite(fwhm)
     if not shown.any():
         return None

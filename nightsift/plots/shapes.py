@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from nightsift.flags import Flag
+from nightsift.flags import UNUSABLE
 from nightsift.image.background import background as measured
 from nightsift.plots.figures import (
     BLUE,
@@ -25,7 +25,6 @@ from nightsift.plots.figures import (
 
 MESH, STEP = 64, 16  # pixels of the background's mesh, and of its picture
 UNUSUAL = 0.6  # score from which on a shape is an outlier
-SPOILT = Flag.SATURATED | Flag.TRUNCATED | Flag.FOOTPRINT_MASKED | Flag.APERTURE_MASKED | Flag.COSMIC
 
 
 def background(material: Material) -> Figure | None:
@@ -65,12 +64,12 @@ def shape(material: Material) -> Figure | None:
     shown = np.isfinite(fwhm) & np.isfinite(concentration) & np.isfinite(ratio) & (concentration > 0)
     if not shown.any():
         return None
-    spoilt, unusual = (np.asarray(table["flags"]) & int(SPOILT)) != 0, score > UNUSUAL
+    flagged, unusual = (np.asarray(table["flags"]) & int(UNUSABLE)) != 0, score > UNUSUAL
     groups = (
-        (shown & spoilt & ~unusual, GREY, f"{(spoilt & ~unusual).sum()} flagged"),
-        (shown & ~spoilt & ~unusual, BLUE, f"{(~spoilt & ~unusual).sum()} clean"),
-        (shown & unusual & ~spoilt, RED, f"{(unusual & ~spoilt).sum()} outliers"),
-        (shown & unusual & spoilt, ORANGE, f"{(unusual & spoilt).sum()} flagged outliers"),
+        (shown & flagged & ~unusual, GREY, f"{(flagged & ~unusual).sum()} flagged"),
+        (shown & ~flagged & ~unusual, BLUE, f"{(~flagged & ~unusual).sum()} clean"),
+        (shown & unusual & ~flagged, RED, f"{(unusual & ~flagged).sum()} outliers"),
+        (shown & unusual & flagged, ORANGE, f"{(unusual & flagged).sum()} flagged outliers"),
     )
     figure, axes = new_figure(material, "Shapes of the objects", 2)
     figure.subplots_adjust(0.085, 0.13, 0.97, 0.9, wspace=0.25)

@@ -37,10 +37,10 @@ class _Light:
         return cls(light - np.asarray(stars["background"]) * good, error**2, good, circle.area)
 
 
-def candidates(objects: Table, spoilt: int) -> np.ndarray:
-    """Return the rows of the objects bright enough, and without any of the flags `spoilt`."""
+def candidates(objects: Table, excluded: int) -> np.ndarray:
+    """Return the rows of the objects bright enough, and without any of the flags `excluded`."""
     snr = np.asarray(objects["snr"], float)
-    rows = np.flatnonzero((snr > MIN_SNR) & ((np.asarray(objects["flags"]) & spoilt) == 0))
+    rows = np.flatnonzero((snr > MIN_SNR) & ((np.asarray(objects["flags"]) & excluded) == 0))
     return rows[np.argsort(-snr[rows], kind="stable")[:MOST]]
 
 

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.errors import Rejected
-from nightsift.flags import HIDDEN, Flag
+from nightsift.flags import HIDDEN, UNUSABLE, Flag
 from nightsift.image.background import background
 from nightsift.image.correlation import WHITE, disc, factor
 from nightsift.image.seeing import Seeing
@@ -27,15 +27,8 @@ from nightsift.psf.scene import Layers, Scene, photometer, render
 from nightsift.statistics import MAG, SIGMA_PER_MAD
 from nightsift.tables import PSF_PHOTOMETRY
 
-SPOILT = (
-    Flag.SATURATED
-    | Flag.TRUNCATED
-    | Flag.APERTURE_INCOMPLETE
-    | Flag.FOOTPRINT_MASKED
-    | Flag.APERTURE_MASKED
-    | Flag.OUTLIER
-    | Flag.COSMIC
-)
+# Where the annulus does not tell the level beneath a star, that between the stars does.
+EXCLUDED = UNUSABLE & ~Flag.ANNULUS_BAD
 MESH = 64
 WIDTH = 0.15  # relative to the stars' width at the same place
 ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within FWHM
@@ -180,7 +173,7 @@ def _layers(data, mask, gain, trails, fwhm: float) -> Layers:
 
 def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: float, table: Table, scatter=None) -> None:
     """Fill in the growth of the brighter objects, without the light of the others."""
-    rows = candidates(objects, int(SPOILT))
+    rows = candidates(objects, int(EXCLUDED))
     rows = rows[~crowded(*(np.asarray(objects[name][rows], float) for name in ("x", "y", "flux")), 5 * fwhm, 0.02)]
     image, bad = layers.image, layers.bad
     if psf is not None:
@@ -238,7 +231,7 @@ def _candidates(objects: Table, seeing: Seeing, min_snr: float) -> np.ndarray:
     x, y, flux = (np.asarray(objects[name], float) for name in ("x", "y", "flux"))
     flags = np.asarray(objects["flags"])
     width = np.asarray(objects["fwhm"], float) / seeing.at(x, y)
-    good = ((flags & int(SPOILT)) == 0) & (np.abs(width - 1) < WIDTH) & (np.asarray(objects["snr"]) > min_snr)
+    good = ((flags & int(EXCLUDED)) == 0) & (np.abs(width - 1) < WIDTH) & (np.asarray(objects["snr"]) > min_snr)
     alone = good & ((flags & int(Flag.CROWDED | Flag.DEBLENDED)) == 0)
     alone &= ~crowded(x, y, flux, ALONE[0] * seeing.fwhm, ALONE[1])
     return np.flatnonzero(alone if alone.sum() >= ENOUGH else good)

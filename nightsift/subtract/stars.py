@@ -7,16 +7,15 @@ import sep
 from astropy.table import Table
 
 from nightsift.errors import Rejected
-from nightsift.flags import Flag
+from nightsift.flags import UNUSABLE, Flag
 from nightsift.image.padding import PAD, unpad
 from nightsift.image.seeing import seeing, star_width, widths
 from nightsift.image.stamps import crowded, spread, stamps
 from nightsift.statistics import SIGMA_PER_MAD
 from nightsift.subtract.difference import Exposure, Reference
 
-SPOILT = (
-    Flag.SATURATED | Flag.COSMIC | Flag.APERTURE_MASKED | Flag.APERTURE_INCOMPLETE | Flag.ANNULUS_BAD | Flag.TRUNCATED
-)
+# A masked pixel beyond the aperture has no weight in the fit of a kernel, and no part in a flux.
+EXCLUDED = UNUSABLE & ~Flag.FOOTPRINT_MASKED
 ENOUGH_STARS = 25  # stars, for which fainter ones are not needed
 FAINT_SNR = 8.0  # of the stars that are taken where the bright ones are not enough
 STAMP_SNR = 20.0
@@ -44,7 +43,7 @@ def isolated(stars: Table, shape: tuple[int, int]) -> Table:
 
 def clean(objects: Table, exposure: Exposure) -> Table:
     """Objects that are not spoilt and not too faint, and whether they stand alone."""
-    good = ((np.asarray(objects["flags"]) & int(SPOILT)) == 0) & (np.asarray(objects["snr"]) > FAINT_SNR)
+    good = ((np.asarray(objects["flags"]) & int(EXCLUDED)) == 0) & (np.asarray(objects["snr"]) > FAINT_SNR)
     result = objects[good]
     result["alone"] = ~crowded(objects["x"], objects["y"], objects["flux"], 3 * exposure.fwhm, 0.05)[good]
     return result

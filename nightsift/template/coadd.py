@@ -11,11 +11,11 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from nightsift.errors import Rejected
-from nightsift.flags import Flag, Mask
+from nightsift.flags import Mask
 from nightsift.image.background import background
 from nightsift.image.padding import PAD
 from nightsift.template.mosaic import Piece
-from nightsift.template.registration import carry
+from nightsift.template.registration import UNSURE, carry
 from nightsift.template.template import MESH, TemplateImage
 
 STEPS = 32  # of the grid on which overlap is counted
@@ -127,8 +127,7 @@ def flux_ratio(objects: Table, wcs: WCS, others: Table, other_wcs: WCS) -> float
 
 
 def _bright(objects: Table) -> Table:
-    spoilt = int(Flag.SATURATED | Flag.TRUNCATED | Flag.APERTURE_INCOMPLETE | Flag.APERTURE_MASKED | Flag.CROWDED)
-    return objects[(np.asarray(objects["snr"]) > BRIGHT) & ((np.asarray(objects["flags"]) & spoilt) == 0)]
+    return objects[(np.asarray(objects["snr"]) > BRIGHT) & ((np.asarray(objects["flags"]) & int(UNSURE)) == 0)]
 
 
 def piece(source: TemplateImage, factor: float) -> Piece:

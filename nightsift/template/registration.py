@@ -14,14 +14,15 @@ from scipy import ndimage
 from nightsift import statistics
 from nightsift.astrometry import asterism
 from nightsift.errors import Rejected
-from nightsift.flags import Flag
+from nightsift.flags import UNUSABLE, Flag
 from nightsift.image.cosmics import find_stars
 from nightsift.image.polynomial import design, powers
 from nightsift.image.seeing import star_width, widths
 from nightsift.image.stamps import crowded
 from nightsift.statistics import FWHM_PER_SIGMA
 
-UNSURE = Flag.SATURATED | Flag.TRUNCATED | Flag.APERTURE_INCOMPLETE | Flag.APERTURE_MASKED | Flag.COSMIC | Flag.CROWDED
+# Neighbours shift centroids and add to fluxes; masked pixels beyond the aperture do neither.
+UNSURE = UNUSABLE & ~(Flag.FOOTPRINT_MASKED | Flag.ANNULUS_BAD) | Flag.CROWDED
 REACH = 20.0  # pixels of the image that the template is looked for around its place by default
 TURN, STRETCH = 3.0, 0.03  # largest error of rotation (degrees) and scale
 MOST = 1500  # stars of either list, the brightest
