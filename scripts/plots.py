@@ -5,16 +5,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from astropy.table import Table
-from astropy.wcs import WCS
 
 from nightsift.errors import Rejected, Unreadable
 from nightsift.io import products
 from nightsift.io.fits import read_image
 from nightsift.photometry.solution import Photometry
 from nightsift.plots.figures import Material
-from nightsift.plots.plots import draw
+from nightsift.plots.plots import plots
 from nightsift.psf.model import Psf
 from nightsift.workflow import results
 
@@ -56,28 +54,6 @@ def psf_model(path):
     return Psf.from_images(images, header) if images else None
 
 
-def catalog_magnitudes(path, header, shape, band):
-    """Return the magnitudes of the catalogue's stars that lie in the image."""
-    stars = results.read_rows(path, "catalog")
-    if header is None or not len(stars) or f"{band}mag" not in stars.colnames:
-        return np.zeros(0)
-    wcs, (height, width) = WCS(header, relax=True), shape
-    x, y = wcs.wcs_world2pix(stars["ra"], stars["dec"], 0)
-    # Far outside, a distortion has no inverse.
-    near = (np.abs(x / width - 0.5) < 0.6) & (np.abs(y / height - 0.5) < 0.6)
-    stars = stars[near]
-    x, y = wcs.all_world2pix(stars["ra"], stars["dec"], 0, quiet=True)
-    inside = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
-    magnitude = np.asarray(stars[f"{band}mag"], float)[inside]
-    return magnitude[np.isfinite(magnitude)]
-
-
-def pixel_scale(header):
-    if header is None:
-        return np.nan
-    return 3600 * float(np.sqrt(np.abs(np.linalg.det(WCS(header, relax=True).pixel_scale_matrix))))
-
-
 def collect(name, folder, exposure):
     """Return what the stages left of the image."""
     state = results.read_state(folder)
@@ -88,7 +64,6 @@ def collect(name, folder, exposure):
     shape = inspect.get("shape") or (image.shape if image is not None else (1, 1))
     masks = results.read_planes(folder / "mask.fits").get("PRIMARY"), results.read_mask(folder / "difference.fits")
     mask, difference_mask = (plane if plane is not None and plane.shape == tuple(shape) else None for plane in masks)
-    wcs = results.read_wcs_header(folder / "wcs.fits")
     solved = Photometry.from_dict(NOT_KEPT | photometry) if "coefficients" in photometry else None
     return Material(
         name=name,
@@ -100,6 +75,7 @@ def collect(name, folder, exposure):
         calibrators=calibrators(folder / "calibrators.fits"),
         matches=results.read_rows(folder / "matches.fits", "matches"),
         candidates=results.read_rows(folder / "candidates_all.fits", "candidates"),
+        catalog=results.read_rows(folder / "catalog.fits", "catalog"),
         image=image,
         mask=mask,
         difference_mask=difference_mask,
@@ -111,8 +87,7 @@ def collect(name, folder, exposure):
         fakes=results.read_rows(folder / "fakes.fits", "fakes"),
         psf_model=psf_model(folder / "image_psf.fits"),
         zero_point=solved.zero_point if solved else None,
-        pixscale=pixel_scale(wcs),
-        catalog_mag=catalog_magnitudes(folder / "catalog.fits", wcs, shape, photometry.get("band")),
+        header=results.read_wcs_header(folder / "wcs.fits"),
     )
 
 
@@ -124,7 +99,7 @@ def main(arguments=None):
     except Unreadable as problem:
         results.give_up("plots", problem)
         return 1
-    for name, figure in draw(material).items():
+    for name, figure in plots(material).items():
         with products.recorded(options.plots / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
     print(f"plots: {time.perf_counter() - start:.2f} s", file=sys.stderr)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+from astropy.io.fits import Header
 from astropy.table import Table
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nightsift.parameters import DetectConfig
 from nightsift.psf.model import Psf
 from nightsift.tables import empty
 
@@ -30,8 +35,8 @@ class Material:
     """What the stages left of an image; whatever is missing is empty, None or NaN.
 
     `image` and `mask` are 2-D arrays of one shape, `difference_mask` adds the planes of the subtraction; `zero_point`
-    is a function of (x, y); `catalog_mag` holds the magnitudes of the catalogue's stars in the image; the tables follow
-    the schemas of their names; the dictionaries are the facts of the stages.
+    is a function of (x, y); `header` has the WCS; the tables follow the schemas of their names; the dictionaries are
+    the facts of the stages.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Material:
     calibrators: Table
     matches: Table
     candidates: Table
+    catalog: Table
     image: np.ndarray | None = None
     mask: np.ndarray | None = None
     difference_mask: np.ndarray | None = None
@@ -54,8 +60,38 @@ class Material:
     fakes: Table = field(default_factory=lambda: empty("fakes"))
     psf_model: Psf | None = None
     zero_point: object = None
-    catalog_mag: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    pixscale: float = np.nan
+    header: Header | None = None
+
+    @property
+    def background_size(self) -> int:
+        """Mesh of the background [px], as detection took it."""
+        params = self.detect.get("provenance", {}).get("params", {})
+        return params.get("background_size", DetectConfig().background_size)
+
+    @cached_property
+    def pixscale(self) -> float:
+        """The pixel scale [arcsec], NaN where not known."""
+        return np.nan if self.header is None else 3600 * float(np.sqrt(proj_plane_pixel_area(self._wcs)))
+
+    @cached_property
+    def catalog_mag(self) -> np.ndarray:
+        """The magnitudes of the catalogue's stars that lie in the image, in the band of its zero point."""
+        stars, column = self.catalog, f"{self.photometry.get('band')}mag"
+        if self.header is None or not len(stars) or column not in stars.colnames:
+            return np.zeros(0)
+        height, width = self.shape
+        x, y = self._wcs.wcs_world2pix(stars["ra"], stars["dec"], 0)
+        # Far outside, a distortion has no inverse.
+        near = (np.abs(x / width - 0.5) < 0.6) & (np.abs(y / height - 0.5) < 0.6)
+        stars = stars[near]
+        x, y = self._wcs.all_world2pix(stars["ra"], stars["dec"], 0, quiet=True)
+        inside = (x > -0.5) & (y > -0.5) & (x < width - 0.5) & (y < height - 0.5)
+        magnitude = np.asarray(stars[column], float)[inside]
+        return magnitude[np.isfinite(magnitude)]
+
+    @cached_property
+    def _wcs(self) -> WCS:
+        return WCS(self.header, relax=True)
 
 
 def new_figure(material: Material, title: str, columns=1, rows=1, **spacing):

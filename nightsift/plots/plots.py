@@ -45,10 +45,19 @@ PLANE_COLOR = {
 _MAX_SIDE = 760
 
 
-def draw(material: Material) -> dict[str, Figure]:
-    """Return the figures of an image by name, those of the stages in their order.
+def plots(material: Material) -> dict[str, Figure]:
+    """Draw the figures of an image.
 
-    Where an image stopped before there was anything to draw, the figure says so with the status and the reason.
+    Parameters
+    ----------
+    material : Material
+        What the stages left of the image.
+
+    Returns
+    -------
+    dict of Figure
+        By name, in the order of the stages. Where an image stopped before there was anything to draw, the figure says
+        so with the status and the reason.
     """
     figures = {}
     for name, make in (

@@ -23,7 +23,7 @@ from nightsift.plots.figures import (
     values_of,
 )
 
-MESH, STEP = 64, 16  # pixels of the background's mesh, and of its picture
+STEP = 16  # pixels of the image per pixel of the background's picture
 UNUSUAL = 0.6  # score from which on a shape is an outlier
 
 
@@ -36,7 +36,7 @@ def background(material: Material) -> Figure | None:
         bad |= material.mask != 0
     if bad.all():
         return None
-    sky = measured(np.where(bad, 0, material.image), bad, MESH)
+    sky = measured(np.where(bad, 0, material.image), bad, material.background_size)
     level, noise = (plane[STEP // 2 :: STEP, STEP // 2 :: STEP] for plane in (sky.level, sky.noise))
     title = f"Background {np.median(level):.5g} ADU, noise {np.median(noise):.4g} ADU a pixel"
     figure, axes = new_figure(material, title, 2)

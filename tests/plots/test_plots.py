@@ -66,17 +66,17 @@ def test_reason_is_no_formula(campaign, tmp_path):
     run(results, "cloudy", tmp_path / "out")
 
 
-def test_the_catalogue_is_counted_where_the_image_is(campaign, tmp_path):
-    module, folder = script("plots"), campaign / "images" / "night_00"
-    header = module.results.read_wcs_header(folder / "wcs.fits")
+def test_the_catalogue_is_counted_where_the_image_is(campaign):
+    full = material(campaign, "night_00")
     x, y = np.array([10.0, 50.0, 90.0, -40.0, 1e5]), np.array([20.0, 60.0, -3.0, 10.0, 1e5])
-    ra, dec = WCS(header).wcs_pix2world(x, y, 0)
+    ra, dec = WCS(full.header).wcs_pix2world(x, y, 0)
     stars = Table({"ra": ra, "dec": dec, "rmag": [15.0, np.nan, 16.0, 17.0, 18.0]})
-    stars.write(tmp_path / "catalog.fits")
-    assert module.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "r").tolist() == [15.0]
-    assert not len(module.catalog_magnitudes(tmp_path / "catalog.fits", header, (100, 100), "g"))
-    assert not len(module.catalog_magnitudes(tmp_path / "none.fits", header, (100, 100), "r"))
-    bars = plots.draw(replace(material(campaign, "night_00"), catalog_mag=np.linspace(15, 20, 50)))["limit"].axes[1]
+    full = replace(full, catalog=stars, shape=(100, 100))
+    assert full.catalog_mag.tolist() == [15.0]
+    assert not len(replace(full, photometry={"band": "g"}).catalog_mag)
+    assert not len(replace(full, catalog=stars[:0]).catalog_mag)
+    many = Table({"ra": np.full(50, ra[0]), "dec": np.full(50, dec[0]), "rmag": np.linspace(15, 20, 50)})
+    bars = plots.plots(replace(full, catalog=many))["limit"].axes[1]
     assert any("catalogue, 50" in text.get_text() for text in bars.get_legend().get_texts())
 
 
@@ -98,7 +98,7 @@ def test_residual_vectors_show_the_medians_of_the_parts_that_have_one(campaign):
     full = material(campaign, "night_00")
     for cells, count in ((full.astrometry["residual_map"], 1), (None, 0)):
         facts = full.astrometry | {"residual_map": cells}
-        axes = plots.draw(replace(full, astrometry=facts))["astrometry"].axes[1]
+        axes = plots.plots(replace(full, astrometry=facts))["astrometry"].axes[1]
         stars, *medians = [part for part in axes.collections if isinstance(part, Quiver)]
         assert len(stars.U) > 10
         assert [(list(part.U), list(part.V)) for part in medians] == [([0.02], [-0.01])] * count
@@ -133,7 +133,7 @@ def test_scores_are_all_counted(campaign):
 def test_search_figures_say_what_is_missing(campaign):
     full = material(campaign, "night_00")
     bare = replace(full, transients={"status": "ok"}, psf_model=None, psf={})
-    for name, figure in plots.draw(bare).items():
+    for name, figure in plots.plots(bare).items():
         if name in NOTHING:
             said = " ".join(text.get_text() for text in figure.texts)
             assert " ".join(NOTHING[name].split()[:5]) in said
