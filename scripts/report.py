@@ -11,16 +11,8 @@ from astropy.table import MaskedColumn
 from nightsift import parameters, tables
 from nightsift.errors import Unreadable
 from nightsift.io import products
-from nightsift.report import report
+from nightsift.report.report import FILES, PLOTS, Extra, ReportMaterial, report
 from nightsift.workflow import results
-
-SCHEMAS = {
-    "images": "images",
-    "candidates": "campaign_candidates",
-    "sources": "sources",
-    "lightcurves": "lightcurves",
-    "uncatalogued": "campaign_uncatalogued",
-}
 
 
 def table(path, schema):
@@ -40,7 +32,7 @@ def extra(folder):
         return read_extra(folder)
     except Unreadable as problem:
         results.give_up("report", problem)
-        return report.Extra()
+        return Extra()
 
 
 def read_extra(folder):
@@ -50,51 +42,43 @@ def read_extra(folder):
     shape = results.read_facts(folder, "inspect").get("shape")
     state = results.read_state(folder)
     there = {path.stem for path in folder.glob("*.*") if path.suffix in (".fits", ".json")}
-    return report.Extra(
+    return Extra(
         warnings=[str(text) for text in state["warnings"]],
         reasons=[str(text) for text in aside["reasons"]],
         header=results.read_wcs_header(folder / "wcs.fits"),
         shape=tuple(shape) if shape else None,
-        thumbnail=report.thumbnail(overview.read_bytes(), shape) if shape and overview.is_file() else b"",
-        plots=tuple(name for name in report.PLOTS if (folder / "plots" / f"{name}.png").is_file()),
-        files=tuple(sorted(there & {*report.FILES, "status"})),
+        overview=lambda: overview.read_bytes() if overview.is_file() else b"",
+        plots=tuple(name for name in PLOTS if (folder / "plots" / f"{name}.png").is_file()),
+        files=tuple(sorted(there & {*FILES, "status"})),
         threshold=state.get("threshold"),
         model=state.get("model") or {},
         completeness=state.get("completeness") or {},
     )
 
 
-def cutouts(results_folder, campaign, params):
-    """Return the cutouts that the page shows, by row of the table of candidates; each file is opened once."""
-    wanted = {}
-    for _, row in report.best_sources(campaign, params):
-        wanted.setdefault(str(campaign.candidates["image"][row]), []).append(row)
-    found = {}
-    for image, rows in wanted.items():
-        path = results_folder / "images" / image / "cutouts.fits"
-        try:
-            with products.reading(path), fits.open(path, memmap=True) as hdus:
-                data = next((hdu.data for hdu in hdus if hdu.data is not None), ())
-                for row in rows:
-                    place = int(campaign.candidates["row"][row])
-                    if place < len(data):
-                        found[row] = np.array(data[place], np.float32)
-        except FileNotFoundError:
-            continue
-        except Unreadable as problem:
-            results.give_up("report", problem)
-    return found
+def read_cutouts(folder, rows):
+    """Return the cutouts of candidates in rows of an image's table, by row; those that are missing are left out."""
+    try:
+        path = folder / "cutouts.fits"
+        with products.reading(path), fits.open(path, memmap=True) as hdus:
+            data = next((hdu.data for hdu in hdus if hdu.data is not None), ())
+            return {row: np.array(data[row], np.float32) for row in rows if row < len(data)}
+    except FileNotFoundError:
+        return {}
+    except Unreadable as problem:
+        results.give_up("report", problem)
+        return {}
 
 
 def main(arguments=None):
     start = time.perf_counter()
     options = results.parser("report", __doc__).parse_args(arguments)
     params = parameters.ReportConfig(**options.params)
-    folder = options.results / "campaign"
+    folder, images = options.results / "campaign", options.results / "images"
     names = sorted(results.read_names(options.images))
-    read = {name: table(folder / f"{name}.ecsv", schema) for name, schema in SCHEMAS.items()}
-    campaign = report.ReportMaterial(**read, extras={name: extra(options.results / "images" / name) for name in names})
-    text = report.page(campaign, cutouts(options.results, campaign, params), params)
+    read = {name: table(folder / f"{name}.ecsv", schema) for name, schema in results.TABLES.items()}
+    campaign = ReportMaterial(**read, extras={name: extra(images / name) for name in names})
+    text = report(campaign, params, lambda image, rows: read_cutouts(images / image, rows))
     with products.recorded(folder / "report.html") as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
     print(f"report: {len(names)} images in {time.perf_counter() - start:.1f} s", file=sys.stderr)

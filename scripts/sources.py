@@ -11,14 +11,6 @@ from nightsift.io.digests import digest
 from nightsift.sources.sources import sources
 from nightsift.workflow import records, results
 
-TABLES = {
-    "images": "images",
-    "candidates": "campaign_candidates",
-    "sources": "sources",
-    "lightcurves": "lightcurves",
-    "uncatalogued": "campaign_uncatalogued",
-}
-
 
 def parser():
     parser = results.parser("sources", __doc__)
@@ -41,7 +33,7 @@ def main(arguments=None):
     provenance = products.Provenance("sources", options.code, options.params, inputs)
     found = sources(images, params, known, options.aside)
     campaign = options.results / "campaign"
-    for name, schema in TABLES.items():
+    for name, schema in results.TABLES.items():
         products.write_table(campaign / f"{name}.ecsv", getattr(found, name), schema, provenance)
     products.write_json(campaign / "model_card.json", found.model_card | {"provenance": provenance.as_dict()})
     problems = [image.problem for image in images if image.problem]

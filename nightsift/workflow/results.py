@@ -19,6 +19,14 @@ PER_IMAGE = (
     *("inspect", "detect", "psf", "catalog", "astrometry", "photometry"),
     *("uncatalogued", "template", "subtract", "fakes"),
 )
+#: the tables of a campaign, and their schemas
+TABLES = {
+    "images": "images",
+    "candidates": "campaign_candidates",
+    "sources": "sources",
+    "lightcurves": "lightcurves",
+    "uncatalogued": "campaign_uncatalogued",
+}
 NO_STATUS = {
     "status": "error",
     "stage": "",

@@ -16,6 +16,9 @@ from workflows import script
 from nightsift.parameters import ReportConfig
 from nightsift.report import positions as places
 from nightsift.report import report, search
+from nightsift.report.lightcurve import light_curve
+from nightsift.report.skymaps import footprint, sky_maps
+from nightsift.report.stamps import stamps
 from nightsift.tables import empty
 from nightsift.transients import vetting
 
@@ -115,7 +118,7 @@ def test_stamps_show_what_is_there():
     cutout = np.random.default_rng(1).normal(0, 1, (4, 41, 41)).astype(np.float32)
     cutout[2:, 30, 10] = 50
     cutout[:, :, 35:] = np.nan
-    picture = np.asarray(Image.open(BytesIO(report.stamps(cutout))).convert("RGB")).astype(int)
+    picture = np.asarray(Image.open(BytesIO(stamps(cutout))).convert("RGB")).astype(int)
     side = 41 * 3
     assert picture.shape == (side, 4 * side + 18, 3)
     difference = picture[:, 2 * (side + 6) :][:, :side]
@@ -191,22 +194,20 @@ def test_every_reason_of_vetting_has_a_meaning():
 
 
 def test_stamps_without_data():
-    report.stamps(np.full((4, 41, 41), np.nan, np.float32))
-    report.stamps(np.zeros((4, 41, 41), np.float32))
+    stamps(np.full((4, 41, 41), np.nan, np.float32))
+    stamps(np.zeros((4, 41, 41), np.float32))
 
 
 def campaign_of(headers, positions=()):
     sources = empty("sources")
     for ra, dec in positions:
         sources.add_row({"source": "s", "ra": ra, "dec": dec})
-    extras = {f"i{n}": report.Extra(header=header, shape=(200, 200)) for n, header in enumerate(headers)}
-    tables = (empty(name) for name in ("images", "campaign_candidates"))
-    return report.ReportMaterial(*tables, sources, empty("lightcurves"), empty("campaign_uncatalogued"), extras)
+    return [(header, (200, 200)) for header in headers], sources
 
 
 def test_sky_map_across_ra_zero_and_at_the_pole():
     for ra, dec in ((0.01, 20.0), (123.0, 90.0), (40.0, -89.99)):
-        maps = report.sky_maps(campaign_of([wcs_header(ra, dec), wcs_header(ra - 0.03, dec)], [(ra, dec)]))
+        maps = sky_maps(*campaign_of([wcs_header(ra, dec), wcs_header(ra - 0.03, dec)], [(ra, dec)]))
         assert len(maps) == 1
         points = np.array(re.findall(r"([\d.-]+),([\d.-]+)", str(maps[0]["svg"])), float)
         assert points.min() > 0
@@ -216,7 +217,7 @@ def test_sky_map_across_ra_zero_and_at_the_pole():
 
 def test_fields_far_apart_get_maps_of_their_own():
     headers = [wcs_header(0.01, 20), wcs_header(359.99, 20), wcs_header(180, -70)]
-    maps = report.sky_maps(campaign_of(headers, [(180.0, -70.0)]))
+    maps = sky_maps(*campaign_of(headers, [(180.0, -70.0)]))
     assert [map["title"][:8] for map in maps] == ["2 images", "1 image,"]
     assert "1 sources" in maps[1]["title"]
 
@@ -234,16 +235,16 @@ def test_light_curve_is_in_one_unit():
             "filter": ["r", "r", "r"],
         }
     )
-    svg = str(report.light_curve(rows))
+    svg = str(light_curve(rows))
     heights = re.findall(r'cy="([\d.]+)"', svg)
     assert len(heights) == 2
     assert heights[0] == heights[1]
     assert "&lt;b&gt;" in svg
-    assert str(report.light_curve(rows[:1])) == ""
+    assert str(light_curve(rows[:1])) == ""
     rows["flux"] *= -1
     ends = [
         [float(y) for y in re.findall(r'y="([\d.]+)" text-anchor="end">-?[\d.]+<', str(svg))]
-        for svg in (svg, report.light_curve(rows))
+        for svg in (svg, light_curve(rows))
     ]
     assert [len(labels) for labels in ends] == [2, 2]
     assert all(abs(labels[0] - labels[1]) > 10 for labels in ends), "one label stands upon the other"
@@ -260,7 +261,7 @@ def test_best_sources_by_score_then_signal():
 
 
 def test_footprint_follows_the_border():
-    outline = report.footprint(fits.Header(wcs_header(10.0, 0.0)), (200, 200))
+    outline = footprint(fits.Header(wcs_header(10.0, 0.0)), (200, 200))
     assert np.ptp(outline[:, 1]) * 3600 == pytest.approx(200, abs=0.01)
 
 
