@@ -42,7 +42,7 @@ def prepare(case: Case, folder: Path):
     from nightsift.image.background import background
     from nightsift.image.padding import PAD
     from nightsift.image.seeing import widths
-    from nightsift.template.template import TemplateImage, template
+    from nightsift.template.alignment import Target, TemplateImage, align
 
     data, truth, (wcs, other) = pair(case)
     clear = np.zeros(data["image"].shape, np.uint16)
@@ -50,7 +50,7 @@ def prepare(case: Case, folder: Path):
     raw = data.pop("raw")
     start = time.perf_counter()
     source = TemplateImage(raw, np.zeros(raw.shape, np.uint16), other, gain=TEMPLATE_GAIN)
-    aligned = template(source, wcs, clear.shape, parameters.TemplateConfig())
+    aligned = align(source, Target(wcs, clear.shape), parameters.TemplateConfig())
     seconds = time.perf_counter() - start
     sky = background(data["image"], clear != 0, 64)
     # Smoothed, as every pipeline does: weights that know of a pixel's own noise bias what is weighted.

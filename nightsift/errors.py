@@ -6,7 +6,15 @@ A stage raises one of these; whoever runs the stage turns it into the image's st
 
 
 class Stopped(Exception):
-    """The stage and those after it have nothing to do for this image; the message is the reason."""
+    """The stage and those after it have nothing to do for this image; the message is the reason.
+
+    Attributes
+    ----------
+    warnings : tuple of str
+        What the stage would have warned of.
+    """
+
+    warnings: tuple[str, ...] = ()
 
 
 class Rejected(Stopped):

@@ -20,6 +20,14 @@ def stamps(image: np.ndarray, column, row, half: int, fill=0.0) -> np.ndarray:
     return np.where(inside_y[:, :, None] & inside_x[:, None, :], result, np.asarray(fill, result.dtype))
 
 
+def on_clean_pixel(x, y, mask) -> np.ndarray:
+    """Tell which positions fall on pixels without a mask bit."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    inside = (x > -0.5) & (y > -0.5) & (x < mask.shape[1] - 0.5) & (y < mask.shape[0] - 0.5)
+    column, row = (np.where(inside, np.rint(np.where(inside, values, 0)), 0).astype(int) for values in (x, y))
+    return inside & (mask[row, column] == 0)
+
+
 def pair_ratios(signal, y, x) -> np.ndarray:
     """Return the means of the four pairs of opposite neighbours over the pixel itself: horizontal, vertical, diagonal.
 

@@ -11,6 +11,7 @@ from astropy.wcs import WCS
 from nightsift import tables
 from nightsift.errors import Unreadable
 from nightsift.flags import Flag
+from nightsift.image.stamps import on_clean_pixel
 from nightsift.parameters import SourcesConfig
 from nightsift.sky.sphere import unit_vectors
 from nightsift.sources.association import Association
@@ -94,7 +95,7 @@ def _force(image, association, wanted, levels):
         return near[:0], None
     wcs = WCS(image.header, relax=True)
     x, y = np.array(wcs.all_world2pix(association.ra[near], association.dec[near], 0, quiet=True))
-    inside = covered(x, y, pixels.mask)
+    inside = on_clean_pixel(x, y, pixels.mask)
     near, x, y = near[inside], x[inside], y[inside]
     if not len(near):
         return near, None
@@ -181,14 +182,6 @@ def template_levels(candidates: Table, zp, group, size: int, passband) -> dict[s
             if len(part):
                 values[group[part[0]]] = np.median(level[part])
     return result
-
-
-def covered(x, y, mask) -> np.ndarray:
-    """Tell which positions fall on pixels without a mask bit."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    inside = (x > -0.5) & (y > -0.5) & (x < mask.shape[1] - 0.5) & (y < mask.shape[0] - 0.5)
-    column, row = (np.where(inside, np.rint(np.where(inside, values, 0)), 0).astype(int) for values in (x, y))
-    return inside & (mask[row, column] == 0)
 
 
 def mask_flags(x, y, mask, radius: float) -> np.ndarray:

@@ -14,9 +14,9 @@ from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.image.background import background
 from nightsift.image.padding import PAD
+from nightsift.template.alignment import MESH, TemplateImage
 from nightsift.template.mosaic import Piece
 from nightsift.template.registration import UNSURE, carry
-from nightsift.template.template import MESH, TemplateImage
 
 STEPS = 32  # of the grid on which overlap is counted
 WORTH = 0.01  # share of the image that an image must add

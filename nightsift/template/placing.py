@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
@@ -13,29 +14,23 @@ from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
 from nightsift.header.readers import read_scale
 from nightsift.sky import wcs
+from nightsift.template.alignment import Target, TemplateImage
 
 SCALES = 6.0  # factor either way that the pixels of image and template may differ by
 ADVICE = "give it a WCS (its solution as an image of its own will do), or its pixel scale in the header"
 
 
-def place(
-    data: np.ndarray, mask: np.ndarray, gain: float | None, header, objects: Table, image_wcs: WCS, shape
-) -> Astrometry:
+def place(image: TemplateImage, header: fits.Header, target: Target) -> Astrometry:
     """Find where a template lies on the sky.
 
     Parameters
     ----------
-    data, mask : 2-D arrays
-        The template and its `nightsift.flags.Mask` bits.
-    gain : float or None
-        e-/ADU.
+    image : TemplateImage
+        The template; nothing of its WCS is used.
     header : astropy.io.fits.Header
         Of the template; its pixel scale is used where it tells one.
-    objects : Table
-        Detections of the image, on whose solution their places rest.
-    image_wcs : WCS
-    shape : tuple of int
-        Rows and columns of the image.
+    target : Target
+        The image, on the solution of which the positions of its detections rest.
 
     Raises
     ------
@@ -43,8 +38,9 @@ def place(
         If the pattern of its stars is not found among the image's.
     """
     try:
-        found = detect(data, mask, gain, parameters.DetectConfig()).objects
-        return astrometry(found, _as_catalog(objects, image_wcs), _hint(header, image_wcs, shape), data.shape, LIMITS)
+        found = detect(image.data, image.mask, image.gain, parameters.DetectConfig()).objects
+        stars, hint = _as_catalog(target.objects, target.wcs), _hint(header, target.wcs, target.shape)
+        return astrometry(found, stars, hint, image.data.shape, LIMITS)
     except Rejected as reason:
         raise Rejected(
             f"the template has no usable WCS, and the stars of the image do not tell its place ({reason}): {ADVICE}"

@@ -15,7 +15,7 @@ FINE = 1.1  # template pixels in an image pixel from which on the template is sm
 SMOOTHING = 0.45  # standard deviation of that smoothing, image pixels
 
 
-def _grid(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int, registration=None):
+def coarse_grid(wcs: WCS, image_wcs: WCS, shape, template_shape, pad: int, registration=None):
     """Return rows and columns of a coarse grid on the image, and where its points lie on the template (x, y)."""
     rows = np.arange(-pad - GRID, shape[0] + pad + 2 * GRID, GRID, dtype=float)
     columns = np.arange(-pad - GRID, shape[1] + pad + 2 * GRID, GRID, dtype=float)
@@ -33,7 +33,7 @@ def mapping(
     1e-3 pixel for the distortions of real cameras. `pad` pixels around the image are mapped too. Positions far off the
     template become -1e6. What a `registration` found beyond the WCS is part of the transformation.
     """
-    rows, columns, *grids = _grid(wcs, image_wcs, shape, template_shape, pad, registration)
+    rows, columns, *grids = coarse_grid(wcs, image_wcs, shape, template_shape, pad, registration)
     splines = [RectBivariateSpline(rows, columns, grid) for grid in grids]
     inside_y = np.arange(-pad, shape[0] + pad, dtype=float)
     inside_x = np.arange(-pad, shape[1] + pad, dtype=float)

@@ -1,224 +1,86 @@
-"""Stage `template`: bring a template onto the pixels of an image, with its noise and mask, conserving flux."""
+"""Stage `template`: a template on the pixels of an image, whatever it comes as."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from astropy.table import Table
-from astropy.wcs import WCS
-from scipy import ndimage
 
 from nightsift import parameters
-from nightsift.errors import NotAsked, Rejected
-from nightsift.flags import Mask
-from nightsift.image.background import background
-from nightsift.image.correlation import WHITE, moved, noise_correlation, summed
+from nightsift.detect.detect import plain
+from nightsift.detect.ghosts import BRIGHT, doubled, near, peaks
+from nightsift.errors import NotAsked, Rejected, Stopped
 from nightsift.image.padding import PAD
-from nightsift.image.unit_noise import in_units, pixel_unit
-from nightsift.template.registration import Registration, register
-from nightsift.template.resample import _grid, interpolated, mapping, nearest_pixel
+from nightsift.image.stamps import on_clean_pixel
+from nightsift.template.alignment import Target, Template, align
+from nightsift.template.preparation import Source, prepare
 
-MESH = 128
-USUAL = 3.0  # FWHM of stars, image pixels, where there are none
-UNKNOWN_GAIN = "the template's gain is unknown: its stars' own noise is learnt from what is left of them"
-
-
-@dataclass(frozen=True)
-class TemplateImage:
-    """A template on its own pixels, and what is known of it.
-
-    Attributes
-    ----------
-    data : 2-D float32 array
-        ADU.
-    mask : 2-D integer array
-        `nightsift.flags.Mask` bits.
-    wcs : WCS
-    noise : 2-D float32 array or None
-        Standard deviation of a pixel, in place of what the pixels and `gain` tell.
-    gain, saturation : float or None
-        e-/ADU; ADU.
-    """
-
-    data: np.ndarray
-    mask: np.ndarray
-    wcs: WCS
-    noise: np.ndarray | None = None
-    gain: float | None = None
-    saturation: float | None = None
-
-    def cut(self, part: tuple[slice, slice]) -> TemplateImage:
-        """Return a part of it."""
-        noise = None if self.noise is None else self.noise[part]
-        return replace(self, data=self.data[part], mask=self.mask[part], wcs=self.wcs[part], noise=noise)
-
-    def per(self, unit: float) -> TemplateImage:
-        """Return it in a unit, ADU."""
-        return replace(
-            self,
-            data=in_units(self.data, unit),
-            noise=in_units(self.noise, unit),
-            gain=self.gain and self.gain * unit,
-            saturation=self.saturation and self.saturation / unit,
-        )
+REGISTRATION = ("n_stars", "order", "rms_before", "rms", "shift")
+PLACED = ("n_matches", "rms", "order")
 
 
-@dataclass(frozen=True)
-class Template:
-    """A template on the pixels of an image and of a frame of `PAD` pixels around it.
-
-    Attributes
-    ----------
-    data : 2-D float32 array
-        Background-subtracted template, ADU of the template in an image pixel; 0 where it does not reach.
-    noise : 2-D float32 array
-        Standard deviation of a pixel for noise that is white on the scale of a PSF where it is on the template's own
-        pixels.
-    mask : 2-D uint16 array
-        ``NO_TEMPLATE`` and ``TEMPLATE_BAD`` bits of `nightsift.flags.Mask`.
-    coverage : float
-        Share of the image's pixels that it covers.
-    area : float
-        Template pixels in an image pixel at the image's centre.
-    registration : Registration or None
-        What its WCS did not know.
-    warnings : tuple of str
-    correlation : 2-D array
-        Autocorrelation of the noise on the image's pixels, in units of `noise` squared: see
-        `nightsift.image.correlation`.
-    photons : bool
-        The noise holds that of the sources' photons.
-    """
-
-    data: np.ndarray
-    noise: np.ndarray
-    mask: np.ndarray
-    coverage: float
-    area: float
-    registration: Registration | None = None
-    warnings: tuple[str, ...] = ()
-    correlation: np.ndarray = field(default_factory=lambda: WHITE)
-    photons: bool = True
-
-
-def template(
-    source: TemplateImage,
-    image_wcs: WCS,
-    shape: tuple[int, int],
-    params: parameters.TemplateConfig,
-    objects: Table | None = None,
-) -> Template:
+def template(source: Source, target: Target, params: parameters.TemplateConfig) -> Template:
     """Bring a template onto the pixels of an image.
 
     Parameters
     ----------
-    source : Source
-    image_wcs : WCS
-    shape : tuple of int
-        Rows and columns of the image.
-    params : parameters.Template
-    objects : Table, optional
-        Detections of the image, which the template's WCS is checked and mended against; without them it is trusted.
+    source : TemplateImage, RawTemplate or sequence of TemplateFile
+        The template, the pixels and header that may become one, or the files that it is to be made of.
+    target : Target
+        The image.
+    params : parameters.TemplateConfig
+
+    Returns
+    -------
+    Template
+        Its ``facts`` say what it is made of and how it was placed.
 
     Raises
     ------
     NotAsked
         If the configuration wants no template.
     Rejected
-        If it covers less than ``params.min_coverage`` of the image, or shows other stars.
+        If the source cannot be used, covers less than ``params.min_coverage`` of the image, shows other stars or is a
+        double exposure; the exception has the `warnings` until then.
     """
     if params.source == "none":
         raise NotAsked("no template is configured")
-    size = pixel_unit(source.data, source.mask != 0)
-    own = _template(source.per(size), image_wcs, shape, params, objects)
-    return replace(own, data=in_units(own.data, 1 / size), noise=in_units(own.noise, 1 / size))
+    warnings: list[str] = []
+    try:
+        prepared = prepare(source, target, params, warnings)
+        result = align(prepared.image, target, params)
+        warnings += result.warnings
+        if target.objects is not None:
+            refuse_doubled(result, target.objects, params.max_doubled)
+    except Stopped as stop:
+        stop.warnings = tuple(warnings)
+        raise
+    facts = {
+        "coverage": result.coverage,
+        "area": result.area,
+        "gain": prepared.image.gain,
+        "saturation": prepared.image.saturation,
+        "registration": {name: getattr(result.registration, name, None) for name in REGISTRATION},
+    }
+    if prepared.placed is not None:
+        facts["placed"] = {name: getattr(prepared.placed, name) for name in PLACED}
+    facts |= {"factors": prepared.factors} if prepared.factors else {}
+    return replace(result, warnings=tuple(warnings), files=prepared.files, facts=facts)
 
 
-def _template(source: TemplateImage, image_wcs: WCS, shape, params: parameters.TemplateConfig, objects) -> Template:
-    data, mask, wcs = source.data, source.mask, source.wcs
-    absent = (mask & int(Mask.NONFINITE | Mask.OUTSIDE)) != 0
-    sky = background(data, mask != 0, MESH)
-    # What interpolation and kernel may smear a little of must not be garbage; saturated cores are better than 0.
-    garbage = (mask != 0) & (mask != int(Mask.SATURATED))
-    clean = np.where(garbage, 0, data - sky.level).astype(np.float32)
-    registration = None
-    if objects is not None:
-        level = float(np.median(sky.noise))
-        registration = register(objects, clean, level, mask != 0, wcs, image_wcs, shape, params.max_shift)
-    x, y, area = mapping(wcs, image_wcs, shape, data.shape, PAD, registration)
-    covered = (x > -0.5) & (y > -0.5) & (x < data.shape[1] - 0.5) & (y < data.shape[0] - 0.5)
-    if not covered.any():
-        raise Rejected("the template does not overlap the image")
-    stars = np.array([USUAL]) if objects is None else np.asarray(objects["fwhm"], float)
-    width = np.median(stars[np.isfinite(stars)]) if np.isfinite(stars).any() else USUAL
-    correlation = noise_correlation(clean, sky.noise, mask != 0, float(width * np.sqrt(np.median(area))))
-    variance = _variance(clean, mask != 0, sky.noise, source, correlation)
-    values = interpolated(clean, x, y, area)
-    resampled_variance = ndimage.map_coordinates(variance, [y, x], order=1, mode="nearest")
-    hidden = nearest_pixel(absent, x, y)
-    # One pixel further, the interpolation still rests on bad ones.
-    bad = nearest_pixel(ndimage.binary_dilation(mask != 0, structure=np.ones((3, 3))), x, y)
-    planes = np.where(~covered | hidden, int(Mask.NO_TEMPLATE), 0)
-    planes |= np.where(covered & ~hidden & bad, int(Mask.TEMPLATE_BAD), 0)
-    coverage = float(np.mean((planes[PAD:-PAD, PAD:-PAD] & int(Mask.NO_TEMPLATE)) == 0))
-    if coverage < params.min_coverage:
-        raise Rejected(f"the template covers {100 * coverage:.1f} % of the image, less than {params.min_coverage:.0%}")
-    unseen = (planes & int(Mask.NO_TEMPLATE)) != 0
-    photons = bool(source.gain or source.noise is not None)
-    return Template(
-        data=np.where(unseen, 0, values * area).astype(np.float32),
-        noise=np.sqrt(resampled_variance * area).astype(np.float32),
-        mask=planes.astype(np.uint16),
-        coverage=coverage,
-        area=float(area[area.shape[0] // 2, area.shape[1] // 2]),
-        registration=registration,
-        warnings=(registration.warnings if registration else ()) + (() if photons else (UNKNOWN_GAIN,)),
-        correlation=_carried(correlation, x, y, sky.noise, source),
-        photons=photons,
-    )
-
-
-def _carried(correlation, x, y, sky_noise, source: TemplateImage) -> np.ndarray:
-    """Bring the autocorrelation of the template's noise onto the image's pixels."""
-    if correlation.size == 1:
-        return WHITE
-    row, column = (side // 2 for side in x.shape)
-    here = np.s_[row : row + 2, column : column + 2]
-    steps = np.array([[np.diff(plane[here], axis=axis).mean() for axis in (1, 0)] for plane in (x, y)])
-    # What the pixels show is the truth, also where a plane of the noise has more, as for a sum, or less.
-    known = 1.0 if source.noise is None else float(np.median(sky_noise) / np.median(source.noise[source.mask == 0]))
-    return known**2 * moved(correlation, np.linalg.inv(steps))
-
-
-def _variance(clean, bad, sky_noise, source: TemplateImage, correlation) -> np.ndarray:
-    if source.noise is not None:
-        # Bad pixels may have any noise; interpolation must not carry it to others.
-        return np.where(bad, sky_noise, source.noise).astype(np.float32) ** 2
-    electrons = source.gain and source.gain * summed(correlation)
-    photons = ndimage.uniform_filter(np.maximum(clean, 0), 3) / electrons if electrons else 0.0
-    return (sky_noise**2 + photons).astype(np.float32)
-
-
-def crop(wcs: WCS, image_wcs: WCS, shape, template_shape) -> tuple[slice, slice]:
-    """Return the rows and columns of a template that an image (and a margin) falls on.
+def refuse_doubled(result: Template, objects: Table, most: float) -> None:
+    """Refuse a template of whose stars more than a fraction `most` come in pairs.
 
     Raises
     ------
     Rejected
-        If there are none.
     """
-    x, y = _grid(wcs, image_wcs, shape, template_shape, PAD)[2:]
-    margin = MESH
-    inside = (x > -margin) & (y > -margin) & (x < template_shape[1] + margin) & (y < template_shape[0] + margin)
-    if not inside.any():
-        raise Rejected("the template does not overlap the image")
-    inside = ndimage.binary_dilation(inside, structure=np.ones((3, 3))) & (x > -1e5)
-    slices = []
-    for axis, side in ((y, template_shape[0]), (x, template_shape[1])):
-        first = int(np.clip(np.floor(axis[inside].min()) - margin, 0, side))
-        last = int(np.clip(np.ceil(axis[inside].max()) + margin, 0, side))
-        slices.append(slice(first, last))
-    if min(part.stop - part.start for part in slices) < 16:
-        raise Rejected("the template does not overlap the image")
-    return tuple(slices)
+    fwhm = float(np.nanmedian(objects["fwhm"][:BRIGHT]))
+    pairs = doubled(*peaks(result.data, result.noise, result.mask != 0, fwhm), fwhm)
+    if pairs is None or pairs.share <= most:
+        x, y = plain(objects, fwhm)
+        seen = on_clean_pixel(x + PAD, y + PAD, result.mask)
+        pairs = near(result.data, x[seen] + PAD, y[seen] + PAD, fwhm)
+    if pairs is not None and pairs.share > most:
+        raise Rejected(f"the template is a double exposure: {pairs}")

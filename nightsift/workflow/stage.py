@@ -62,14 +62,20 @@ class Job:
         self.doubts += reasons
 
     def call(self, function: Callable, *arguments, **keywords):
-        """Call the science, note its time, and keep the warnings of its result."""
+        """Call the science, note its time, and keep the warnings of its result, or of what stopped it."""
         start = time.perf_counter()
         try:
             result = function(*arguments, **keywords)
+        except Stopped as stop:
+            self._keep(stop)
+            raise
         finally:
             self.seconds += time.perf_counter() - start
-        self.warnings += [f"{self.stage}: {text}" for text in getattr(result, "warnings", ())]
+        self._keep(result)
         return result
+
+    def _keep(self, result) -> None:
+        self.warnings += [f"{self.stage}: {text}" for text in getattr(result, "warnings", ())]
 
     def facts_of(self, name: str) -> dict:
         """Return the facts that an earlier stage left in its JSON."""

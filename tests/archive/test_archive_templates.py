@@ -24,8 +24,8 @@ from nightsift.image.padding import PAD
 from nightsift.io.fits import Image, read_image
 from nightsift.io.products import read_images
 from nightsift.simulate.pixels import render_points
+from nightsift.template.alignment import Target, TemplateImage, align
 from nightsift.template.mosaic import grid, mosaic
-from nightsift.template.template import TemplateImage, template
 
 SCRIPT = script("fetch_template")
 M61 = Path(__file__).parents[3] / "shared" / "data" / "services" / "hips2fits_ps1_g_m61.fits"
@@ -452,7 +452,7 @@ def test_the_recorded_reply_goes_through_whole(tmp_path, monkeypatch):
     wcs, shape = grid(piece.wcs, *corners)
     whole = mosaic([piece], wcs, shape)
     source = TemplateImage(whole.data, whole.mask.astype(np.uint16), wcs)
-    result = template(source, target, (240, 240), parameters.TemplateConfig())
+    result = align(source, Target(target, (240, 240)), parameters.TemplateConfig())
     x, y = own.all_world2pix(*target.all_pix2world(*np.indices((240, 240))[::-1].reshape(2, -1), 0), 0)
     inside = (x > -0.4) & (x < 499.4) & (y > -0.4) & (y < 499.4)
     expected = ndimage.map_coordinates(holes.astype(np.uint8), [y, x], order=0, cval=1).reshape(240, 240) > 0

@@ -8,10 +8,11 @@ import pytest
 from astropy.io import fits
 from scipy import ndimage
 from starfields import flux_of, gaussians, observe, run
-from workflows import ROOT, script
+from workflows import ROOT
 
 from nightsift.detect.ghosts import doubled, peaks
 from nightsift.errors import Rejected
+from nightsift.template.template import refuse_doubled
 
 SIDE = 400
 REAL = ROOT.parent / "shared" / "data" / "real"
@@ -133,17 +134,17 @@ def test_real_fields_are_kept_and_refused_when_taken_twice(path):
 
 
 def test_a_double_exposure_as_template_is_refused():
-    stage, light = script("template"), stars(150, 18)
+    light = stars(150, 18)
     objects = run(observe(light, 19)).objects
     for image, sound in ((light, True), (twice(light, 15, 5, 0.5), False), (twice(light, 4, 2, 0.4), False)):
         data = np.pad(observe(image, 20) - 300, 24).astype(np.float32)
         noise, mask = np.full(data.shape, 15.0, np.float32), np.zeros(data.shape, np.uint16)
         result = SimpleNamespace(data=data, noise=noise, mask=mask)
         if sound:
-            stage.refuse_doubled(result, objects, 0.5)
+            refuse_doubled(result, objects, 0.5)
         else:
             with pytest.raises(Rejected, match="template is a double exposure"):
-                stage.refuse_doubled(result, objects, 0.5)
+                refuse_doubled(result, objects, 0.5)
 
 
 def test_peaks_are_those_of_the_stars():

@@ -26,7 +26,7 @@ from nightsift.simulate.pixels import render_points
 from nightsift.subtract.difference import Exposure, Reference
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
 from nightsift.subtract.subtract import subtract
-from nightsift.template.template import TemplateImage, template
+from nightsift.template.alignment import Target, TemplateImage, align
 from nightsift.transients.realbogus import train
 from nightsift.transients.transients import Search, peaks, transients
 
@@ -301,7 +301,7 @@ def test_a_template_carries_it_onto_the_pixels_of_the_image(scale, turn, plane):
     # As of a service that tells the noise of the pixels before they were resampled.
     noise = np.full(data.shape, 10, np.float32) if plane else None
     source = TemplateImage(data, np.zeros(data.shape, np.uint16), tangential(scale, turn, size), noise, 5.0)
-    result = template(source, tangential(1.0, 0.0, 400), (400, 400), parameters.TemplateConfig())
+    result = align(source, Target(tangential(1.0, 0.0, 400), (400, 400)), parameters.TemplateConfig())
     assert not (result.mask & int(Mask.NO_TEMPLATE)).any()
     wide = ndimage.gaussian_filter(result.data, 2.5)
     weights = ndimage.gaussian_filter(delta(41), 2.5)
@@ -316,7 +316,7 @@ def test_objects_without_a_width_do_no_harm():
     )
     objects = Table({name: np.full(3, value) for name, value in (("fwhm", np.nan), ("x", 9.0), ("y", 9.0))})
     objects["flux"], objects["fluxerr"], objects["snr"], objects["flags"] = 1.0, 1.0, 1.0, 0
-    assert template(source, wcs, (250, 250), parameters.TemplateConfig(max_shift=0), objects).correlation is WHITE
+    assert align(source, Target(wcs, (250, 250), objects), parameters.TemplateConfig(max_shift=0)).correlation is WHITE
 
 
 def test_the_photons_of_a_smoothed_template_are_counted_once():
@@ -329,7 +329,7 @@ def test_the_photons_of_a_smoothed_template_are_counted_once():
     data = shifted(rng.poisson(expected * GAIN) / GAIN).astype(np.float32)
     wcs = tangential(1.0, 0.0, size)
     source = TemplateImage(data, np.zeros(data.shape, np.uint16), wcs, None, GAIN)
-    result = template(source, wcs, (size, size), parameters.TemplateConfig())
+    result = align(source, Target(wcs, (size, size)), parameters.TemplateConfig())
     row, column = np.nonzero(tops)
     found = result.noise[row + PAD, column + PAD]
     assert np.median(found) == pytest.approx(np.sqrt((SKY + 3000) / GAIN / 4), rel=0.1)

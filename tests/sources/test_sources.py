@@ -19,6 +19,7 @@ from synthetic_results import (
 from workflows import ROOT, script
 
 from nightsift.flags import Flag
+from nightsift.image.stamps import on_clean_pixel
 from nightsift.io import products
 from nightsift.parameters import SourcesConfig
 from nightsift.psf.model import Psf
@@ -139,10 +140,10 @@ def test_magnitudes_only_where_there_is_flux():
     assert np.isnan(lightcurves.total_magnitude(-30.0, 10.0, 25.0))
 
 
-def test_covered_and_flags():
+def test_clean_pixels_and_flags():
     mask = np.zeros((10, 20), np.int32)
     mask[5, 5] = 4
-    assert lightcurves.covered([5, 6, -0.4, 19.6, np.nan], [5, 5, 0, 0, 3], mask).tolist() == [
+    assert on_clean_pixel([5, 6, -0.4, 19.6, np.nan], [5, 5, 0, 0, 3], mask).tolist() == [
         False,
         True,
         True,

@@ -14,9 +14,9 @@ from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.image.padding import PAD
 from nightsift.tables import empty
+from nightsift.template.alignment import TemplateImage
 from nightsift.template.coadd import Outline, around, choose, flat, flux_ratio, piece
 from nightsift.template.mosaic import mosaic
-from nightsift.template.template import TemplateImage
 
 SHAPE = (200, 300)
 

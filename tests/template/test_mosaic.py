@@ -11,8 +11,8 @@ from nightsift.flags import Mask
 from nightsift.image.moffat import MoffatPsf
 from nightsift.image.padding import PAD
 from nightsift.simulate.pixels import render_points
+from nightsift.template.alignment import Target, TemplateImage, align
 from nightsift.template.mosaic import Piece, grid, mosaic
-from nightsift.template.template import TemplateImage, template
 
 SCALE = 1.0
 NOISE = 3.0
@@ -180,8 +180,8 @@ def test_a_template_with_noise_of_its_own():
     own = solution(150.0, 20.0, (120, 70))
     expected = noise[30:150, 30:130].copy()
     mask[50, 60], noise[50, 60] = int(Mask.USER), 1e9
-    result = template(
-        TemplateImage(pieces[0].data, mask, pieces[0].wcs, noise), own, image, parameters.TemplateConfig()
+    result = align(
+        TemplateImage(pieces[0].data, mask, pieces[0].wcs, noise), Target(own, image), parameters.TemplateConfig()
     )
     found = result.noise[PAD:-PAD, PAD:-PAD]
     wrong = np.argwhere(np.abs(found / expected - 1) > 1e-3)

@@ -9,6 +9,7 @@ from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
 from nightsift.simulate.pixels import render_points
+from nightsift.template.alignment import Target, TemplateImage
 from nightsift.template.placing import place
 
 SHAPE = (500, 560)
@@ -59,7 +60,7 @@ def test_the_image_tells_where_its_template_lies(objects, name):
     wcs, shape, fwhm, told = TEMPLATES[name]
     header = fits.Header({"SECPIX": 3600 * np.sqrt(abs(np.linalg.det(wcs.wcs.cd)))} if told else {})
     data, mask = shown(wcs, shape, sky(), fwhm, 3)
-    found = place(data, mask, 1.0, header, objects, IMAGE, SHAPE)
+    found = place(TemplateImage(data, mask, None, gain=1.0), header, Target(IMAGE, SHAPE, objects))
     x, y = np.meshgrid(np.linspace(20, SHAPE[1] - 20, 7), np.linspace(20, SHAPE[0] - 20, 7))
     truth, ours = (np.array(one.all_world2pix(*IMAGE.all_pix2world(x, y, 0), 0)) for one in (wcs, found.wcs))
     inside = (truth[0] > 0) & (truth[1] > 0) & (truth[0] < shape[1] - 1) & (truth[1] < shape[0] - 1)
@@ -71,4 +72,4 @@ def test_another_sky_is_refused_with_what_to_do(objects):
     with pytest.raises(
         Rejected, match=r"no usable WCS, and the stars of the image do not tell its place.*give it a WCS"
     ):
-        place(data, mask, 1.0, fits.Header(), objects, IMAGE, SHAPE)
+        place(TemplateImage(data, mask, None, gain=1.0), fits.Header(), Target(IMAGE, SHAPE, objects))

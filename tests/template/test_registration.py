@@ -9,9 +9,9 @@ from nightsift.detect.detect import detect
 from nightsift.errors import Rejected
 from nightsift.flags import Mask
 from nightsift.simulate.pixels import render_points
+from nightsift.template.alignment import Target, TemplateImage, align
 from nightsift.template.registration import carry, register
 from nightsift.template.resample import mapping
-from nightsift.template.template import TemplateImage, template
 
 SHAPE = (600, 640)
 CENTER = (319.5, 299.5)
@@ -205,7 +205,7 @@ def test_the_template_itself_is_mended_in_one_go(field):
     wcs = field.header(shift=(0.7, -1.8), turn=0.4, stretch=1.006)
     clear = np.zeros(field.shape, np.uint16)
     source = TemplateImage(field.data + 100, clear, wcs)
-    result = template(source, field.image_wcs, SHAPE, parameters.TemplateConfig(), field.objects)
+    result = align(source, Target(field.image_wcs, SHAPE, field.objects), parameters.TemplateConfig())
     alone = np.hypot(field.x[:, None] - field.x, field.y[:, None] - field.y)
     alone[alone == 0] = np.inf
     good = ~field.moved & (field.flux > 2e4) & (alone.min(axis=0) > 18)

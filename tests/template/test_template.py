@@ -1,22 +1,21 @@
 """Resampled templates against truth: flux, position, noise, holes and the mapping itself."""
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from astropy.io import fits
 from boxes import SCALE, boxes, moffat, own, solution
 from scipy import ndimage
-from workflows import script
 
 from nightsift import parameters
 from nightsift.errors import NotAsked, Rejected
 from nightsift.flags import Mask
 from nightsift.image.padding import PAD
 from nightsift.simulate.pixels import render_points
+from nightsift.template import preparation
+from nightsift.template.alignment import Target, TemplateImage, align, crop
+from nightsift.template.preparation import RawTemplate, compare_filters, prepare
 from nightsift.template.resample import mapping
-from nightsift.template.template import TemplateImage, crop, template
+from nightsift.template.template import template
 
 PARAMS = parameters.TemplateConfig()
 SHAPE = (240, 260)
@@ -25,7 +24,7 @@ SHAPE = (240, 260)
 def resampled(data, wcs, image_wcs, mask=None, shape=SHAPE, gain=None, **options):
     mask = np.zeros(data.shape, np.uint16) if mask is None else mask
     source = TemplateImage(data.astype(np.float32), mask, wcs, gain=gain)
-    return template(source, image_wcs, shape, parameters.TemplateConfig(**options))
+    return align(source, Target(image_wcs, shape), parameters.TemplateConfig(**options))
 
 
 def lattice(step, seed=1):
@@ -179,7 +178,7 @@ def test_no_overlap_and_no_template():
     with pytest.raises(Rejected):
         resampled(np.full(SHAPE, np.nan), solution(), solution(), np.full(SHAPE, int(Mask.NONFINITE), np.uint16))
     with pytest.raises(NotAsked):
-        resampled(data, solution(), solution(), source="none")
+        template(RawTemplate(data, fits.Header()), Target(solution(), SHAPE), parameters.TemplateConfig(source="none"))
 
 
 def test_the_same_grid_gives_the_same_pixels():
@@ -287,7 +286,7 @@ def test_mapping_pads_on_all_sides():
 
 
 def test_no_more_of_a_large_template_is_looked_at_than_an_image_needs(monkeypatch):
-    stage, seen = script("template"), []
+    seen, warnings = [], []
     large, image_wcs = (1500, 1700), solution(scale=1.2, rotation=10)
     wcs = solution(center=(1100.0, 420.0), sip=1.0)
     rng = np.random.default_rng(3)
@@ -298,14 +297,13 @@ def test_no_more_of_a_large_template_is_looked_at_than_an_image_needs(monkeypatc
         seen.append(pixels.shape)
         return inspected(pixels, *arguments)
 
-    inspected = stage.inspect
-    monkeypatch.setattr(stage, "inspect", inspect)
-    job = SimpleNamespace(params=PARAMS, call=lambda function, *arguments: function(*arguments))
-    source = stage.inspected(job, data, wcs.to_header(relax=True), bad, image_wcs, SHAPE)
+    inspected, target = preparation.inspect, Target(image_wcs, SHAPE)
+    monkeypatch.setattr(preparation, "inspect", inspect)
+    source = prepare(RawTemplate(data, wcs.to_header(relax=True), bad), target, PARAMS, warnings).image
     assert np.prod(seen[0]) < 0.3 * np.prod(large)
     assert source.data.shape == source.mask.shape == seen[0]
     whole = TemplateImage(data, np.where(bad, int(Mask.USER), 0), wcs)
-    ours, theirs = (template(one, image_wcs, SHAPE, PARAMS) for one in (source, whole))
+    ours, theirs = (align(one, target, PARAMS) for one in (source, whole))
     assert ours.coverage == theirs.coverage == 1
     np.testing.assert_array_equal(own(ours.mask), own(theirs.mask))
     # the background has other meshes
@@ -328,12 +326,11 @@ def test_no_more_of_a_large_template_is_looked_at_than_an_image_needs(monkeypatc
     ],
 )
 def test_a_template_in_another_filter_is_named(ours, theirs, warned):
-    stage, header = script("template"), fits.Header()
+    warnings, header = [], fits.Header()
     if theirs is not None:
         header["FILTER"] = theirs
-    facts = {"filter": ours[0], "filter_name": ours[1]}
-    job = SimpleNamespace(warnings=[], facts_of=lambda stage: facts)
-    stage.compare_filters(job, Path("deep.fits"), header)
-    assert len(job.warnings) == warned
+    target = Target(solution(), SHAPE, None, *ours)
+    compare_filters("deep.fits", header, target, warnings)
+    assert len(warnings) == warned
     if warned:
-        assert all(word in job.warnings[0] for word in ("deep.fits", repr(theirs), repr(ours[1])))
+        assert all(word in warnings[0] for word in ("deep.fits", repr(theirs), repr(ours[1])))
