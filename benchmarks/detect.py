@@ -117,7 +117,7 @@ def nightsift(folder: Path, with_psf: bool = True) -> dict:
     from nightsift.photometry.magnitudes import calibrate
     from nightsift.photometry.photometry import photometry
     from nightsift.photometry.solution import ApertureSeeing
-    from nightsift.psf.psf import image_psf
+    from nightsift.psf.psf import psf
 
     data, header = fits.getdata(folder / "image.fits").astype(np.float32), fits.getheader(folder / "image.fits")
     catalog = Table.read(folder / "catalog.fits")
@@ -132,7 +132,7 @@ def nightsift(folder: Path, with_psf: bool = True) -> dict:
     clock.lap("astrometry")
     objects = found.objects
     if with_psf:
-        fit = image_psf(data, facts.mask, GAIN, objects, found.seeing, found.aperture, parameters.PsfConfig())
+        fit = psf(data, facts.mask, GAIN, objects, found.seeing, found.aperture, parameters.PsfConfig())
         objects.add_columns(list(fit.table.columns.values()))
         clock.lap("psf")
     objects["ra"], objects["dec"] = WCS(solved.header, relax=True).all_pix2world(objects["x"], objects["y"], 0)

@@ -30,7 +30,7 @@ from nightsift.image.background import background
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
 from nightsift.photometry.solution import ApertureSeeing
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 from nightsift.simulate import simulate
 from nightsift.simulate.cameras import SimulatedCampaign
 
@@ -77,9 +77,9 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
         ticks = [time.perf_counter()]
         found = detect(data, case.mask, gain, parameters.DetectConfig())
         ticks.append(time.perf_counter())
-        psf = image_psf(data, case.mask, gain, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
+        shape = psf(data, case.mask, gain, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
         ticks.append(time.perf_counter())
-        objects = hstack([found.objects, psf.table])
+        objects = hstack([found.objects, shape.table])
         objects["ra"], objects["dec"] = camera.wcs.all_pix2world(objects["x"], objects["y"], 0)
         seeing = ApertureSeeing(found.seeing.fwhm, scale, found.aperture, case.mask.shape)
         result = photometry(objects, case.catalog, seeing, "r", parameters.PhotometryConfig())

@@ -6,7 +6,7 @@ import sklearn.ensemble  # noqa: F401  a warm process then imports it once for a
 from nightsift.image.seeing import Seeing
 from nightsift.image.trails import Trail
 from nightsift.io.fits import read_image
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
@@ -32,7 +32,7 @@ def work(job):
     objects = job.read_table("detections")
     trails = tuple(Trail(**trail) for trail in detected["trails"])
     about = detected["aperture"], job.params, trails, np.array(detected["noise_autocorrelation"])
-    result = job.call(image_psf, data, mask, inspected["gain"], objects, seeing, *about)
+    result = job.call(psf, data, mask, inspected["gain"], objects, seeing, *about)
     job.write_images("psf", *(result.psf.to_images() if result.psf else ({}, None)))
     job.write_table("photometry", result.table, "psf_photometry")
     job.facts |= result.facts

@@ -65,7 +65,8 @@ class PsfPhotometry:
     warnings: tuple[str, ...] = ()
 
 
-def image_psf(
+# Many parameters: the image with its mask, gain, trails and noise, and what detect has found on it.
+def psf(
     data,
     mask,
     gain,
@@ -91,7 +92,7 @@ def image_psf(
     seeing : Seeing
     aperture : float
         Radius of the calibration aperture, pixels.
-    params : parameters.Psf
+    params : parameters.PsfConfig
     trails : sequence of Trail, optional
         Whose light is taken out first.
     correlation : 2-D array

@@ -14,7 +14,7 @@ from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
 from nightsift.photometry.solution import ApertureSeeing, Photometry
 from nightsift.psf.confusion import without_neighbours
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 from nightsift.simulate import simulate
 from nightsift.uncatalogued.uncatalogued import Frame, Uncatalogued, uncatalogued
 
@@ -37,7 +37,7 @@ def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> 
     """Detect, fit the PSF, and calibrate with the true WCS."""
     found = detect(data, mask, gain, parameters.DetectConfig())
     objects = found.objects
-    fitted = image_psf(data, mask, gain, objects, found.seeing, found.aperture, parameters.PsfConfig())
+    fitted = psf(data, mask, gain, objects, found.seeing, found.aperture, parameters.PsfConfig())
     objects.add_columns(list(fitted.table.columns.values()))
     objects = without_neighbours(objects)
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)

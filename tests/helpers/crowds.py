@@ -11,7 +11,7 @@ from nightsift import parameters
 from nightsift.detect.detect import detect
 from nightsift.image.moffat import MoffatPsf
 from nightsift.psf.confusion import without_neighbours
-from nightsift.psf.psf import PsfPhotometry, image_psf
+from nightsift.psf.psf import PsfPhotometry, psf
 from nightsift.simulate.pixels import render_points
 
 SIDE, FWHM, GAIN, SKY, READ = 512, 3.5, 2.0, 400.0, 4.0
@@ -74,7 +74,7 @@ def measured(kind, data, stars) -> Field:
     mask = np.zeros(data.shape, np.int32)
     found = detect(data, mask, GAIN, parameters.DetectConfig())
     options = parameters.PsfConfig(), (), found.correlation
-    result = image_psf(data, mask, GAIN, found.objects, found.seeing, found.aperture, *options)
+    result = psf(data, mask, GAIN, found.objects, found.seeing, found.aperture, *options)
     raw = found.objects.copy()
     raw.add_columns(list(result.table.columns.values()))
     x, y = np.asarray(raw["x"]), np.asarray(raw["y"])

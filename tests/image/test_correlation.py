@@ -21,7 +21,7 @@ from nightsift.flags import Mask
 from nightsift.image.background import background
 from nightsift.image.correlation import WHITE, disc, factor, moved, noise_correlation
 from nightsift.image.padding import PAD
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 from nightsift.simulate.pixels import render_points
 from nightsift.subtract.difference import Exposure, Reference
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
@@ -210,7 +210,7 @@ def test_psf_fluxes_have_honest_errors(name):
         clear = np.zeros(image.shape, np.uint16)
         found = detect(image, clear, GAIN, parameters.DetectConfig())
         about = found.objects, found.seeing, found.aperture, parameters.PsfConfig(), ()
-        table = image_psf(image, clear, GAIN, *about, *([] if name == "white" else [found.correlation])).table
+        table = psf(image, clear, GAIN, *about, *([] if name == "white" else [found.correlation])).table
         off, star = places.query(np.column_stack([found.objects["x"], found.objects["y"]]))
         snr, flux = np.asarray(found.objects["snr"]), true[2][star]
         scale = np.median((table["psf_flux"] / flux)[snr > 60])

@@ -23,7 +23,7 @@ from nightsift.photometry.blends import light_fraction
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
 from nightsift.photometry.solution import ApertureSeeing, Photometry
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -418,7 +418,7 @@ def test_the_sdss_field_has_the_zero_point_of_nanomaggies():
             data, wcs = hdus[1].data.astype(np.float32), WCS(hdus[1].header)
     mask = np.where(np.isfinite(data), 0, int(Mask.NONFINITE)).astype(np.uint16)
     found = detect(data, mask, None, parameters.DetectConfig(threshold=5.0))
-    fitted = image_psf(data, mask, None, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
+    fitted = psf(data, mask, None, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
     objects = hstack([found.objects, fitted.table])
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     stars = catalog(

@@ -16,7 +16,7 @@ from nightsift.io.fits import read_image
 from nightsift.photometry.photometry import photometry
 from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.confusion import without_neighbours
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 from nightsift.simulate.pixels import render_points
 
 FIELDS = {"sparse": (300, 0.0), "bulge": (20000, 4.0), "cluster": (20000, 4.0)}
@@ -204,7 +204,7 @@ def frame(name):
     data = read_image(REAL / f"{name}.fits").data
     mask = np.where(ndimage.binary_dilation(data > 60000, iterations=2), int(Mask.SATURATED), 0).astype(np.int32)
     found = detect(data, mask, 1.9, parameters.DetectConfig())
-    result = image_psf(data, mask, 1.9, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
+    result = psf(data, mask, 1.9, found.objects, found.seeing, found.aperture, parameters.PsfConfig())
     raw = found.objects.copy()
     raw.add_columns(list(result.table.columns.values()))
     return raw, without_neighbours(raw)

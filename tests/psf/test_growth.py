@@ -15,7 +15,7 @@ from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
 from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.growth import growth
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 from nightsift.simulate.pixels import render_points
 
 GAIN, SKY, READ, ZP, COLOR, SCALE = 1.6, 300.0, 6.0, 26.5, 0.04, 1.0
@@ -59,7 +59,7 @@ class Field:
     def stages(self):
         mask = np.zeros(self.image.shape, np.uint16)
         found = detect(self.image, mask, GAIN, parameters.DetectConfig())
-        fitted = image_psf(
+        fitted = psf(
             self.image, mask, GAIN, found.objects, found.seeing, found.aperture, parameters.PsfConfig(max_order=1)
         )
         objects = hstack([found.objects, fitted.table])

@@ -11,7 +11,7 @@ from nightsift.detect.detect import detect
 from nightsift.flags import Mask
 from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.psf.extended import extended
-from nightsift.psf.psf import image_psf
+from nightsift.psf.psf import psf
 from nightsift.simulate.pixels import render_galaxies, render_points
 from nightsift.tables import checked
 
@@ -41,7 +41,7 @@ def picture(seed, count=250, vary=0.0, spoil=None):
 
 
 def stage(image, mask, found, gain=GAIN, params=PARAMS):
-    return image_psf(image, mask, gain, found.objects, found.seeing, found.aperture, params)
+    return psf(image, mask, gain, found.objects, found.seeing, found.aperture, params)
 
 
 def in_aperture(radius):
@@ -85,7 +85,7 @@ def test_stars_on_a_trail_are_fitted_without_it():
     near = cKDTree(np.column_stack([found.objects["x"], found.objects["y"]])).query(np.column_stack([on_x, on_y]))
     rows = near[1][near[0] < 1]
     assert len(rows) >= 9
-    result = image_psf(image, mask, GAIN, found.objects, found.seeing, found.aperture, PARAMS, found.trails)
+    result = psf(image, mask, GAIN, found.objects, found.seeing, found.aperture, PARAMS, found.trails)
     table = result.table[rows]
     assert np.median(table["psf_flux"]) == pytest.approx(4000 * in_aperture(result.psf.aperture), rel=0.05)
     assert np.median(table["psf_chi2"]) < 1.3
