@@ -33,6 +33,7 @@ class Flag(IntFlag):
     COSMIC = 0x1000
     PSF_FAILED = 0x2000
     EXTENDED = 0x4000
+    BLEND = 0x8000
 
 
 MASK_MEANING: dict[IntFlag, str] = {
@@ -76,6 +77,7 @@ FLAG_MEANING: dict[IntFlag, str] = {
     Flag.COSMIC: "peak lies on a cosmic-ray hit",
     Flag.PSF_FAILED: "PSF fit failed",
     Flag.EXTENDED: "wider than the PSF: a galaxy, or stars merged",
+    Flag.BLEND: "perhaps two sources that merge",
 }
 
 

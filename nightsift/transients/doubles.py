@@ -16,6 +16,8 @@ CLOSEST, FURTHEST = 0.5, 3.5  # FWHM between the two: closer ones cannot be told
 HALF = 2.5  # FWHM: half side of the fitted square
 TOLERANCE = 0.03  # relative error of the PSF that is allowed for
 BETTER = 6.0  # chi2 by which two points must explain more than any streak, blob or block does
+WORSE = 1.0  # chi2 by which these may explain more of what is flagged BLEND: one standard deviation
+WIDEST = 2.7  # FWHM between the two of a BLEND: further apart each has its own peak (tests/transients/test_doubles.py)
 WORST_CHI2 = 2.0  # reduced, of what two points leave
 MOST = 60  # candidates of an image that are tried, the brightest
 WIDTHS = (1.0, 1.25, 1.6)  # of streaks, in that of the PSF
@@ -117,7 +119,22 @@ def covered(x, y, found: list[Pair], fwhm: float) -> np.ndarray:
     return result
 
 
-def _fitted(here: _Place, place, starts, noise: float, threshold: float) -> Pair | None:
+@dataclass(frozen=True)
+class _Fit:
+    """Two points fitted to a place: offsets x, y of both, fluxes, columns of the fit, chi2 explained and left."""
+
+    ends: np.ndarray
+    flux: np.ndarray
+    matrix: np.ndarray
+    explained: float
+    left: float
+
+    @property
+    def apart(self) -> float:
+        return float(np.hypot(self.ends[2] - self.ends[0], self.ends[3] - self.ends[1]))
+
+
+def _fit(here: _Place, place, starts) -> _Fit:
     fwhm, middle = here.psf.fwhm, place - np.array([here.column, here.row])
     if not starts:
         angle = np.arange(4) * np.pi / 4
@@ -140,18 +157,47 @@ def _fitted(here: _Place, place, starts, noise: float, threshold: float) -> Pair
 
     bounds = first - fwhm, first + fwhm
     ends = optimize.least_squares(left, first, bounds=bounds, max_nfev=8, x_scale=0.1 * fwhm, xtol=1e-3, ftol=1e-4).x
-    flux, matrix = solved(ends)
-    covariance = np.linalg.pinv(matrix.T @ matrix)
+    rest = np.sum(left(ends) ** 2)
+    return _Fit(ends, *solved(ends), np.sum(here.weight * here.value**2) - rest, rest)
+
+
+def _fits(here: _Place, fit: _Fit) -> bool:
+    return fit.left / max(np.count_nonzero(here.weight) - 6, 1) <= WORST_CHI2
+
+
+def _fitted(here: _Place, place, starts, noise: float, threshold: float) -> Pair | None:
+    fwhm, fit = here.psf.fwhm, _fit(here, place, starts)
+    covariance = np.linalg.pinv(fit.matrix.T @ fit.matrix)
     error = noise * np.sqrt(np.diag(covariance))
-    apart = np.hypot(ends[2] - ends[0], ends[3] - ends[1])
-    if not CLOSEST * fwhm < apart < FURTHEST * fwhm or (flux < threshold * error).any():
+    if not CLOSEST * fwhm < fit.apart < FURTHEST * fwhm or (fit.flux < threshold * error).any():
         return None
-    whole, rest = np.sum(here.weight * here.value**2), np.sum(left(ends) ** 2)
-    freedom = max(np.count_nonzero(here.weight) - 6, 1)
-    if rest / freedom > WORST_CHI2 or whole - rest - _otherwise(here, ends) < BETTER * noise**2:
+    if not _fits(here, fit) or fit.explained - _otherwise(here, fit.ends) < BETTER * noise**2:
         return None
-    growth = np.sqrt(np.diag(covariance) * np.sum(matrix**2, axis=0))
-    return Pair(ends[[0, 2]] + here.column, ends[[1, 3]] + here.row, flux, growth)
+    growth = np.sqrt(np.diag(covariance) * np.sum(fit.matrix**2, axis=0))
+    return Pair(fit.ends[[0, 2]] + here.column, fit.ends[[1, 3]] + here.row, fit.flux, growth)
+
+
+def blends(search: Search, x, y, flux, chosen) -> np.ndarray:
+    """Tell which of the chosen candidates may well be two point sources, though nothing tells these apart.
+
+    Two points must leave no more than noise, and nothing else may explain the light better by more than noise does.
+
+    Parameters
+    ----------
+    search : Search
+    x, y, flux : 1-D arrays
+        Of all candidates, pixels and ADU.
+    chosen : 1-D bool array
+    """
+    result, fwhm = np.zeros(len(x), bool), search.psf.fwhm
+    tried = np.flatnonzero(chosen)
+    for i in tried[np.argsort(-np.abs(flux[tried]), kind="stable")][:MOST]:
+        place = np.array([x[i], y[i]], float)
+        here = _Place.of(search, *place, np.sign(flux[i]))
+        fit = _fit(here, place, [])
+        if (fit.flux > 0).all() and fit.apart < WIDEST * fwhm and _fits(here, fit):
+            result[i] = fit.explained - _otherwise(here, fit.ends) > -WORSE * search.noise**2
+    return result
 
 
 def _otherwise(here: _Place, ends) -> float:

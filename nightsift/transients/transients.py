@@ -17,7 +17,7 @@ from nightsift.image.unit_noise import fluxes
 from nightsift.psf.forced import forced
 from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.difference import Search
-from nightsift.transients.doubles import covered, pairs, without
+from nightsift.transients.doubles import blends, covered, pairs, without
 from nightsift.transients.measure import measure, without_fit_bias
 from nightsift.transients.realbogus import Model, features
 from nightsift.transients.vetting import candidate_flags, candidate_labels, pixel, rejections, shape_doubts, vetted
@@ -25,6 +25,8 @@ from nightsift.transients.vetting import candidate_flags, candidate_labels, pixe
 UNTRIED = 0.5  # score of what the model has never seen
 STRETCHED = 5.0  # S/N of what stretching the PSF explains, from which on two sources are tried
 SHAPELESS = ("", "extended", "unlike the PSF", "unlike the PSF, extended")  # facts that two sources in one may cause
+# doubts about the shape that two sources in one may cause
+MERGED = {"unlike the PSF", "too flat", "elongated", "too wide", "noisy surroundings"}
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
 
@@ -62,6 +64,7 @@ def transients(search: Search, objects: Table, model: Model, params: parameters.
     burnt = np.asarray(table["burnt"], bool)
     table["score"] = np.where(burnt, UNTRIED, score)
     table.remove_column("burnt")
+    _keep_blends(table, search, params.min_score)
     vetted(table, search.psf.fwhm, params.min_score)
     order = np.lexsort((-np.abs(table["snr"]), ~np.asarray(table["is_real"], bool)))
     # Only now: up to here what counts is how far the maximum stands out.
@@ -170,6 +173,20 @@ def _doubles(table: Table, search: Search, bad, burnt: Table | None, threshold: 
         part["burnt"] = False
         parts.append(part)
     return vstack(parts, join_type="inner")
+
+
+def _keep_blends(table: Table, search: Search, min_score: float) -> None:
+    """Raise the score of what only its shape speaks against, and two sources that merge explain, in place."""
+    score, facts = np.asarray(table["score"]), np.asarray(table["facts"], str)
+    odd = np.isin(facts, SHAPELESS) & (~(score >= min_score) | (facts != ""))
+    odd &= np.array(
+        [set(filter(None, doubt.split(", "))) <= MERGED for doubt in shape_doubts(table, search.psf.fwhm)], bool
+    )
+    x, y, flux = (np.asarray(table[name], float) for name in ("x", "y", "flux"))
+    blend = blends(search.per(search.unit), x, y, flux / search.unit, odd)
+    table["flags"] |= np.where(blend, int(Flag.BLEND), 0)
+    table["facts"] = np.where(blend, "", facts)
+    table["score"] = np.where(blend, np.fmax(score, min_score), score)
 
 
 def peaks(snr: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

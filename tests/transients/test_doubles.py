@@ -61,6 +61,20 @@ def test_two_stars_that_have_faded_are_two_candidates():
     assert len(table) > 1.5 * len(one[0])
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("apart", "first", "second"), [(0.75, 20, 20), (1.0, 20, 10), (1.25, 8, 8), (0.5, 50, 50)])
+def test_two_sources_that_cannot_be_told_apart_are_one_candidate_at_least(apart, first, second, sign):
+    psf = psf_of(3.0)
+    one, other, light = two(3.0, apart, first, second)
+    table = found_in(noise(91) + sign * light, psf, model=1.5 * light if sign < 0 else None)
+    table = table[np.asarray(table["is_real"], bool)]
+    away = np.minimum(nearest(table, *one)[1], nearest(table, *other)[1])
+    assert (away < 2.4).mean() > 0.88
+    blend = (table["flags"] & int(Flag.BLEND)) != 0
+    assert blend.any() or apart == 0.5  # of such, the model takes nearly all for one
+    assert (table["score"][blend] >= PARAMS.min_score).all()
+
+
 @pytest.mark.parametrize("fwhm", [2.0, 3.0, 5.0])
 @pytest.mark.parametrize(
     ("kind", "size", "snr"), [("streak", 1.5, 30), ("streak", 2.0, 20), ("streak", 3.0, 60), ("block", (2, 6), 40)]

@@ -176,10 +176,9 @@ def test_a_hit_of_a_cosmic_ray_is_set_aside(psf, snr, real):
         ("block", (3, 3), 20, 0.03),
         ("block", (2, 3), 50, 0.03),
         ("block", (1, 5), 50, 0.03),
-        ("streak", 2.0, 20, 0.1),
-        ("streak", 1.5, 30, 0.1),
-        ("streak", 1.5, 50, 0.03),
+        ("streak", 2.5, 20, 0.1),
         ("streak", 3.0, 15, 0.1),
+        ("streak", 3.0, 50, 0.03),
     ],
 )
 def test_blocks_of_hot_pixels_and_short_streaks_are_set_aside(fwhm, kind, size, snr, real):
@@ -191,6 +190,19 @@ def test_blocks_of_hot_pixels_and_short_streaks_are_set_aside(fwhm, kind, size, 
     # Point sources of the same S/N pass.
     sources = found_in(noise(23) + rendered(x, y, snr * unit_of(psf), fwhm), psf)
     assert np.mean(np.asarray(sources["is_real"], bool)[nearest(sources, x, y)[0]]) > 0.94
+
+
+@pytest.mark.parametrize("fwhm", [2.0, 3.0, 5.0])
+@pytest.mark.parametrize(("size", "snr"), [(2.0, 20), (1.5, 30), (1.5, 50)])
+def test_a_streak_of_at_most_two_fwhm_is_set_aside_or_flagged(fwhm, size, snr):
+    """It may be two sources."""
+    psf, (x, y) = psf_of(fwhm), lattice(22)
+    table = found_in(noise(23) + artefacts(x, y, psf, "streak", size, snr, fwhm), psf)
+    real = np.asarray(table["is_real"], bool)
+    plain = real & ((np.asarray(table["flags"]) & int(Flag.BLEND | Flag.DEBLENDED)) == 0)
+    assert plain.sum() <= 0.1 * len(x)
+    assert real.sum() <= len(x) + 2
+    assert (table["elongation"][real] > 0).all()
 
 
 @pytest.mark.parametrize("height", [3.0, 15.0])
