@@ -1,8 +1,8 @@
 """What is known near candidates: matched by every service, right or said to have failed, whatever goes wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from astropy.io import fits
 from astropy.table import Table
 from knowers import KEY, Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config, votable
 from standin import FAULTS, SLOW, Reply, StandIn
-from workflows import script
 
 from nightsift import parameters
 from nightsift.archive import http, objects, skybot, xmatch
+from nightsift.archive.known import ImageCandidates, annotate
 from nightsift.archive.library import Library
 from nightsift.archive.tables import table
 from nightsift.archive.votable import parse
@@ -21,7 +21,6 @@ from nightsift.header import instruments
 from nightsift.header.readers import read_observatory
 from nightsift.sources import known
 
-SCRIPT = script("fetch_known")
 SERVICES = Path(__file__).parents[3] / "shared" / "data" / "services"
 MJD, YEAR = 59000.0, 2000 + (59000.0 - 51544.5) / 365.25
 FIELD = (52.5, -20.0)
@@ -62,13 +61,13 @@ def standin(standin):
 def image(*positions, name="one", mjd=MJD):
     ra, dec = np.array(positions, float).reshape(-1, 2).T
     cone = (*positions[0], 0.1) if positions else None
-    return SimpleNamespace(name=name, table=Table({"ra": ra, "dec": dec}), mjd=mjd, cone=cone, observatory=None)
+    return ImageCandidates(name, Table({"ra": ra, "dec": dec}), mjd, cone=cone)
 
 
 def asked(standin, cache, *images, services=EVERY, offline=False, settings=None, **options):
     params = parameters.KnownConfig(services=services, **options)
     library = Library(parameters.ArchiveConfig(**archive_config(standin, cache, **(settings or {}))), offline)
-    return SCRIPT.annotate(list(images), params, library)
+    return annotate(list(images), params, library)
 
 
 HERE, ASIDE = FIELD, (FIELD[0] + 0.02, FIELD[1])
@@ -221,7 +220,7 @@ def test_reach_of_asteroids(standin, tmp_path):
 
 def test_the_observatory_of_the_image_comes_first(standin, tmp_path):
     one = image(HERE)
-    one.observatory = "Z84"
+    one = replace(one, observatory="Z84")
     asked(standin, tmp_path, one, services=("skybot",), observatory="950")
     assert standin.requests[0].form["-loc"] == "Z84"
 
