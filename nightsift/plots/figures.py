@@ -20,14 +20,14 @@ from nightsift.tables import empty
 INK, MUTED, GRID = "#1b2430", "#66717f", "#dfe3e8"
 BLUE, ORANGE, RED, GREEN, GREY = "#2667b5", "#d9731a", "#c0392b", "#2e8b57", "#9aa5b1"
 STATUS_COLOR = {"ok": GREEN, "degraded": ORANGE, "rejected": RED, "error": RED}
-SIZE, DPI = (8.0, 4.2), 100
-OVERVIEW_BOX = (0.075, 0.1, 0.72, 0.92)
+SIZE, DPI = (8.0, 4.2), 100  # inches
+OVERVIEW_BOX = (0.075, 0.1, 0.72, 0.92)  # of its axes: left, bottom, right, top, in fractions of the figure
 NOTHING = {
     "completeness": "Too few fakes, or all or none of them found: how complete the search is, is not known.",
     "realbogus": "No example of this image is known to be real or bogus: its scores are not checked.",
     "psf": "Too few clean stars: the image has no PSF.",
 }
-_MAX_POINTS = 4000
+_MAX_POINTS = 4000  # of a figure, beyond which symbols only hide each other
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from astropy.stats import mad_std
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 
@@ -29,7 +30,7 @@ from nightsift.plots.figures import (
     thinned,
     values_of,
 )
-from nightsift.statistics import SIGMA_PER_MAD
+from nightsift.statistics import robust_sigma
 
 PLANE_COLOR = {
     Mask.NO_TEMPLATE: (110, 120, 160),
@@ -42,7 +43,7 @@ PLANE_COLOR = {
     Mask.COSMIC: (230, 150, 30),
     Mask.SATURATED: (215, 60, 50),
 }
-_MAX_SIDE = 760
+_MAX_SIDE = 760  # pixels of the overview, which is drawn in blocks if it has more
 
 
 def plots(material: Material) -> dict[str, Figure]:
@@ -95,7 +96,7 @@ def stretch(data: np.ndarray, low: float = 1.5, soft: float = 6.0) -> np.ndarray
     if not len(sample):
         return np.zeros(data.shape, np.float32)
     level = np.median(sample)
-    sigma = max(SIGMA_PER_MAD * np.median(np.abs(sample - level)), 1e-6 * abs(level)) or 1.0
+    sigma = max(mad_std(sample), 1e-6 * abs(level)) or 1.0
     top = max(np.percentile(sample, 99.8), level + 10 * sigma)
     scaled = np.arcsinh((np.nan_to_num(data, nan=level) - (level - low * sigma)) / (soft * sigma))
     return np.clip(scaled / np.arcsinh((top - level + low * sigma) / (soft * sigma)), 0, 1)
@@ -154,8 +155,8 @@ def _overview(material: Material) -> Figure | None:
         ax.add_collection(circles)
         legend.append((color, f"{chosen.sum()} {text}"))
     for plane in seen:
-        share = np.count_nonzero(mask & int(plane)) / mask.size
-        legend.append((np.array(PLANE_COLOR[plane]) / 255, f"{plane.name.lower().replace('_', ' ')} {share:.2%}"))
+        fraction = np.count_nonzero(mask & int(plane)) / mask.size
+        legend.append((np.array(PLANE_COLOR[plane]) / 255, f"{plane.name.lower().replace('_', ' ')} {fraction:.2%}"))
     left, bottom, right, top = OVERVIEW_BOX
     wide = (right - left) * SIZE[0], (top - bottom) * SIZE[1]
     beside = left + 0.02 + min(wide[0], wide[1] * width / height) / SIZE[0]
@@ -269,13 +270,13 @@ def _astrometry(material: Material) -> Figure | None:
     x, y, dx, dy = values_of(table, "x", "y", "dx", "dy")
     rms = material.astrometry.get("rms") or [np.nan, np.nan]
     rms = [np.nan if value is None else value for value in rms]
-    title = f"Astrometry: rms {1000 * rms[0]:.0f}, {1000 * rms[1]:.0f} mas an axis, {len(table)} stars"
+    title = f"Astrometry: rms {1000 * rms[0]:.0f}, {1000 * rms[1]:.0f} mas along an axis, {len(table)} stars"
     if material.astrometry.get("order") is not None:
         title += f", order {material.astrometry['order']}"
     figure, axes = new_figure(material, title, 2)
     figure.subplots_adjust(0.09, 0.13, 0.97, 0.9, wspace=0.28)
     ax, rows = axes[0, 0], thinned(np.isfinite(dx) & np.isfinite(dy))
-    scatter = SIGMA_PER_MAD * np.median(np.abs(np.concatenate([dx[rows], dy[rows]]))) if len(rows) else 1.0
+    scatter = robust_sigma(np.concatenate([dx[rows], dy[rows]])) if len(rows) else 1.0
     half = max(6 * scatter, 0.05)
     ax.plot(dx[rows], dy[rows], ".", ms=3, color=BLUE, alpha=0.6)
     if np.isfinite(material.pixscale) and np.isfinite(rms).all():
@@ -297,7 +298,7 @@ def _astrometry(material: Material) -> Figure | None:
 
 
 def _vectors(ax, x, y, dx, dy, arrow: float, key: tuple[float, str, str], **options):
-    """Draw residuals as arrows; `key` has the place above the axes of what their length means, a word, the colour."""
+    """Draw residuals as arrows; `key` has the position of their legend above the axes, a word, and the colour."""
     where, word, color = key
     options = {"angles": "xy", "scale": arrow * 18, "width": 0.003, "headwidth": 3} | options
     drawn = ax.quiver(x, y, dx, dy, color=color, **options)

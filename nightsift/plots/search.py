@@ -47,14 +47,14 @@ def psf(material: Material) -> Figure | None:
 
 
 def _montage(ax, model):
-    """Draw the PSF at nine places, as they lie in the image: the centre, the corners, and the sides' middles."""
+    """Draw the PSF at nine positions, as they lie in the image: the centre, the corners, and the sides' middles."""
     height, width = model.shape
     x, y = (part.ravel() for part in np.meshgrid(np.linspace(0, width - 1, 3), np.linspace(0, height - 1, 3)))
     offset = np.broadcast_to(np.linspace(-_REACH, _REACH, _CELL) * model.fwhm, (len(x), _CELL))
     cells = model.grid(offset, offset, x, y)[0]
     cells = cells / cells.max(axis=(1, 2), keepdims=True)
     joined = np.concatenate([np.concatenate(list(row), axis=1) for row in cells.reshape(3, 3, _CELL, _CELL)])
-    # Square roots of the light: wings and core in one picture.
+    # Square roots of the flux: wings and core in one picture.
     ax.imshow(np.sqrt(np.clip(joined, 0, 1)), origin="lower", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     ax.contour(joined, levels=[0.1, 0.5], colors=[MUTED, ORANGE], linewidths=0.9)
     for border in (_CELL, 2 * _CELL):
@@ -88,10 +88,10 @@ def realbogus(material: Material) -> Figure | None:
     bins = np.array(card.get("reliability") or np.zeros((0, 4)), float)
     if not len(bins):
         return None
-    edge, number, score, share = bins.T
+    edge, number, score, fraction = bins.T
     figure, axes = new_figure(material, f"Real and bogus: {line(card)}", 2)
     figure.subplots_adjust(0.085, 0.13, 0.97, 0.9, wspace=0.25)
-    real = np.rint(number * share)
+    real = np.rint(number * fraction)
     ax = axes[0, 0]
     for counts, color, text, side in ((number - real, RED, "bogus", 0.05), (real, BLUE, "real", 0.15)):
         bars = ax.bar(edge + side, counts, 0.085, color=color, alpha=0.8, label=f"{counts.sum():.0f} {text}")
@@ -106,8 +106,8 @@ def realbogus(material: Material) -> Figure | None:
     ax = axes[0, 1]
     low, high = interval(real, number)
     ax.plot([0, 1], [0, 1], color=GREY, lw=1)
-    ax.errorbar(score, share, [share - low, high - share], fmt="o", ms=5, color=BLUE, lw=1.2)
-    for at in zip(score, share, number, strict=True):
+    ax.errorbar(score, fraction, [fraction - low, high - fraction], fmt="o", ms=5, color=BLUE, lw=1.2)
+    for at in zip(score, fraction, number, strict=True):
         ax.annotate(f"{at[2]:.0f}", at[:2], (8, -3), textcoords="offset points", size=8, color=MUTED)
     rates = [card.get(name) for name in ("false_positive", "false_negative")]
     if None not in rates:
@@ -115,12 +115,12 @@ def realbogus(material: Material) -> Figure | None:
         ax.text(0.97, 0.05, text, size=8, color=INK, ha="right", transform=ax.transAxes)
     ax.set_xlim(-0.04, 1.08)
     ax.set_ylim(-0.04, 1.04)
-    style(ax, "mean score", "share that is real")
+    style(ax, "mean score", "fraction that is real")
     return figure
 
 
 def completeness(material: Material) -> Figure | None:
-    """Draw the share of fakes found against S/N, and what follows for magnitudes."""
+    """Draw the fraction of fakes found against S/N, and what follows for magnitudes."""
     curves = material.transients.get("completeness") or {}
     shown = [(curves[name], name, *rest) for name, *rest in GROUPS if name in curves]
     if not shown:
@@ -150,10 +150,10 @@ def _by_snr(ax, shown, threshold):
         low, high, put, found = np.array(snr["bins"], float).reshape(-1, 4).T
         low, high, put, found = (values[put > 0] for values in (low, high, put, found))
         # Side by side, so that the bars of both can be seen.
-        place, share, ends = np.sqrt(low * high) * (1.03 ** (2 * number - 1)), found / put, interval(found, put)
-        bars = [np.maximum(share - ends[0], 0), np.maximum(ends[1] - share, 0)]
+        center, fraction, ends = np.sqrt(low * high) * (1.03 ** (2 * number - 1)), found / put, interval(found, put)
+        bars = [np.maximum(fraction - ends[0], 0), np.maximum(ends[1] - fraction, 0)]
         label = f"{text}: {snr['found']} of {snr['number']}"
-        ax.errorbar(place, share, bars, fmt="os"[number], ms=4, color=color, lw=0.8, label=label)
+        ax.errorbar(center, fraction, bars, fmt="os"[number], ms=4, color=color, lw=0.8, label=label)
         ax.plot(grid, efficiency(grid, snr["top"], snr["middle"], snr["width"]), color=color, lw=1.4)
         _marks(ax, snr, color, filled=number == 0)
     if threshold is not None:
@@ -177,7 +177,7 @@ def _marks(ax, limits, color, filled=True):
 
 
 def _by_magnitude(ax, material, shown):
-    """Draw the curves by S/N at the places of the fakes, each with its own noise and zero point."""
+    """Draw the curves by S/N at the positions of the fakes, each with its own noise and zero point."""
     kind, (x, y, flux, snr) = (
         np.asarray(material.fakes["kind"], str),
         values_of(material.fakes, "true_x", "true_y", "true_flux", "true_snr"),

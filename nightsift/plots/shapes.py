@@ -24,7 +24,7 @@ from nightsift.plots.figures import (
 )
 
 STEP = 16  # pixels of the image per pixel of the background's picture
-UNUSUAL = 0.6  # score from which on a shape is an outlier
+UNUSUAL = 0.6  # outlier score from which on a shape is drawn as one; chosen by eye on the demo
 
 
 def background(material: Material) -> Figure | None:
@@ -38,7 +38,7 @@ def background(material: Material) -> Figure | None:
         return None
     sky = measured(np.where(bad, 0, material.image), bad, material.background_size)
     level, noise = (plane[STEP // 2 :: STEP, STEP // 2 :: STEP] for plane in (sky.level, sky.noise))
-    title = f"Background {np.median(level):.5g} ADU, noise {np.median(noise):.4g} ADU a pixel"
+    title = f"Background {np.median(level):.5g} ADU, noise {np.median(noise):.4g} ADU per pixel"
     figure, axes = new_figure(material, title, 2)
     figure.subplots_adjust(0.075, 0.11, 0.92, 0.9, wspace=0.42)
     height, width = material.shape

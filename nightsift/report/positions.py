@@ -1,4 +1,4 @@
-"""Places on the sky as the campaign's page shows them, and its list of what the catalogue does not explain."""
+"""Positions on the sky as the campaign's page shows them, and its list of what the catalogue does not explain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def links(ra: float, dec: float) -> dict[str, str]:
 
 
 def rows(table: Table, most: int) -> list[dict]:
-    """Return the lines of the list of uncatalogued objects: a place each, by its highest S/N.
+    """Return the lines of the list of uncatalogued objects: one for each source, by its highest S/N.
 
     Parameters
     ----------

@@ -250,7 +250,7 @@ def _cards(campaign, cutouts, params):
                 "label": str(source["label"]),
                 "score": search.probability(source["score"]),
                 "snr": _format(source["best_snr"], ".1f"),
-                "mag": f"{candidate['filter'] or 'mag'} = {mag} ± {error}" if mag else "light has gone",
+                "mag": f"{candidate['filter'] or 'mag'} = {mag} ± {error}" if mag else "faded",
                 "n_detections": int(source["n_detections"]),
                 "n_images": int(source["n_images"]),
                 "when": first if first == last else f"{first} to {last}",

@@ -74,15 +74,15 @@ def _sky_map(outlines, ra, dec, rest, side=340, pad=26):
     reach = 1.04 * max(np.abs(border.real).max(), np.abs(border.imag).max())
     zoom = (side / 2 - pad) / reach
 
-    def place(plane):
+    def on_map(plane):
         return side / 2 - zoom * plane.real, side / 2 - zoom * plane.imag
 
     parts = []
     for plane in planes:
-        x, y = place(plane[np.isfinite(plane)])
+        x, y = on_map(plane[np.isfinite(plane)])
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
         parts.append(f'<polygon class="foot" points="{points}"/>')
-    x, y = place(project(ra, dec, ra0, dec0))
+    x, y = on_map(project(ra, dec, ra0, dec0))
     inside = (np.abs(x - side / 2) < side / 2 - pad + 4) & (np.abs(y - side / 2) < side / 2 - pad + 4)
     parts += [
         f'<circle class="src" cx="{a:.1f}" cy="{b:.1f}" r="4"/>' for a, b in zip(x[inside], y[inside], strict=True)

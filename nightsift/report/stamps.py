@@ -6,10 +6,11 @@ import base64
 import io
 
 import numpy as np
+from astropy.stats import mad_std
 from PIL import Image, ImageDraw
 
 from nightsift.plots.figures import DPI, OVERVIEW_BOX, SIZE
-from nightsift.statistics import SIGMA_PER_MAD
+from nightsift.statistics import robust_sigma
 
 _ZOOM = 3  # pixels of the page per pixel of a cutout
 _GREYS, _RETICLE, _MISSING, _GAP = 128, 128, 129, 130  # greys of the palette, and its entries for other colours
@@ -32,7 +33,7 @@ def _sky_range(plane):
     if not len(good):
         return 0.0, 1.0, 1.0
     level = np.median(good)
-    sigma = max(SIGMA_PER_MAD * np.median(np.abs(good - level)), 1e-6 * abs(level)) or 1.0
+    sigma = max(mad_std(good), 1e-6 * abs(level)) or 1.0
     return level - 2 * sigma, max(np.percentile(good, 99.7), level + 8 * sigma), 5 * sigma
 
 
@@ -40,13 +41,13 @@ def stamps(cutout: np.ndarray) -> bytes:
     """Return image, template, difference and S/N side by side with reticles, as PNG.
 
     Image and template have stretches of their own; the difference is shown about zero to its own noise, the S/N from
-    -8 to 8, both white where there is light and dark where it is missing.
+    -8 to 8, both white where flux is positive and dark where it is negative.
     """
     panels = []
     for plane in cutout[:2]:
         panels.append(_grey(plane, *_sky_range(plane)))
     finite = cutout[2][np.isfinite(cutout[2])]
-    noise = SIGMA_PER_MAD * np.median(np.abs(finite)) if len(finite) else 1.0
+    noise = robust_sigma(finite) if len(finite) else 1.0
     peak = (np.max(np.abs(finite)) if len(finite) else 0.0) or 1.0
     for plane, span in ((cutout[2], min(max(8 * noise, 0.5 * peak), peak)), (cutout[3], 8.0)):
         panels.append(np.clip(127.5 * (1 + np.nan_to_num(plane) / span), 0, 255).astype(np.uint8))

@@ -72,12 +72,12 @@ def nearest(objects: Table, ra, dec, mjd: float | None, radius: float) -> tuple[
     if not len(objects) or not len(usable):
         return row, distance
     year = 2000 + (mjd - 51544.5) / 365.25 if mjd is not None and np.isfinite(mjd) else None
-    places = moved(unit_vectors(objects["ra"], objects["dec"]), objects, year)
+    vectors = moved(unit_vectors(objects["ra"], objects["dec"]), objects, year)
     reach = np.fmax(np.asarray(objects["error"], float), radius)
     chord = 2 * np.sin(np.deg2rad(reach.max() / 3600) / 2)
-    for number, near in zip(usable, cKDTree(places).query_ball_point(points[usable], chord), strict=True):
+    for number, near in zip(usable, cKDTree(vectors).query_ball_point(points[usable], chord), strict=True):
         near = np.array(sorted(near), int)
-        apart = 3600 * np.rad2deg(2 * np.arcsin(np.linalg.norm(places[near] - points[number], axis=1) / 2))
+        apart = 3600 * np.rad2deg(2 * np.arcsin(np.linalg.norm(vectors[near] - points[number], axis=1) / 2))
         near, apart = near[apart <= reach[near]], apart[apart <= reach[near]]
         if len(near):
             best = int(np.argmin(apart))
@@ -150,8 +150,8 @@ def annotate(candidates: Table, objects: Table | None, kinds) -> np.ndarray:
     """
     columns = blank(len(candidates))
     if objects is not None and len(candidates):
-        place = {key: row for row, key in enumerate(zip(*(objects[name] for name in _IDENTITY), strict=True))}
-        rows = np.array([place.get(key, -1) for key in zip(*(candidates[name] for name in _IDENTITY), strict=True)])
+        listed = {key: row for row, key in enumerate(zip(*(objects[name] for name in _IDENTITY), strict=True))}
+        rows = np.array([listed.get(key, -1) for key in zip(*(candidates[name] for name in _IDENTITY), strict=True)])
         here = np.flatnonzero(rows >= 0)
         for name in columns:
             values = objects[name].filled("") if hasattr(objects[name], "filled") else np.asarray(objects[name])

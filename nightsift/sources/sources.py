@@ -78,7 +78,7 @@ def sources(
 
 
 def _uncatalogued(images, params):
-    """Return what all images have that the catalogue has not; what lies at the same place has the same name."""
+    """Return what all images have that the catalogue has not; what lies at the same position has the same name."""
     shown = [image for image in images if len(image.uncatalogued)]
     if not shown:
         return tables.empty("campaign_uncatalogued")

@@ -14,8 +14,7 @@ from synthetic_results import EVIL, Made, wcs_header, write_campaign, write_imag
 from workflows import script
 
 from nightsift.parameters import ReportConfig
-from nightsift.report import positions as places
-from nightsift.report import report, search
+from nightsift.report import positions, report, search
 from nightsift.report.lightcurve import light_curve
 from nightsift.report.skymaps import footprint, sky_maps
 from nightsift.report.stamps import stamps
@@ -198,9 +197,9 @@ def test_stamps_without_data():
     stamps(np.zeros((4, 41, 41), np.float32))
 
 
-def campaign_of(headers, positions=()):
+def campaign_of(headers, places=()):
     sources = empty("sources")
-    for ra, dec in positions:
+    for ra, dec in places:
         sources.add_row({"source": "s", "ra": ra, "dec": dec})
     return [(header, (200, 200)) for header in headers], sources
 
@@ -265,7 +264,7 @@ def test_footprint_follows_the_border():
     assert np.ptp(outline[:, 1]) * 3600 == pytest.approx(200, abs=0.01)
 
 
-def test_what_the_catalogue_lacks_is_listed_once_a_place(text):
+def test_what_the_catalogue_lacks_is_listed_once_per_source(text):
     part = text.split('<h2 id="uncatalogued">')[1].split("<h2")[0]
     rows = part.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
     assert len(rows) == 2
@@ -274,11 +273,11 @@ def test_what_the_catalogue_lacks_is_listed_once_a_place(text):
     assert "uncatalogued_all.fits" in part
 
 
-def test_places_without_catalogue_light_have_no_magnitude_there():
+def test_positions_without_catalogue_flux_have_no_magnitude_there():
     table = empty("campaign_uncatalogued")
     table.add_row({"source": "a", "snr": 9.0, "mag_psf": np.nan, "mag_calib": 17.0, "catalog_mag": np.nan})
     table.add_row({"source": "a", "snr": 12.0, "mag_psf": 16.5, "filter": "r", "catalog_mag": 19.0})
-    (row,) = places.rows(table, 10)
+    (row,) = positions.rows(table, 10)
     assert [text for _, text in row["cells"]][:3] == ["12.0", "r = 16.50", "19.00"]
-    (row,) = places.rows(table[:1], 10)
+    (row,) = positions.rows(table[:1], 10)
     assert [text for _, text in row["cells"]][:3] == ["9.0", "17.00", ""]
