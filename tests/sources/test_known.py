@@ -256,7 +256,7 @@ def test_asteroids_are_of_their_own_image(standin, tmp_path):
 
 def test_a_field_too_wide_for_one_question(standin, tmp_path):
     wide = image(HERE, (FIELD[0] + 12, FIELD[1]))
-    wide.cone = (*FIELD, 15.0)
+    wide = replace(wide, cone=(*FIELD, 15.0))
     found, problems = asked(standin, tmp_path, wide, services=("skybot",))
     assert not problems
     assert list(found["skybot_status"]) == ["matched", "none"]
