@@ -93,18 +93,18 @@ def own(case: Case, repeat: int) -> dict[str, dict]:
     detected, fitted, calibrated, measured = np.min(clock, axis=0)
     zero = camera.zero_point(*np.meshgrid(*(np.arange(0, side, 16) for side in case.mask.shape[::-1]))).mean()
     common = {name: np.asarray(table[name]) for name in ("x", "y")}
-    common["color_term"] = np.nan if result.color is None else result.color_term
-    common["color_err"] = np.nan if result.color is None else result.color_term_err
+    common["color_term"] = np.nan if result.model.color is None else result.model.color_term
+    common["color_err"] = np.nan if result.model.color is None else result.model.color_term_err
     # the catalogue's colour 0 is not the stars': without a colour term the zero point is that of the usual star
-    usual = 0.0 if result.color else camera.color * color_of(case)
+    usual = 0.0 if result.model.color else camera.color * color_of(case)
     rows = {}
     for method, name, extra in (("nightsift", "mag_calib", 0.0), ("nightsift, PSF", "mag_psf", fitted)):
         # STDPipe's errors hold the zero point's
-        error = np.hypot(table[f"{name}_err"], result.zero_point_error(table["x"], table["y"]))
+        error = np.hypot(table[f"{name}_err"], result.model.zero_point_error(table["x"], table["y"]))
         rows[method] = common | {"mag_calib": np.asarray(table[name]), "mag_calib_err": np.asarray(error)}
         rows[method] |= {"seconds": detected + extra + calibrated, "measuring": measured + extra + calibrated}
-    if result.correction_coefficients is not None:
-        rows["nightsift"] |= {"total": result.zp + usual - zero, "total_err": result.zp_err}
+    if result.model.correction_coefficients is not None:
+        rows["nightsift"] |= {"total": result.model.zp + usual - zero, "total_err": result.model.zp_err}
     rows["nightsift, true places"] = rows["nightsift"] | forced(case, objects, result, rings)
     return rows
 
@@ -118,8 +118,8 @@ def forced(case: Case, objects: Table, result, rings: Aperture) -> dict[str, np.
     lit = ndimage.distance_transform_edt(empty) < 2 * rings.radius
     found = measure(data - sky.level, sky.noise, case.mask, *at.values(), case.exposure.camera.gain, rings, lit)
     flux = np.where(found["flux"] > 0, found["flux"], np.nan)
-    error = np.hypot(2.5 / np.log(10) * found["fluxerr"] / flux, result.zero_point_error(*at.values()))
-    mag = result.zero_point(*at.values()) - 2.5 * np.log10(flux)
+    error = np.hypot(2.5 / np.log(10) * found["fluxerr"] / flux, result.model.zero_point_error(*at.values()))
+    mag = result.model.zero_point(*at.values()) - 2.5 * np.log10(flux)
     return at | {"mag_calib": mag, "mag_calib_err": error, "total": np.nan}
 
 

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from nightsift import parameters
 from nightsift.io.products import read_images, read_json, read_table
-from nightsift.photometry.solution import ApertureSeeing, Photometry
+from nightsift.photometry.solution import ApertureSeeing, ZeroPointModel
 from nightsift.simulate.simulate import STARS, catalog_error
 from nightsift.simulate.truth import REAL
 from nightsift.uncatalogued.uncatalogued import BLEND, Frame, uncatalogued
@@ -30,7 +30,6 @@ CATALOGS = {  # kinds, and the S/N at which they end
     "all stars": (STARS, None),
     "stars of S/N 10": (STARS, 10),
 }
-PER_MATCH = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 ALIKE = 0.15  # in the logarithm of the S/N: stars that tell the magnitude of an S/N
 MISSED = "missed: "
 
@@ -51,7 +50,7 @@ class Image:
 
     def __init__(self, folder: Path, truth: Path):
         facts = {name: read_json(folder / f"{name}.json") for name in ("inspect", "detect", "astrometry", "photometry")}
-        solution = Photometry.from_dict(PER_MATCH | facts["photometry"] | {"warnings": ()})
+        solution = ZeroPointModel.from_dict(facts["photometry"])
         detected, shape = facts["detect"], tuple(facts["inspect"]["shape"])
         seeing = ApertureSeeing(detected["fwhm"], facts["photometry"]["pixscale"], detected["aperture"], shape)
         rms = float(np.sqrt(np.mean(np.square(facts["astrometry"]["rms"]))))

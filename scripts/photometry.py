@@ -45,13 +45,12 @@ def work(job):
     job.write_table("objects", calibrate(objects, result, stars), "objects")
     job.write_table("calibrators", calibrators(objects, stars, result), "calibrators")
     facts = result.to_dict() | dict.fromkeys(PER_MATCH, ())
-    del facts["warnings"], facts["doubts"]
     job.doubt(result.doubts)
     job.facts |= facts | {"pixscale": scale}
 
 
 def calibrators(objects, stars, result):
-    rows, found = result.match_object, result.match_catalog
+    rows, found = result.stars.match_object, result.stars.match_catalog
     flux = np.asarray(objects["flux"], float)[rows]
     with np.errstate(invalid="ignore", divide="ignore"):
         instrumental = -2.5 * np.log10(flux)
@@ -59,13 +58,13 @@ def calibrators(objects, stars, result):
         {
             "x": objects["x"][rows],
             "y": objects["y"][rows],
-            "mag_cat": column(stars, f"{result.band}mag")[found],
+            "mag_cat": column(stars, f"{result.model.band}mag")[found],
             "mag_instr": instrumental,
             "error": 1.0857 * np.asarray(objects["fluxerr"], float)[rows] / flux,
-            "color": catalog_color(stars, result.color)[found],
-            "residual": result.residual,
-            "contamination": result.contamination,
-            "used": result.used,
+            "color": catalog_color(stars, result.model.color)[found],
+            "residual": result.stars.residual,
+            "contamination": result.stars.contamination,
+            "used": result.stars.used,
         }
     )
 

@@ -10,13 +10,11 @@ from astropy.table import Table
 from nightsift.errors import Rejected, Unreadable
 from nightsift.io import products
 from nightsift.io.fits import read_image
-from nightsift.photometry.solution import Photometry
+from nightsift.photometry.solution import ZeroPointModel
 from nightsift.plots.figures import Material
 from nightsift.plots.plots import plots
 from nightsift.psf.model import Psf
 from nightsift.workflow import results
-
-NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 
 
 def parser():
@@ -64,7 +62,7 @@ def collect(name, folder, exposure):
     shape = inspect.get("shape") or (image.shape if image is not None else (1, 1))
     masks = results.read_planes(folder / "mask.fits").get("PRIMARY"), results.read_mask(folder / "difference.fits")
     mask, difference_mask = (plane if plane is not None and plane.shape == tuple(shape) else None for plane in masks)
-    solved = Photometry.from_dict(NOT_KEPT | photometry) if "coefficients" in photometry else None
+    solved = ZeroPointModel.from_dict(photometry) if "coefficients" in photometry else None
     return Material(
         name=name,
         status=state["status"],

@@ -11,7 +11,7 @@ from nightsift.image.background import background, pixel_noise
 from nightsift.image.padding import PAD
 from nightsift.io.fits import read_image
 from nightsift.io.products import read_wcs
-from nightsift.photometry.solution import Photometry
+from nightsift.photometry.solution import ZeroPointModel
 from nightsift.statistics import MAG
 from nightsift.transients import moving
 from nightsift.transients.realbogus import Examples, features, train
@@ -47,7 +47,7 @@ def work(job):
     inspected, subtracted = job.facts_of("inspect"), job.facts_of("subtract")
     image = read_image(job.inputs["exposure"], inspected["hdu"]).data
     search, fakes = read_search(job, image), job.read_table("fakes")
-    solution = Photometry.from_dict(job.facts_of("photometry"))
+    solution = ZeroPointModel.from_dict(job.facts_of("photometry"))
     found = fakes[np.asarray(fakes["found"], bool)]
     model = job.call(train, own_examples(found, search.psf.fwhm))
     result = job.call(transients, search, job.read_table("objects"), model, job.params)

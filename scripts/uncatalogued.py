@@ -3,7 +3,7 @@
 import numpy as np
 
 from nightsift.errors import NotAsked
-from nightsift.photometry.solution import ApertureSeeing, Photometry
+from nightsift.photometry.solution import ApertureSeeing, ZeroPointModel
 from nightsift.uncatalogued.uncatalogued import Frame, uncatalogued
 from nightsift.workflow.candidates import write_found
 from nightsift.workflow.stage import Stage
@@ -32,7 +32,7 @@ def work(job):
     seeing = ApertureSeeing(detected["fwhm"], calibrated["pixscale"], detected["aperture"], tuple(inspected["shape"]))
     rms = [np.nan if value is None else value for value in placed["rms"]]
     mask = job.read_images("mask")[0]["PRIMARY"]
-    frame = Frame(seeing, Photometry.from_dict(calibrated), float(np.sqrt(np.mean(np.square(rms)))), mask)
+    frame = Frame(seeing, ZeroPointModel.from_dict(calibrated), float(np.sqrt(np.mean(np.square(rms)))), mask)
     result = job.call(uncatalogued, job.read_table("objects"), job.read_table("catalog"), frame, job.params)
     found = write_found(job, result.table, "is_candidate", "uncatalogued")
     job.facts |= {

@@ -31,7 +31,7 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
     Notes
     -----
     `mag_calib`, of the aperture, and `mag_psf` are in the image's own passband on the catalogue's zero point. Their
-    errors are those of the object alone; what is common to the image is in `Photometry.covariance`. `mag_std` is
+    errors are those of the object alone; what is common to the image is in `ZeroPointModel.covariance`. `mag_std` is
     `mag_calib` with the colour part of the object's catalogue colour: a magnitude in the catalogue's band. It is NaN
     where that colour is not known; where the stars ask for no colour term, there is none to add. `maglim` is the
     magnitude at which a star at the object's place would have the aperture S/N `limit_snr`, its own photon noise
@@ -39,23 +39,24 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
     """
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
-    zero = result.zero_point(column(objects, "x"), column(objects, "y"))
-    faintest = limits.flux_limit(noise, limits.inverse_gain(flux, fluxerr, noise), result.limit_snr)
+    model = result.model
+    zero = model.zero_point(column(objects, "x"), column(objects, "y"))
+    faintest = limits.flux_limit(noise, limits.inverse_gain(flux, fluxerr, noise), result.limits.limit_snr)
     table = objects.copy()
     if "spread" in objects.colnames:
         wide = extended(column(objects, "spread"), column(objects, "spread_err"))
         table["flags"] = _flags(objects) | np.where(wide, int(Flag.EXTENDED), 0)
     fitted = column(objects, "psf_flux"), column(objects, "psf_fluxerr")
     for name, (light, error) in (("mag_calib", (flux, fluxerr)), ("mag_psf", fitted)):
-        light = light - (result.term("background") * 10 ** (-0.4 * result.reference) if name == "mag_calib" else 0)
+        light = light - (model.term("background") * 10 ** (-0.4 * model.reference) if name == "mag_calib" else 0)
         seen = np.where(light > 0, light, np.nan)
         mag = -2.5 * np.log10(seen)
-        bent = result.term("nonlinearity") * (mag - result.reference) if "nonlinearity" in result.parameters else 0.0
+        bent = model.term("nonlinearity") * (mag - model.reference) if "nonlinearity" in model.parameters else 0.0
         table[name] = (zero + mag + bent) * u.mag
         table[f"{name}_err"] = MAG * error / seen * u.mag
     color, variance = _colors(len(table), result, catalog)
     table["color"] = color * u.mag
-    term, known = result.term("color"), np.isfinite(color)
+    term, known = model.term("color"), np.isfinite(color)
     table["mag_std"] = np.where(known, table["mag_calib"].value + term * np.nan_to_num(color), np.nan) * u.mag
     error = np.sqrt(table["mag_calib_err"].value ** 2 + term**2 * variance)
     table["mag_std_err"] = np.where(known, error, np.nan) * u.mag
@@ -66,8 +67,8 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
 def _colors(number: int, result: Photometry, catalog: Table | None):
     """Return the catalogue's colours of the objects, and their variances; NaN where none is known."""
     color, variance = np.full(number, np.nan), np.full(number, np.nan)
-    if catalog is not None and result.color_tried:
-        row, star = result.match_object, result.match_catalog
-        color[row] = colorterms.catalog_color(catalog, result.color_tried)[star]
-        variance[row] = colorterms.color_errors(catalog, result.band, result.color_tried)[0][star]
+    if catalog is not None and result.model.color_tried:
+        row, star = result.stars.match_object, result.stars.match_catalog
+        color[row] = colorterms.catalog_color(catalog, result.model.color_tried)[star]
+        variance[row] = colorterms.color_errors(catalog, result.model.band, result.model.color_tried)[0][star]
     return color, variance

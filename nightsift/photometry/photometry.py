@@ -17,7 +17,7 @@ from nightsift.image import amplifiers
 from nightsift.photometry import calibrators, colorterms, limits, verdict, zeropoint
 from nightsift.photometry.aperture_correction import aperture_correction
 from nightsift.photometry.blends import all_magnitudes, contamination
-from nightsift.photometry.solution import Photometry
+from nightsift.photometry.solution import CalibrationStars, DepthLimits, Photometry, ZeroPointModel
 from nightsift.psf.extended import WIDEST, extended
 from nightsift.statistics import MAG, SIGMA_PER_MAD
 from nightsift.tables import column
@@ -107,7 +107,7 @@ def _limit(objects: Table, result: Photometry, params) -> Photometry:
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
     good = (flux > 0) & (fluxerr > 0) & ((_flags(objects) & int(UNUSABLE & ~Flag.OUTLIER)) == 0)
     x, y = column(objects, "x"), column(objects, "y")
-    zero = result.zero_point(x, y)
+    zero = result.model.zero_point(x, y)
     mag = zero[good] - 2.5 * np.log10(flux[good])
     model = limits.snr_model(mag, flux[good] / fluxerr[good])
     by_model = np.nan if model is None else limits.limiting_magnitude(model, params.limit_snr)
@@ -119,15 +119,9 @@ def _limit(objects: Table, result: Photometry, params) -> Photometry:
     if abs(by_model - by_noise) > _DISAGREEMENT:
         notes.append(f"The S/N model puts the limit at {by_model:.2f} mag, the noise at {by_noise:.2f} mag.")
     limit = by_model if np.isfinite(by_model) else by_noise
-    return replace(
-        result,
-        maglim=limit,
-        maglim_snr=by_model,
-        maglim_noise=by_noise,
-        maglim_model=model,
-        maglim_map=limits.limit_map(x[quiet], y[quiet], here, result.shape),
-        warnings=result.warnings + tuple(notes),
-    )
+    by_place = limits.limit_map(x[quiet], y[quiet], here, result.model.shape)
+    depth = DepthLimits(params.limit_snr, limit, by_model, by_noise, model, by_place)
+    return replace(result, limits=depth, warnings=result.warnings + tuple(notes))
 
 
 def photometry(objects: Table, catalog: Table, seeing, band: str | None, params) -> Photometry:
@@ -176,7 +170,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     result, rows, again = calibrators.solve(matched, good, reasons, params)
     used = np.zeros(len(row), bool)
     used[rows[result.used]] = True
-    solution = Photometry(
+    model = ZeroPointModel(
         band=band,
         color=color if result.color else None,
         zp=np.nan,
@@ -189,9 +183,6 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
         edges=result.edges,
         intrinsic=result.intrinsic,
         scatter=_bright_scatter(result, matched.mag[rows]),
-        n_matched=len(row),
-        n_good=len(rows),
-        n_used=int(used.sum()),
         chi2=result.chi2,
         parameters=("zp_aperture", *result.names[1:]),
         coefficients=result.coefficients,
@@ -199,14 +190,12 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
         reference=matched.reference,
         color_terms=tuple(asdict(item) for item in known),
         color_tried=color,
-        limit_snr=params.limit_snr,
         shape=tuple(int(side) for side in seeing.shape),
-        match_object=row,
-        match_catalog=star,
-        used=used,
-        residual=matched.residual(result),
-        contamination=blended,
-        warnings=tuple(notes + more + strange + again),
+    )
+    counts = len(row), len(rows), int(used.sum())
+    calibration_stars = CalibrationStars(*counts, row, star, used, matched.residual(result), blended)
+    solution = Photometry(
+        model, DepthLimits(params.limit_snr), calibration_stars, tuple(notes + more + strange + again)
     )
     verdict.refuse(solution, params)
     solution = replace(solution, doubts=verdict.doubts(solution, params))
@@ -216,11 +205,12 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
 
 def _with_remarks(matched: calibrators.Matched, result: Photometry, rows) -> Photometry:
     """Return the result with what the good stars (rows of the matches) say of it."""
-    x, y, residual, used = matched.x[rows], matched.y[rows], result.residual[rows], result.used[rows]
-    count = len(amplifiers.shares(result.edges))
-    first = len(zeropoint.powers(result.order))
-    levels = amplifiers.steps(result.edges, result.coefficients[first : first + count - 1])
-    notes = verdict.remarks(x, y, residual, used, result.edges, levels, result.shape)
+    solved, stars = result.model, result.stars
+    x, y, residual, used = matched.x[rows], matched.y[rows], stars.residual[rows], stars.used[rows]
+    count = len(amplifiers.shares(solved.edges))
+    first = len(zeropoint.powers(solved.order))
+    levels = amplifiers.steps(solved.edges, solved.coefficients[first : first + count - 1])
+    notes = verdict.remarks(x, y, residual, used, solved.edges, levels, solved.shape)
     if not result.doubts:
         notes += verdict.unsmooth(x[used], y[used], residual[used])
     return replace(result, warnings=result.warnings + notes)
@@ -239,15 +229,15 @@ def _band(objects, catalog, band, params, matches):
 
 
 def _total(objects: Table, result: Photometry, params, seeing) -> Photometry:
-    """Return the result with the zero point of all light, by the growth of calibration stars, all stars, or the PSF."""
+    """Return the result with the total zero point, by the growth of calibration stars, all stars, or the PSF."""
     fit, surface = None, None
     if "growth" in objects.colnames:
         # the stars that make the zero point first: where the PSF changes in steps, the others have other places
         point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
         loose = np.flatnonzero(point & ((_flags(objects) & int(UNUSABLE)) == 0))
-        for rows in (result.match_object[result.used], loose):
+        for rows in (result.stars.match_object[result.stars.used], loose):
             if fit is None:
-                fit, surface = _correction(objects[rows], result, params.max_spatial_order)
+                fit, surface = _correction(objects[rows], result.model, params.max_spatial_order)
                 unseen = _unseen(objects[rows])
     if fit is not None:
         covariance, number = fit.covariance[: fit.surface, : fit.surface].copy(), int(fit.used.sum())
@@ -261,20 +251,21 @@ def _total(objects: Table, result: Photometry, params, seeing) -> Photometry:
         if not np.isfinite(value):
             if "growth" not in objects.colnames:
                 return result
-            note += "the zero point of all light, zp, is not known, but that of the aperture's, zp_aperture."
+            note += "the total zero point, zp, is not known, but that of the aperture's, zp_aperture."
             return replace(result, warnings=(*result.warnings, note))
         note += f"the PSF has it, to {error:.2f} mag."
         result = replace(result, warnings=(*result.warnings, note))
-    return replace(
-        result,
-        zp=result.zp_aperture - value,
-        zp_err=float(np.hypot(result.zp_aperture_err, error)),
+    total = replace(
+        result.model,
+        zp=result.model.zp_aperture - value,
+        zp_err=float(np.hypot(result.model.zp_aperture_err, error)),
         aperture_correction=value,
         aperture_correction_err=error,
         n_correction=number,
         correction_coefficients=surface,
         correction_covariance=covariance,
     )
+    return replace(result, model=total)
 
 
 def _unseen(stars: Table) -> float:
@@ -287,17 +278,17 @@ def _unseen(stars: Table) -> float:
     return float(_UNSEEN * MAG * np.median(share)) if np.isfinite(share).any() else 0.0
 
 
-def _correction(stars: Table, result: Photometry, max_order: int):
+def _correction(stars: Table, model: ZeroPointModel, max_order: int):
     """Return the fit of the stars' growth, or None, and the coefficients of the aperture correction over the image.
 
     Where the PSF changes, the growth makes up for what the aperture's zero point does: then their sum is the smoother.
     """
     x, y, flux, value, error = (column(stars, name) for name in ("x", "y", "flux", "growth", "growth_err"))
-    own = result.coefficients[: len(zeropoint.powers(result.order))].copy()
+    own = model.coefficients[: len(zeropoint.powers(model.order))].copy()
     own[0] = 0.0
-    change = zeropoint.terms(result.order, *zeropoint.scaled(x, y, result.shape)) @ own
+    change = zeropoint.terms(model.order, *zeropoint.scaled(x, y, model.shape)) @ own
     fits = [
-        (aperture_correction(x, y, flux, value + part, error, result.shape, max_order), taken)
+        (aperture_correction(x, y, flux, value + part, error, model.shape, max_order), taken)
         for part, taken in ((0.0, 0 * own), (change, own))
     ]
     if fits[0][0] is None:

@@ -106,19 +106,20 @@ def refuse(result, params) -> None:
 
     Parameters
     ----------
-    result : photometry.Photometry
-    params : parameters.Photometry
+    result : solution.Photometry
+    params : parameters.PhotometryConfig
 
     Raises
     ------
     Rejected
         With what is wrong.
     """
-    if result.zp_aperture_err > params.max_zp_err:
+    model = result.model
+    if model.zp_aperture_err > params.max_zp_err:
         raise Rejected(
-            f"The zero point is known to {result.zp_aperture_err:.2f} mag only, photometry.max_zp_err is"
-            f" {params.max_zp_err:g}: the {result.n_good} bright stars scatter by {result.scatter:.2f} mag. Does the"
-            f" catalogue's {result.band} belong to this field and filter?"
+            f"The zero point is known to {model.zp_aperture_err:.2f} mag only, photometry.max_zp_err is"
+            f" {params.max_zp_err:g}: the {result.stars.n_good} bright stars scatter by {model.scatter:.2f} mag. Does"
+            f" the catalogue's {model.band} belong to this field and filter?"
         )
 
 
@@ -127,41 +128,41 @@ def doubts(result, params) -> tuple[str, ...]:
 
     Parameters
     ----------
-    result : photometry.Photometry
-    params : parameters.Photometry
+    result : solution.Photometry
+    params : parameters.PhotometryConfig
     """
     found = []
-    share, few = result.n_used / max(result.n_good, 1), result.n_used < 2 * _FEWEST
-    if result.scatter > params.max_scatter:
+    share, few = result.stars.n_used / max(result.stars.n_good, 1), result.stars.n_used < 2 * _FEWEST
+    if result.model.scatter > params.max_scatter:
         found.append(
-            f"Bright stars scatter by {result.scatter:.2f} mag about the zero point, photometry.max_scatter is"
+            f"Bright stars scatter by {result.model.scatter:.2f} mag about the zero point, photometry.max_scatter is"
             f" {params.max_scatter:g}: wrong or noisy magnitudes in the catalogue, or clouds?"
         )
     if share < params.min_agreement and not few:
         found.append(
-            f"Only {result.n_used} of {result.n_good} bright, unharmed stars agree with the zero point:"
+            f"Only {result.stars.n_used} of {result.stars.n_good} bright, unharmed stars agree with the zero point:"
             f" {share:.2f} of them, photometry.min_agreement is {params.min_agreement:g}."
         )
-    if result.chi2 > params.max_chi2:
+    if result.model.chi2 > params.max_chi2:
         found.append(
-            f"The stars stray from the zero point by more than their errors tell: chi2 is {result.chi2:.1f},"
+            f"The stars stray from the zero point by more than their errors tell: chi2 is {result.model.chi2:.1f},"
             f" photometry.max_chi2 is {params.max_chi2:g}."
         )
-    return tuple([*found, *_color(result, params)])
+    return tuple([*found, *_color(result.model, params)])
 
 
-def _color(result, params) -> list[str]:
+def _color(model, params) -> list[str]:
     """Return what is to be said of a large colour term."""
-    if result.color_term is None or abs(result.color_term) <= params.max_color_term:
+    if model.color_term is None or abs(model.color_term) <= params.max_color_term:
         return []
-    first, _, second = result.color.partition("-")
-    term = f"The colour term is {result.color_term:+.2f} in {result.color}, photometry.max_color_term is"
+    first, _, second = model.color.partition("-")
+    term = f"The colour term is {model.color_term:+.2f} in {model.color}, photometry.max_color_term is"
     term += f" {params.max_color_term:g}"
     # r = instrumental + zp - (g - r) is an equation for g
-    sign, other = (1, second) if result.band == first else (-1, first) if result.band == second else (0, "")
-    if other and abs(result.color_term - sign) < _CANCELS:
+    sign, other = (1, second) if model.band == first else (-1, first) if model.band == second else (0, "")
+    if other and abs(model.color_term - sign) < _CANCELS:
         return [
-            f"{term}: {result.band} cancels itself, so the image shows {other} rather than {result.band}, or the"
-            f" catalogue's {result.band} is wrong; photometry.band names the band."
+            f"{term}: {model.band} cancels itself, so the image shows {other} rather than {model.band}, or the"
+            f" catalogue's {model.band} is wrong; photometry.band names the band."
         ]
     return [f"{term}: is the image of another band? photometry.band names it."]

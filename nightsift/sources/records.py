@@ -16,7 +16,7 @@ from nightsift.psf.forced import flux_error, forced
 from nightsift.psf.model import Psf
 
 if TYPE_CHECKING:
-    from nightsift.photometry.solution import Photometry
+    from nightsift.photometry.solution import ZeroPointModel
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class ImageRecord:
         Further columns of schema ``images``: zero point, limit, completeness.
     header : Header or None
         With the WCS.
-    photometry : Photometry or None
+    photometry : ZeroPointModel or None
         With the methods ``zero_point`` and ``zero_point_error`` of pixel positions.
     model : dict
         Card of the image's real-bogus model.
@@ -127,7 +127,7 @@ class ImageRecord:
     n_objects: int = 0
     numbers: dict[str, float] = field(default_factory=dict)
     header: Header | None = None
-    photometry: Photometry | None = None
+    photometry: ZeroPointModel | None = None
     model: dict = field(default_factory=dict)
     candidates: Table = field(default_factory=lambda: tables.empty("candidates"))
     uncatalogued: Table = field(default_factory=lambda: tables.empty("uncatalogued"))

@@ -19,7 +19,7 @@ from nightsift.image.stamps import stamps
 from nightsift.photometry import limits
 from nightsift.photometry.blends import all_magnitudes, light_fraction
 from nightsift.photometry.colorterms import catalog_bands, catalog_color
-from nightsift.photometry.solution import ApertureSeeing, Photometry
+from nightsift.photometry.solution import ApertureSeeing, ZeroPointModel
 from nightsift.psf.extended import WIDEST
 from nightsift.sky.sphere import unit_vectors
 from nightsift.statistics import FWHM_PER_SIGMA, MAG
@@ -75,7 +75,7 @@ class Frame:
     Attributes
     ----------
     seeing : Seeing
-    solution : Photometry
+    solution : ZeroPointModel
         Tells which band, colour and colour term make the catalogue's magnitudes the image's.
     rms : float
         Astrometric residual an axis, arcsec.
@@ -84,7 +84,7 @@ class Frame:
     """
 
     seeing: ApertureSeeing
-    solution: Photometry
+    solution: ZeroPointModel
     rms: float
     mask: np.ndarray
 
@@ -154,7 +154,7 @@ def _magnitudes(objects: Table) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def predicted(catalog: Table, solution: Photometry) -> np.ndarray:
+def predicted(catalog: Table, solution: ZeroPointModel) -> np.ndarray:
     """Return the magnitudes [mag] that the catalogue's stars have in the image's own passband.
 
     Where a star lacks the band, the nearest one takes its place, shifted by the median colour of the others; where it

@@ -16,13 +16,11 @@ from astropy.wcs.utils import proj_plane_pixel_area
 from nightsift import tables
 from nightsift.errors import Unreadable
 from nightsift.io import products
-from nightsift.photometry.solution import Photometry
+from nightsift.photometry.solution import ZeroPointModel
 from nightsift.psf.model import Psf
 from nightsift.sources.lightcurves import depth
 from nightsift.sources.records import DifferencePixels, ImageRecord
 from nightsift.workflow import results
-
-_NOT_KEPT = dict.fromkeys(("match_object", "match_catalog", "used", "residual", "contamination"), ())
 
 
 def read_images(folder, names: list[str]) -> tuple[list[ImageRecord], str]:
@@ -68,7 +66,7 @@ def _read(name: str, folder: Path, state: dict) -> ImageRecord:
         numbers={key: _number(photometry, key) for key in ("zp", "zp_err", "color_term", "maglim")}
         | depth((state.get("completeness") or {}).get("off_hosts") or {}),
         header=header,
-        photometry=Photometry.from_dict(_NOT_KEPT | photometry) if "coefficients" in photometry else None,
+        photometry=ZeroPointModel.from_dict(photometry) if "coefficients" in photometry else None,
         model=state.get("model") or {},
         candidates=results.read_rows(path, "candidates") if finished else tables.empty("candidates"),
         uncatalogued=results.read_rows(folder / "uncatalogued.fits", "uncatalogued"),

@@ -79,4 +79,4 @@ def test_missing_magnitudes_calibrate_nothing():
         kept = catalog(stars, 150.0, 0.0, 1.0, MJD, CATALOG).table
         result = photometry(objects, kept, SEEING, "r", PARAMS)
         assert result.doubts == ()
-        assert abs(result.zp_aperture - ZP) < 4 * result.zp_aperture_err < 0.05
+        assert abs(result.model.zp_aperture - ZP) < 4 * result.model.zp_aperture_err < 0.05

@@ -12,7 +12,7 @@ from nightsift.detect.detect import detect
 from nightsift.flags import Mask
 from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
-from nightsift.photometry.solution import ApertureSeeing, Photometry
+from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import psf
 from nightsift.simulate import simulate
@@ -43,8 +43,8 @@ def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> 
     objects["ra"], objects["dec"] = wcs.all_pix2world(objects["x"], objects["y"], 0)
     cut = catalog(stars, *field(wcs, data.shape, 0.25), mjd, parameters.CatalogConfig()).table
     seeing = ApertureSeeing(found.seeing.fwhm, 1.0, found.aperture, data.shape)
-    solution: Photometry = photometry(objects, cut, seeing, band, parameters.PhotometryConfig())
-    return Calibrated(calibrate(objects, solution), cut, Frame(seeing, solution, 0.05, mask), truth)
+    solution = photometry(objects, cut, seeing, band, parameters.PhotometryConfig())
+    return Calibrated(calibrate(objects, solution), cut, Frame(seeing, solution.model, 0.05, mask), truth)
 
 
 def simulated(kinds=(*simulate.STARS, "galaxy"), **options) -> Calibrated:

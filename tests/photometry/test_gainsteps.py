@@ -32,8 +32,8 @@ def stepped(seed, part, gain=1.5, n=120, **sky):
 
 def error(result, objects, truth):
     """Return the errors of the bright stars' magnitudes."""
-    mag = result.zero_point(objects["x"], objects["y"]) - 2.5 * np.log10(objects["flux"])
-    return np.asarray(mag + 0.7 * (result.color_term or 0) - truth)[np.asarray(objects["snr"]) > 30]
+    mag = result.model.zero_point(objects["x"], objects["y"]) - 2.5 * np.log10(objects["flux"])
+    return np.asarray(mag + 0.7 * (result.model.color_term or 0) - truth)[np.asarray(objects["snr"]) > 30]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -42,21 +42,21 @@ def test_every_amplifier_gets_its_zero_point(part, gain):
     for seed in (1, 2):
         objects, stars, truth, _ = stepped(seed, part, gain)
         result = photometry(objects, stars, SEEING, "r", PARAMS)
-        assert result.edges == tuple(pytest.approx(axis) for axis in PARTS[part][1])
-        assert result.n_used > 0.95 * result.n_good
+        assert result.model.edges == tuple(pytest.approx(axis) for axis in PARTS[part][1])
+        assert result.stars.n_used > 0.95 * result.stars.n_good
         off = error(result, objects, truth)
         assert np.median(np.abs(off)) < 0.01
         assert np.mean(np.abs(off) > 0.05) < 0.03
         assert any("steps by up to" in note for note in result.warnings)
-        assert result.color_term == pytest.approx(0, abs=4 * result.color_term_err)
+        assert result.model.color_term == pytest.approx(0, abs=4 * result.model.color_term_err)
 
 
 def test_a_small_step_beside_a_slope_and_outliers_is_followed():
     objects, stars, truth, _ = stepped(3, "left", 1.1, n=200, slope=0.03, outliers=0.1)
     result = photometry(objects, stars, SEEING, "r", PARAMS)
-    assert result.edges == ((0.0,), ())
+    assert result.model.edges == ((0.0,), ())
     u, v = 2 * (objects["x"] + 0.5) / SIZE - 1, 2 * (objects["y"] + 0.5) / SIZE - 1
-    mag = result.zero_point(objects["x"], objects["y"]) - 2.5 * np.log10(objects["flux"])
+    mag = result.model.zero_point(objects["x"], objects["y"]) - 2.5 * np.log10(objects["flux"])
     assert np.median(np.abs(mag - truth - 0.03 * (u + 0.5 * v))) < 0.015
 
 
@@ -69,7 +69,7 @@ def test_what_is_smooth_has_no_steps():
         cloudy["flux"] *= 1 - 0.5 / (1 + np.exp(-(plain["x"] - 400) / 60))
         for objects in (plain, shaded, cloudy):
             result = photometry(objects, stars, SEEING, "r", PARAMS)
-            assert result.edges == amplifiers.WHOLE
+            assert result.model.edges == amplifiers.WHOLE
         assert not photometry(plain, stars, SEEING, "r", PARAMS).warnings
 
 

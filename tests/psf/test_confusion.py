@@ -97,9 +97,9 @@ def test_the_zero_point_of_all_light_is_honest(fields, kind):
         objects["ra"], objects["dec"] = tangent(SIDE).all_pix2world(objects["x"], objects["y"], 0)
         seeing = ApertureSeeing(one.fwhm, 1.0, one.aperture, (SIDE, SIDE))
         result = photometry(objects, catalogue(one.stars, seed), seeing, "r", parameters.PhotometryConfig())
-        assert result.zp_err < 0.03
-        total.append((result.zp - 25) / result.zp_err)
-        inner.append((result.zp_aperture - 25 - 2.5 * np.log10(one.share)) / result.zp_aperture_err)
+        assert result.model.zp_err < 0.03
+        total.append((result.model.zp - 25) / result.model.zp_err)
+        inner.append((result.model.zp_aperture - 25 - 2.5 * np.log10(one.share)) / result.model.zp_aperture_err)
     assert np.max(np.abs(total)) < 3
     assert np.max(np.abs(inner)) < 3
 

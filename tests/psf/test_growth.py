@@ -84,10 +84,10 @@ def measured(request):
 def test_the_zero_point_is_that_of_all_light(measured):
     field, _, result = measured
     missed = 2.5 * np.log10(field.share(4 * field.psf.fwhm))
-    assert result.aperture_correction_err < 0.012
-    assert result.zp - ZP == pytest.approx(missed, abs=0.004 + 4 * result.zp_err)
-    assert abs(result.zp - ZP) < 0.015
-    assert result.color_term == pytest.approx(COLOR, abs=4 * result.color_term_err)
+    assert result.model.aperture_correction_err < 0.012
+    assert result.model.zp - ZP == pytest.approx(missed, abs=0.004 + 4 * result.model.zp_err)
+    assert abs(result.model.zp - ZP) < 0.015
+    assert result.model.color_term == pytest.approx(COLOR, abs=4 * result.model.color_term_err)
 
 
 def test_star_magnitudes_are_unbiased_and_their_errors_honest(measured):
@@ -102,7 +102,7 @@ def test_star_magnitudes_are_unbiased_and_their_errors_honest(measured):
     error = np.asarray(table["mag_calib"]) - field.mag[star]
     pull = error / np.hypot(table["mag_calib_err"], 0.002)
     bright = clean & (truth > 40)
-    assert np.median(error[bright]) == pytest.approx(0, abs=0.002 + 3 * result.zp_aperture_err)
+    assert np.median(error[bright]) == pytest.approx(0, abs=0.002 + 3 * result.model.zp_aperture_err)
     for low, high in ((10, 40), (40, 1e9)):
         chosen = pull[clean & (truth > low) & (truth < high)]
         assert len(chosen) > 10
@@ -121,7 +121,7 @@ def test_the_limit_is_that_of_injected_stars(fwhm):
     for _ in range(int(np.ceil(500 / far.sum()))):
         step = rng.uniform(-0.7, 0.7, len(x))
         here = x + rng.uniform(-2, 2, len(x)), y + rng.uniform(-2, 2, len(x))
-        light = field.light(*here, 10 ** (-0.4 * (result.maglim + step - ZP)))
+        light = field.light(*here, 10 ** (-0.4 * (result.limits.maglim + step - ZP)))
         image = field.image + (rng.poisson(light * GAIN) / GAIN).astype(np.float32)
         again = detect(image, np.zeros(image.shape, np.uint16), GAIN, parameters.DetectConfig(min_snr=0.5))
         tree = cKDTree(np.column_stack([again.objects["x"], again.objects["y"]]))
@@ -136,7 +136,7 @@ def test_the_limit_is_that_of_injected_stars(fwhm):
     centers = np.array([-0.4, -0.2, 0.0, 0.2])
     median = [np.median(snr[np.abs(step - center) < 0.15]) for center in centers]
     assert np.interp(-5, -np.array(median), centers) == pytest.approx(0, abs=0.1)
-    assert result.maglim_noise == pytest.approx(result.maglim, abs=0.1)
+    assert result.limits.maglim_noise == pytest.approx(result.limits.maglim, abs=0.1)
 
 
 def stars_alone(fwhm=3.0, size=400, flux=5e4):

@@ -10,9 +10,8 @@ from scipy.special import ndtr
 
 from nightsift.flags import Flag, Mask
 from nightsift.image.moffat import MoffatPsf
-from nightsift.parameters import PhotometryConfig as Options
 from nightsift.parameters import UncataloguedConfig
-from nightsift.photometry.solution import ApertureSeeing, Photometry
+from nightsift.photometry.solution import ApertureSeeing, ZeroPointModel
 from nightsift.simulate.pixels import render_points
 from nightsift.simulate.simulate import STARS
 from nightsift.tables import empty
@@ -163,9 +162,9 @@ SIDE, FWHM = 200, 3.0
 
 
 def solution(color=None, term=None):
-    values = dict.fromkeys(Photometry.__dataclass_fields__, None)
+    values = dict.fromkeys(ZeroPointModel.__dataclass_fields__, None)
     values |= {"band": "r", "color": color, "color_term": term, "scatter": 0.01, "coefficients": np.array([25.0])}
-    return Photometry(**values | {"order": 0, "shape": (SIDE, SIDE), "limit_snr": Options().limit_snr})
+    return ZeroPointModel(**values | {"order": 0, "shape": (SIDE, SIDE)})
 
 
 def objects(rows):
