@@ -183,7 +183,7 @@ def sky(params: SimulatedCampaign) -> SimulatedSky:
 
     Parameters
     ----------
-    params : Campaign
+    params : SimulatedCampaign
 
     Returns
     -------

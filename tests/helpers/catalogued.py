@@ -49,7 +49,7 @@ def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> 
 
 def simulated(kinds=(*simulate.STARS, "galaxy"), **options) -> Calibrated:
     """Take the first image of a simulated campaign, with a catalogue of these kinds of sources."""
-    params = simulate.Campaign(**({"n_images": 1, "size": 640} | options))
+    params = simulate.SimulatedCampaign(**({"n_images": 1, "size": 640} | options))
     sky = simulate.sky(params)
     exposure = simulate.image(sky, 0, params)
     camera = exposure.camera
