@@ -107,7 +107,7 @@ def conversions(_):
     return table(("source", "band", "from", "where", "scatter (mag)", "reference"), rows)
 
 
-def knowers(_):
+def services(_):
     """Return the services that know objects."""
     rows = [(f"`{name}`", about.title, f"`{about.kind}`", about.band) for name, about in SERVICES.items()]
     return table(("service", "catalogue", "kind", "magnitude"), rows)
@@ -138,7 +138,7 @@ def spellings(name):
 
 
 KINDS = {"spellings": spellings, "options": options, "columns": columns, "mask": mask, "flags": flags}
-KINDS |= {"knowers": knowers, "surveys": surveys, "conversions": conversions, "hips": hips}
+KINDS |= {"services": services, "surveys": surveys, "conversions": conversions, "hips": hips}
 
 
 def current(text: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields
 ARCHIVES = ("gaiadr3syn", "ps1", "skymapper", "atlas", "gaiaedr3", "sdss", "2mass", "vhs", "des")
 HIPS = ("skymapper", "des", "decaps", "ztf", "2mass", "ps1")
 # Services that know objects, and what kinds of objects: see nightsift/sources/known.py.
-KNOWERS = ("skybot", "gaia", "ps1", "skymapper", "des", "simbad", "vsx", "tns")
+SERVICES = ("skybot", "gaia", "ps1", "skymapper", "des", "simbad", "vsx", "tns")
 KINDS = ("asteroid", "star", "object", "variable", "transient")
 BANDS = ("U", "B", "V", "R", "I", "u", "g", "r", "i", "z", "y", "G", "BP", "RP", "J", "H", "Ks")
 
@@ -321,7 +321,7 @@ class TransientsConfig:
 class KnownConfig:
     """Ask services what is known near each candidate; candidates are labelled with it."""
 
-    services: tuple = option((), "which to ask; none by default", items={"enum": KNOWERS}, uniqueItems=True)
+    services: tuple = option((), "which to ask; none by default", items={"enum": SERVICES}, uniqueItems=True)
     radius: float = option(2.0, "arcsec within which a candidate is a known object", exclusiveMinimum=0, maximum=5)
     asteroid_radius: float = option(
         10.0, "the same for asteroids, or the error of their ephemeris if that is larger", exclusiveMinimum=0

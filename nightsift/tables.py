@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import Column, Table
 
-from nightsift.parameters import KNOWERS
+from nightsift.parameters import SERVICES
 
 
 class SchemaError(ValueError):
@@ -143,7 +143,7 @@ UNCATALOGUED = OBJECTS | {
 }
 KNOWN = {
     f"{service}_{part}": field
-    for service in KNOWERS
+    for service in SERVICES
     for part, field in {
         "status": Field(str, None, f"matched, none, not asked or failed: what {service} knows here"),
         "name": Field(str, None, "name of the nearest known object, and its type"),

@@ -8,7 +8,8 @@ import numpy as np
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from nightsift.parameters import KINDS, KNOWERS
+from nightsift import parameters
+from nightsift.parameters import KINDS
 from nightsift.sky.sphere import moved, unit_vectors
 from nightsift.tables import KNOWN
 
@@ -27,7 +28,7 @@ class Service:
 
 SERVICES = dict(
     zip(
-        KNOWERS,
+        parameters.SERVICES,
         (
             Service("SkyBoT", "asteroid", "V"),
             Service("Gaia DR3", "star", "G"),

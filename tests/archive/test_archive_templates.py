@@ -16,7 +16,7 @@ from workflows import script
 
 from nightsift import parameters
 from nightsift.archive import bricks, skycells
-from nightsift.archive import images as pictures
+from nightsift.archive import images as survey_images
 from nightsift.archive.library import Library
 from nightsift.flags import Mask
 from nightsift.image.moffat import MoffatPsf
@@ -336,7 +336,7 @@ def test_a_list_that_contradicts_the_files_is_no_answer(fetch, standin):
 
 def test_auto_is_by_place_and_filter():
     def kinds(band, dec, latitude=50.0, source="auto"):
-        return [name for _, name in pictures.suitable(source, None, band, dec, latitude)]
+        return [name for _, name in survey_images.suitable(source, None, band, dec, latitude)]
 
     assert kinds("r", 20.0) == ["ps1", "ztf"]
     assert kinds(None, -29.0)[0] == "ps1"
@@ -344,8 +344,8 @@ def test_auto_is_by_place_and_filter():
     assert kinds("r", -60.0, 5.0) == ["skymapper", "decaps"]
     assert kinds("J", 20.0) == kinds("Ks", -60.0) == ["2mass"]
     assert kinds("r", -60.0, source="hips") == ["skymapper", "des", "decaps"]
-    assert pictures.suitable("hips", "ztf", "r", 0.0, 0.0) == [("hips", "ztf")]
-    bands = {band: pictures.nearest(band, "grizy") for band in (*parameters.BANDS, None)}
+    assert survey_images.suitable("hips", "ztf", "r", 0.0, 0.0) == [("hips", "ztf")]
+    bands = {band: survey_images.nearest(band, "grizy") for band in (*parameters.BANDS, None)}
     assert {band: bands[band] for band in ("U", "V", "R", "I", "u", "G", "RP", None)} == {
         **{"U": "g", "V": "g", "R": "r", "I": "i", "u": "g", "G": "r", "RP": "i"},
         None: "r",
@@ -397,10 +397,10 @@ def test_blocks_keep_flux_noise_and_flaws():
     counts[100, 200], bits[50, 60], bits[70, 80], variance[10, 11] = np.nan, 0x20, 0x100, 0
     images = {"image": counts, "mask": bits, "weight": variance}
     images = {role: Image(data, header, 1) for role, data in images.items()}
-    piece = pictures.reduced(pictures.PS1, "r", "1784.059", 3, images)
+    piece = survey_images.reduced(survey_images.PS1, "r", "1784.059", 3, images)
     assert np.median(piece.data) == pytest.approx(90, abs=0.1)
     assert np.median(piece.noise) == pytest.approx(0.3, rel=1e-5)
-    one = pictures.reduced(pictures.PS1, "r", "1784.059", 1, images)
+    one = survey_images.reduced(survey_images.PS1, "r", "1784.059", 1, images)
     for value, (row, column) in {1: (100, 200), 2: (50, 60), 16: (70, 80)}.items():
         sky_place = one.wcs.all_pix2world(column, row, 0)
         x, y = (int(np.rint(part)) for part in piece.wcs.all_world2pix(*sky_place, 0))
@@ -424,7 +424,7 @@ def test_neighbouring_skycells_are_joined_by_whole_pixels():
         for name in ("1784.059", "1784.058", "1784.048"):
             wcs, _ = skycells.geometry(name)
             start = tuple(int(np.floor(value)) % factor for value in wcs.wcs.crpix[::-1])
-            places.append(pictures._binned(wcs, start, factor).wcs.crpix)
+            places.append(survey_images._binned(wcs, start, factor).wcs.crpix)
         shift = np.array(places) - places[0]
         np.testing.assert_allclose(shift, np.rint(shift), atol=1e-9)
 
@@ -436,13 +436,13 @@ def test_the_recorded_reply_goes_through_whole(tmp_path, monkeypatch):
     body, image = M61.read_bytes(), read_image(M61)
     own = WCS(image.header)
     source = replace(
-        pictures.of_hips("ps1", "g", 0.25), name="as recorded", scale=0.72, geometry=lambda name: (own, (500, 500))
+        survey_images.of_hips("ps1", "g", 0.25), name="as recorded", scale=0.72, geometry=lambda name: (own, (500, 500))
     )
     reply = Reply(body, kind="image/fits")
     with StandIn(lambda request: reply if request.path.endswith("hips2fits") else None) as server:
         library = Library(parameters.ArchiveConfig(**archive_config(server, tmp_path)))
-        paths, _ = pictures.pieces(library, source, "g", ["5.1"], 1)
-    piece = pictures.read_piece(paths[0])
+        paths, _ = survey_images.pieces(library, source, "g", ["5.1"], 1)
+    piece = survey_images.read_piece(paths[0])
     holes = ~np.isfinite(image.data)
     assert holes.any()
     np.testing.assert_array_equal((piece.mask & int(Mask.NONFINITE)) != 0, holes)

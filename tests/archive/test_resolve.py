@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from knowers import KEY, Sesame, Thing, Tns, archive_config
+from services import KEY, Sesame, Thing, Tns, archive_config
 from standin import FAULTS, SLOW, StandIn
 from workflows import script
 

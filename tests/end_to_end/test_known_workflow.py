@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from archived import read
-from knowers import Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config
+from services import Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config
 from standin import StandIn
 from workflows import digests, snakemake
 

@@ -8,7 +8,7 @@ import pytest
 from astropy.coordinates import FK4, FK5, FK4NoETerms, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
-from dialect_headers import BROKEN, BROKEN_CARDS, CD, MJD, PLACE, SHAPE, WRITERS
+from keyword_headers import BROKEN, BROKEN_CARDS, CD, MJD, PLACE, SHAPE, WRITERS
 from workflows import ROOT
 
 from nightsift.header import keywords, readers

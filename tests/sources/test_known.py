@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from knowers import KEY, Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config, votable
+from services import KEY, Simbad, SkyBot, Thing, Tns, Vsx, XMatch, archive_config, votable
 from standin import FAULTS, SLOW, Reply, StandIn
 
 from nightsift import parameters
