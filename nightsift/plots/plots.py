@@ -102,11 +102,11 @@ def stretch(data: np.ndarray, low: float = 1.5, soft: float = 6.0) -> np.ndarray
     return np.clip(scaled / np.arcsinh((top - level + low * sigma) / (soft * sigma)), 0, 1)
 
 
-def _overlay(image: np.ndarray, mask: np.ndarray | None, step: int) -> tuple[np.ndarray, list[Mask]]:
-    """Return the image as RGB with masked pixels in the colours of their planes, and the planes seen."""
+def _overlay(image: np.ndarray, mask: np.ndarray | None, step: int) -> tuple[np.ndarray, dict[Mask, float]]:
+    """Return the image as RGB with masked pixels in the colours of their planes, and the fractions of those seen."""
     grey = (255 * (1 - stretch(image))).astype(np.uint8)
     rgb = np.repeat(grey[..., None], 3, axis=2)
-    seen = []
+    seen: dict[Mask, float] = {}
     if mask is None:
         return rgb, seen
     height, width = (side * step for side in image.shape)
@@ -115,7 +115,7 @@ def _overlay(image: np.ndarray, mask: np.ndarray | None, step: int) -> tuple[np.
     for plane, color in PLANE_COLOR.items():
         hit = (joined & int(plane)) != 0
         if hit.any():
-            seen.append(plane)
+            seen[plane] = np.count_nonzero(mask & int(plane)) / mask.size
             rgb[hit] = (0.45 * rgb[hit] + 0.55 * np.array(color)).astype(np.uint8)
     return rgb, seen
 
@@ -135,7 +135,7 @@ def _overview(material: Material) -> Figure | None:
     field_axes(ax, material.shape, 0.0)
     ax.set_anchor("W")
     ax.grid(False)
-    legend = []
+    legend: list[tuple] = []
     size = np.full(1, 0.035 * max(height, width))
     real = np.asarray(material.candidates["is_real"], bool)
     for chosen, color, text in ((~real, ORANGE, "set aside"), (real, RED, "candidates")):
@@ -154,9 +154,9 @@ def _overview(material: Material) -> Figure | None:
         )
         ax.add_collection(circles)
         legend.append((color, f"{chosen.sum()} {text}"))
-    for plane in seen:
-        fraction = np.count_nonzero(mask & int(plane)) / mask.size
-        legend.append((np.array(PLANE_COLOR[plane]) / 255, f"{plane.name.lower().replace('_', ' ')} {fraction:.2%}"))
+    for plane, fraction in seen.items():
+        tint = np.array(PLANE_COLOR[plane]) / 255
+        legend.append((tint, f"{str(plane.name).lower().replace('_', ' ')} {fraction:.2%}"))
     left, bottom, right, top = OVERVIEW_BOX
     wide = (right - left) * SIZE[0], (top - bottom) * SIZE[1]
     beside = left + 0.02 + min(wide[0], wide[1] * width / height) / SIZE[0]
@@ -297,6 +297,7 @@ def _astrometry(material: Material) -> Figure | None:
     return figure
 
 
+# Many parameters: four arrays that belong together, as matplotlib has them.
 def _vectors(ax, x, y, dx, dy, arrow: float, key: tuple[float, str, str], **options):
     """Draw residuals as arrows; `key` has the position of their legend above the axes, a word, and the colour."""
     where, word, color = key

@@ -10,7 +10,12 @@ from markupsafe import Markup, escape
 
 
 def utc(mjd: float) -> str:
-    """Return date and time to the second, or an empty text where there is none."""
+    """Return date and time to the second, or an empty text where there is none.
+
+    Notes
+    -----
+    A day is 86400 s here, as in the MJD of headers; `astropy.time` stretches days that end with a leap second.
+    """
     try:
         return f"{datetime(1858, 11, 17) + timedelta(seconds=round(86400 * float(mjd))):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError):

@@ -82,7 +82,7 @@ def best_sources(campaign: ReportMaterial, params: ReportConfig) -> list[tuple[i
     owner = np.asarray(campaign.candidates["source"], str)
     strength = np.nan_to_num(np.abs(np.asarray(campaign.candidates["snr"], float)))
     order = np.lexsort((np.asarray(campaign.candidates["image"], str), -strength, owner))
-    first = {}
+    first: dict[str, int] = {}
     for row in order:
         first.setdefault(owner[row], int(row))
     score = np.nan_to_num(np.asarray(campaign.sources["score"], float))
@@ -218,7 +218,7 @@ def _texts_aside(campaign):
 
 
 def _aside(texts):
-    count, alone = Counter(), Counter()
+    count, alone = Counter[str](), Counter[str]()
     for text in texts:
         # What stands after a colon is which object it is.
         reasons = sorted({part.partition(":")[0].strip() for part in text.split(",")} - {""}) or ["not given"]
@@ -232,7 +232,7 @@ def _aside(texts):
 
 
 def _cards(campaign, cutouts, params):
-    curves = {}
+    curves: dict[str, list[int]] = {}
     for row, name in enumerate(np.asarray(campaign.lightcurves["source"], str)):
         curves.setdefault(name, []).append(row)
     cards, best_first = [], best_sources(campaign, params)
@@ -274,10 +274,10 @@ def _cards(campaign, cutouts, params):
 
 def _pictures(campaign, cutouts, candidates) -> dict[int, bytes]:
     """Return the stamps of candidates; the cutouts of an image are read at once."""
-    wanted = {}
+    wanted: dict[str, list[int]] = {}
     for candidate in candidates:
         wanted.setdefault(str(campaign.candidates["image"][candidate]), []).append(candidate)
-    pictures = {}
+    pictures: dict[int, bytes] = {}
     for image, mine in wanted.items():
         rows = [int(campaign.candidates["row"][candidate]) for candidate in mine]
         found = cutouts(image, rows)

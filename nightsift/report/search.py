@@ -94,7 +94,7 @@ def _line(position, style, grid, fraction):
 
 def pooled_bins(found: list[dict], group: str) -> np.ndarray:
     """Return lower edge, upper edge, fakes, and fakes found of the bins of all images: an (n, 4) array."""
-    bins = {}
+    bins: dict[tuple[float, float], np.ndarray] = {}
     for completeness in found:
         for low, high, put, passed in completeness.get(group, {}).get("snr", {}).get("bins", ()):
             bins[low, high] = bins.get((low, high), 0) + np.array([put, passed])
@@ -178,14 +178,15 @@ def _medians(images, label, chosen, number):
     return row
 
 
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
 def model_summary(cards: dict[str, dict]) -> dict | None:
     """Return the totals of the campaign's model card as texts, None where no image has a model."""
     total = campaign_card(cards)["campaign"]
     if not total["n_models"]:
         return None
-
-    def percent(value):
-        return "" if value is None else f"{value:.1%}"
 
     trained = "{image} trained on the package and their image, {package} on the package alone"
     rows = [
@@ -196,8 +197,8 @@ def model_summary(cards: dict[str, dict]) -> dict | None:
         area = f"median {total['auc_median']:.3f}, lowest {total['auc_lowest']:.3f}"
         rows += [
             ("ROC area per image", area),
-            ("bogus kept at 0.5", percent(total["false_positive"])),
-            ("real lost at 0.5", percent(total["false_negative"])),
+            ("bogus kept at 0.5", _percent(total["false_positive"])),
+            ("real lost at 0.5", _percent(total["false_negative"])),
         ]
     bins = [
         {

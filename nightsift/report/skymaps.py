@@ -48,10 +48,11 @@ def sky_maps(images: list[tuple[Header, tuple[int, int]]], sources: Table) -> li
 def _fields(outlines) -> list[list[int]]:
     """Return groups of outlines whose circles touch, the largest first."""
     vectors = [unit_vectors(*outline.T) for outline in outlines]
-    centers = [points.mean(axis=0) / np.linalg.norm(points.mean(axis=0)) for points in vectors]
-    radii = [np.linalg.norm(points - center, axis=1).max() for points, center in zip(vectors, centers, strict=True)]
+    means = np.array([points.mean(axis=0) for points in vectors]).reshape(-1, 3)
+    centers = means / np.linalg.norm(means, axis=1, keepdims=True)
+    around = zip(vectors, centers, strict=True)
+    radii = np.array([np.linalg.norm(points - center, axis=1).max() for points, center in around])
     fields, left = [], np.ones(len(outlines), bool)
-    centers, radii = np.array(centers).reshape(-1, 3), np.array(radii)
     while left.any():
         pending, members = [int(np.flatnonzero(left)[0])], []
         left[pending[0]] = False
@@ -68,7 +69,7 @@ def _fields(outlines) -> list[list[int]]:
 def _sky_map(outlines, ra, dec, rest, side=340, pad=26):
     mean = unit_vectors(*np.concatenate(outlines).T).mean(axis=0)
     ra0, dec0 = np.degrees(np.arctan2(mean[1], mean[0])) % 360, np.degrees(np.arctan2(mean[2], np.hypot(*mean[:2])))
-    planes = [project(*outline.T, ra0, dec0) for outline in outlines]
+    planes = [project(outline[:, 0], outline[:, 1], ra0, dec0) for outline in outlines]
     border = np.concatenate(planes)
     border = border[np.isfinite(border)]
     reach = 1.04 * max(np.abs(border.real).max(), np.abs(border.imag).max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +143,7 @@ def _divide(points, weight, images, members, chord):
     total = [weight[members[images[members] == number]].sum() for number in crowded]
     seeds = members[images[members] == crowded[int(np.argmax(total))]]
     centers = points[seeds]
-    label = None
+    label = np.full(len(members), -2)  # none of them has been assigned
     for _ in range(_ROUNDS):
         updated = _assign(points[members], images[members], centers, chord)
         if np.array_equal(updated, label):
@@ -178,7 +179,7 @@ def source_names(ra, dec) -> list[str]:
 
     Positions that share a name get the letters b, c ... in the order given.
     """
-    names, seen = [], {}
+    names, seen = [], Counter[str]()
     for right, declination in zip(np.asarray(ra, float), np.asarray(dec, float), strict=True):
         # a little less than a digit is added, so that 0.1 does not become 0.09 for its binary form
         centi = int(right / 15 * 360000 + 1e-6) % 8640000
@@ -186,6 +187,6 @@ def source_names(ra, dec) -> list[str]:
         hours = f"{centi // 360000:02d}{centi // 6000 % 60:02d}{centi % 6000 / 100:05.2f}"
         degrees = f"{deci // 36000:02d}{deci // 600 % 60:02d}{deci % 600 / 10:04.1f}"
         name = f"NS J{hours}{'-' if declination < 0 else '+'}{degrees}"
-        seen[name] = seen.get(name, 0) + 1
+        seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}{chr(ord('a') + seen[name] - 1)}")
     return names

@@ -95,6 +95,7 @@ def blank(length: int) -> dict[str, np.ndarray]:
     }
 
 
+# Many parameters: what `nearest` needs, and where its result goes.
 def enter(columns: dict, service: str, rows, objects: Table, mjd: float | None, candidates: Table, radius: float):
     """Enter what a service that was asked knows near candidates into `columns`.
 
@@ -108,8 +109,12 @@ def enter(columns: dict, service: str, rows, objects: Table, mjd: float | None, 
         Which candidates.
     objects : Table
         What the service knows there.
-    mjd, candidates, radius
-        As for `nearest`.
+    mjd : float or None
+        Time of the candidates.
+    candidates : Table
+        With ``ra`` and ``dec`` [deg].
+    radius : float
+        [arcsec]
     """
     found, distance = nearest(objects, candidates["ra"][rows], candidates["dec"][rows], mjd, radius)
     hit = found >= 0
@@ -208,7 +213,7 @@ def reasons(candidates: Table, kinds) -> np.ndarray:
     kinds : sequence of str
         Of `nightsift.parameters.KINDS`.
     """
-    texts = [[] for _ in range(len(candidates))]
+    texts: list[list[str]] = [[] for _ in range(len(candidates))]
     for service, about in SERVICES.items():
         if about.kind in set(kinds) & set(KINDS):
             for row in np.flatnonzero(np.asarray(candidates[f"{service}_status"], str) == MATCHED):

@@ -117,8 +117,8 @@ def _join(candidates, images, params, aside):
     """Join candidates into sources; those that are set aside belong to none."""
     radius = _radius([image for image in images if image.n_candidates], params)
     kept = candidates[~aside]
-    columns = ("ra", "dec", "weight", "image")
-    joined = associate(*(kept[name] if len(kept) else np.zeros(0) for name in columns), radius)
+    ra, dec, weight, image = (kept[name] if len(kept) else np.zeros(0) for name in ("ra", "dec", "weight", "image"))
+    joined = associate(ra, dec, weight, image, radius)
     group = np.full(len(candidates), -1)
     group[~aside] = joined.group
     return dataclasses.replace(joined, group=group)

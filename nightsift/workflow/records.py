@@ -86,7 +86,10 @@ def read_pixels(folder) -> DifferencePixels | None:
         return None
     images, header = products.read_images(Path(folder) / "psf.fits")
     return DifferencePixels(
-        *(planes[name] for name in ("DIFFERENCE", "SIGMA", "MODEL", "MASK")),
+        difference=planes["DIFFERENCE"],
+        sigma=planes["SIGMA"],
+        model=planes["MODEL"],
+        mask=planes["MASK"],
         psf=Psf.from_images(images, header),
         noise_correlation=header["NOISECOR"],
         scale_err=header["SCALEERR"],
