@@ -189,7 +189,7 @@ SCHEMAS = {
         "true_flux": Field(float, "adu", "flux that was put in"),
         "true_snr": Field(float, None, "that flux over its error in the difference, without its own photons"),
         "found": Field(bool, None, "there is a peak above the threshold"),
-        "facts": Field(str, None, "what speaks against it whatever it looks like, comma separated"),
+        "rejections": Field(str, None, "what speaks against it whatever it looks like, comma separated"),
         **POSITION,
         **{name: field for name, field in FLUX.items() if name != "flags"},
         **MEASURES,

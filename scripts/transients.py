@@ -85,7 +85,7 @@ def passed(fakes, score, min_score):
     """Tell which fakes are found and called real."""
     result = np.zeros(len(fakes), bool)
     result[np.asarray(fakes["found"], bool)] = score >= min_score
-    return result & (np.asarray(fakes["facts"], str) == "")
+    return result & (np.asarray(fakes["rejections"], str) == "")
 
 
 def faintest(image, search, solution):

@@ -379,6 +379,6 @@ def _rows(what: Table, found: Table, row) -> Table:
         values = np.asarray(found[name])
         if values.dtype.kind == "f":
             result[name] = np.where(seen, np.append(values, np.nan)[np.where(seen, row, len(values))], np.nan)
-    facts = np.append(np.asarray(found["facts"], "U80"), "")
-    result["facts"] = facts[np.where(seen, row, len(found))]
+    rejections = np.append(np.asarray(found["rejections"], "U80"), "")
+    result["rejections"] = rejections[np.where(seen, row, len(found))]
     return result

@@ -69,15 +69,15 @@ class _Place:
         return self.psf.at(self.u - x[:, None], self.v - y[:, None], *at)
 
     def explained(self, models: np.ndarray) -> np.ndarray:
-        """Return the chi2 that each of (n, pixels) models explains, scaled as fits best, of positive light only."""
-        light = models @ (self.weight * self.value)
-        return np.maximum(light, 0) ** 2 / np.maximum(models**2 @ self.weight, 1e-30)
+        """Return the chi2 that each of (n, pixels) models explains, scaled as fits best, of positive flux only."""
+        flux = models @ (self.weight * self.value)
+        return np.maximum(flux, 0) ** 2 / np.maximum(models**2 @ self.weight, 1e-30)
 
 
 def pairs(search: Search, x, y, flux, chosen, threshold: float) -> list[Pair]:
     """Return which of the chosen candidates are two point sources, the brightest first, none of them twice.
 
-    Two points must fit, must both be significant, and must explain the light better than any streak along the line
+    Two points must fit, must both be significant, and must explain the pixels better than any streak along the line
     through both, any elliptical blob and any block of pixels does: of what fits either, trails are far more common.
 
     Parameters
@@ -114,8 +114,8 @@ def covered(x, y, found: list[Pair], fwhm: float) -> np.ndarray:
         ends = np.column_stack([pair.x, pair.y])
         along = ends[1] - ends[0]
         offset = np.column_stack([x, y]) - ends[0]
-        share = np.clip(offset @ along / (along @ along), 0, 1)
-        result |= np.hypot(*(offset - share[:, None] * along).T) < CLOSEST * fwhm
+        fraction = np.clip(offset @ along / (along @ along), 0, 1)
+        result |= np.hypot(*(offset - fraction[:, None] * along).T) < CLOSEST * fwhm
     return result
 
 
@@ -180,7 +180,7 @@ def _fitted(here: _Place, place, starts, noise: float, threshold: float) -> Pair
 def blends(search: Search, x, y, flux, chosen) -> np.ndarray:
     """Tell which of the chosen candidates may well be two point sources, though nothing tells these apart.
 
-    Two points must leave no more than noise, and nothing else may explain the light better by more than noise does.
+    Two points must leave no more than noise, and nothing else may explain the pixels better by more than noise does.
 
     Parameters
     ----------
@@ -218,11 +218,11 @@ def _otherwise(here: _Place, ends) -> float:
         turned = np.cos(angle) * du - np.sin(angle) * dv, np.sin(angle) * du + np.cos(angle) * dv
         points = here.psf.at(*turned, *at)
         # A streak is the sum of points side by side: all streaks are differences of running sums.
-        light = np.concatenate([[0], np.cumsum(points @ right)])
+        flux = np.concatenate([[0], np.cumsum(points @ right)])
         power = (points * whole) @ points.T
         power = np.pad(power.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         square = power[last, last] - 2 * power[first, last] + power[first, first]
-        best = max(best, np.max(np.maximum(light[last] - light[first], 0) ** 2 / np.maximum(square, 1e-30)))
+        best = max(best, np.max(np.maximum(flux[last] - flux[first], 0) ** 2 / np.maximum(square, 1e-30)))
     sigma = fwhm / FWHM_PER_SIGMA
     blobs = [np.exp(-((along / a) ** 2 + (across / b) ** 2) / (2 * sigma**2)) for a in BLOBS for b in BLOBS if a >= b]
     return float(max(best, here.explained(np.array(blobs)).max(), _block(here)))
@@ -232,13 +232,13 @@ def _block(here: _Place) -> float:
     """Return the chi2 that the best rectangle of equal pixels explains."""
     side = int(np.sqrt(len(here.value)))
     planes = (part.reshape(side, side) for part in (here.weight * here.value, here.weight))
-    light, whole = (np.pad(plane.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for plane in planes)
+    flux, whole = (np.pad(plane.cumsum(0).cumsum(1), ((1, 0), (1, 0))) for plane in planes)
     best = 0.0
     for height in range(1, min(side, 8)):
         for width in range(1, min(side, 8)):
             total, weight = (
                 part[height:, width:] - part[:-height, width:] - part[height:, :-width] + part[:-height, :-width]
-                for part in (light, whole)
+                for part in (flux, whole)
             )
             best = max(best, np.max(np.maximum(total, 0) ** 2 / np.maximum(weight, 1e-30)))
     return float(best)

@@ -1,4 +1,4 @@
-"""Tell light that an image has gained from light that its template lacks: pits in what is subtracted."""
+"""Tell flux that an image has gained from flux that its template lacks: pits in what is subtracted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAIRS = 8  # of opposite places on a ring
 def pits(layer: np.ndarray, x, y, flux, psf: Psf) -> np.ndarray:
     """Return how much of a change a pit in one of the two images explains, relative to its flux.
 
-    About 1 where the light that is missing from `layer` is all there is to the change, whether it is missing from the
+    About 1 where the flux missing from `layer` is all there is to the change, whether it is missing from the
     sky or from a galaxy; 0 or less where there is none. Of a slope or the wings of a star no pit is made, as the
     centre must be darker than the mean of two opposite places in every direction.
 

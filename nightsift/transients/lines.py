@@ -41,14 +41,14 @@ def lit(snr: np.ndarray, x, y, own, fwhm: float) -> np.ndarray:
 def _lit(snr, x, y, floor, fwhm) -> np.ndarray:
     angle = (np.arange(ANGLES) * (2 * np.pi / ANGLES))[:, None]
     along = np.arange(NEAR, FAR + STEP / 2, STEP) * fwhm
-    share = []
+    fraction = []
     for aside in (-ASIDE * fwhm, 0.0, ASIDE * fwhm):
         column = np.rint(x[:, None, None] + np.cos(angle) * along - np.sin(angle) * aside).astype(int)
         row = np.rint(y[:, None, None] + np.sin(angle) * along + np.cos(angle) * aside).astype(int)
         inside = (column >= 0) & (row >= 0) & (column < snr.shape[1]) & (row < snr.shape[0])
         value = np.abs(snr[np.where(inside, row, 0), np.where(inside, column, 0)])
-        share.append(np.mean(inside & (value > floor[:, None, None]), axis=2))
-    return np.max(share[1] - np.maximum(share[0], share[2]), axis=1)
+        fraction.append(np.mean(inside & (value > floor[:, None, None]), axis=2))
+    return np.max(fraction[1] - np.maximum(fraction[0], fraction[2]), axis=1)
 
 
 def strung(x, y, own, fwhm: float) -> np.ndarray:
@@ -59,7 +59,7 @@ def strung(x, y, own, fwhm: float) -> np.ndarray:
     x, y : 1-D arrays
         Of everything that was found, of either sign, whatever speaks against it; pixels.
     own : 1-D array
-        S/N: only what has a share of a candidate's own counts as a bead of its string.
+        S/N: only what has a fraction of a candidate's own counts as a bead of its string.
     fwhm : float
         Of the PSF, pixels.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
@@ -18,9 +17,6 @@ from nightsift.psf.model import Psf
 from nightsift.statistics import FWHM_PER_SIGMA
 from nightsift.subtract.difference import Search
 
-if TYPE_CHECKING:  # nothing else here needs all that subtraction does
-    pass
-
 SHIFT = 0.3  # pixels: by how much image and template may be displaced where the solution is good
 PLAIN = ("x", "y", "flux", "fluxerr", "bgerr", "snr", "fwhm", "chi2", "masked", "sharpness", "sharpness_err", "trail")
 SHAPE = ("elongation", "block")
@@ -29,7 +25,7 @@ SIGNS = ("pedestal", "negative", "dipole", "dipole_separation", "dipole_angle", 
 PLACE = ("around", "template_flux", "template_distance", "expected", "neighbour", "beside")
 
 
-def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
+def measure(search: Search, x, y, bad: np.ndarray, saturated=None) -> Table:
     """Measure point sources at peaks of a difference.
 
     Parameters
@@ -39,7 +35,7 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
         Positions of the peaks, pixels.
     bad : 2-D bool array
         Pixels without weight.
-    burnt : Table, optional
+    saturated : Table, optional
         ``x, y, flux`` of the image's saturated objects.
 
     Returns
@@ -82,7 +78,7 @@ def measure(search: Search, x, y, bad: np.ndarray, burnt=None) -> Table:
     table["template_distance"] = _template_distance(search, px, py)
     table["expected"] = expected
     table["neighbour"] = _neighbour(search, px, py)
-    table["beside"] = _beside(px, py, burnt, psf.fwhm)
+    table["beside"] = _beside(px, py, saturated, psf.fwhm)
     table["flags"] = np.where(np.isfinite(fit.flux), 0, int(Flag.PSF_FAILED))
     return table
 
@@ -155,7 +151,7 @@ def _solved(columns, cut: _Cut, prior=None):
 
 
 def _sharpness(cut: _Cut, flux):
-    """Light of the central 3 x 3 pixels above that of the ring around it, relative to the PSF's; and its error."""
+    """Flux of the central 3 x 3 pixels above that of the ring around it, relative to the PSF's; and its error."""
     hidden, middle = cut.hidden, cut.signed.shape[1] // 2
     square = np.zeros(cut.signed.shape[1:], bool)
     square[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
@@ -223,7 +219,7 @@ def _surroundings(search: Search, x, y, flux):
 
 
 def _negative(cut: _Cut, near):
-    """Share of the significant light around the position that has the other sign."""
+    """Fraction of the significant flux around the position that has the other sign."""
     counted = near & ~cut.hidden & (np.abs(cut.signed) > 1.5 * cut.sigma)
     light = np.sum(np.abs(cut.signed), axis=(1, 2), where=counted)
     other = np.sum(-cut.signed, axis=(1, 2), where=counted & (cut.signed < 0))
@@ -288,7 +284,7 @@ def _cosmic(cut: _Cut):
 
 
 def _trail(smooth, x, y, flux, fwhm, peak):
-    """Light along the best straight line away from the source, relative to its own: 1 on a trail, 0 on the sky."""
+    """Flux along the best straight line away from the source, relative to its own: 1 on a trail, 0 on the sky."""
     reach = np.array([1.75, 2.5, 3.25]) * fwhm
     angle = np.arange(32) * (2 * np.pi / 32)
     columns = np.rint(np.asarray(x)[:, None, None] + np.cos(angle)[:, None] * reach).astype(int)
@@ -297,7 +293,7 @@ def _trail(smooth, x, y, flux, fwhm, peak):
     value = smooth[np.where(inside, rows, 0), np.where(inside, columns, 0)] * np.sign(flux)[:, None, None]
     value = np.where(inside, value, -np.inf).min(axis=2)
     own = stamps(smooth, np.rint(x), np.rint(y), 1) * np.sign(flux)[:, None, None]
-    # A masked core has no light of its own; its wings tell how much it is. Smoothing halves the peak.
+    # A masked core has no flux of its own; its wings tell how much it is. Smoothing halves the peak.
     own = np.fmax(own.max(axis=(1, 2)), 0.5 * np.abs(flux) * peak)
     return np.maximum(value.max(axis=1), 0) / np.maximum(own, 1e-30)
 
@@ -342,12 +338,12 @@ def _neighbour(search: Search, x, y) -> np.ndarray:
     return np.maximum(brightest, 0) / peak
 
 
-def _beside(x, y, burnt: Table | None, fwhm: float) -> np.ndarray:
+def _beside(x, y, saturated: Table | None, fwhm: float) -> np.ndarray:
     """Flux of the brightest saturated object within 5 FWHM; 0 where there is none."""
     result = np.zeros(len(x))
-    if burnt is not None and len(burnt):
-        tree = cKDTree(np.column_stack([burnt["x"], burnt["y"]]))
+    if saturated is not None and len(saturated):
+        tree = cKDTree(np.column_stack([saturated["x"], saturated["y"]]))
         near = tree.query_ball_point(np.column_stack([x, y]), 5 * fwhm)
-        flux = np.asarray(burnt["flux"])
+        flux = np.asarray(saturated["flux"])
         result = np.array([flux[found].max() if found else 0.0 for found in near])
     return result

@@ -16,10 +16,10 @@ MEANING = {
     "package_real": "real examples that come with the package",
     "package_bogus": "bogus examples that come with the package",
     "auc": "area under the ROC curve, of the image's own examples",
-    "false_positive": "share of bogus examples with a score of 0.5 or more",
-    "false_negative": "share of real examples with a score below 0.5",
-    "false_positive_at_1_percent": "share of bogus examples kept where one real in a hundred is lost",
-    "reliability": "by bins of score: lower edge, examples, their mean score, share of real ones",
+    "false_positive": "fraction of bogus examples with a score of 0.5 or more",
+    "false_negative": "fraction of real examples with a score below 0.5",
+    "false_positive_at_1_percent": "fraction of bogus examples kept where one real in a hundred is lost",
+    "reliability": "by bins of score: lower edge, examples, their mean score, fraction of real ones",
 }
 
 

@@ -12,7 +12,7 @@ from nightsift.tables import column
 YEARS = 60.0  # between image and template, at most: the first digitised plates of survey telescopes are older
 NEAR = 0.6  # FWHM from a star, or from its path
 LEAST = 0.4  # FWHM that a star moves in YEARS, to be asked about
-ALIKE = 2.5  # ratio of the light that appeared and that disappeared, at most: passbands may differ
+ALIKE = 2.5  # ratio of the flux that appeared and that disappeared, at most: passbands may differ
 OLD_PLACE = "old place of a star that moves"
 _ARCSEC = np.pi / 180 / 3600
 

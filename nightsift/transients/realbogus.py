@@ -19,21 +19,21 @@ MEASURES = {
     "block_snr": "S/N of what it explains beyond the PSF, or less",
     "elongation": "chi2 that stretching the PSF explains, over that of the PSF",
     "elongation_snr": "S/N of that",
-    "trail": "light along the best line away from it, relative to its own",
-    "pedestal": "share of the flux that the level of the surroundings makes up",
+    "trail": "flux along the best line away from it, relative to its own",
+    "pedestal": "fraction of the flux that the level of the surroundings makes up",
     "around": "rms of the S/N map from 2 to 4 FWHM, relative to what noise and the source's own wings make",
-    "negative": "share of light of the other sign within 1.5 FWHM",
+    "negative": "fraction of flux of the other sign within 1.5 FWHM",
     "dipole": "S/N of the strongest opposite extreme over its own",
     "dipole_snr": "S/N of that extreme",
     "dipole_ratio": "ratio of the fluxes of two opposite PSFs",
     "dipole_separation": "distance of the two, FWHM",
-    "shifted": "share of the signal that a shift of the template explains",
+    "shifted": "fraction of the signal that a shift of the template explains",
     "cosmic": "S/N of its brightest pixel over that of a point source",
-    "masked": "share of the PSF on masked pixels",
+    "masked": "fraction of the PSF on masked pixels",
     "change": "logarithm of its flux over that of the template",
-    "expected": "expected residual of the template's light over the error",
+    "expected": "expected residual of the template's flux over the error",
     "distance": "distance to the nearest template source, FWHM",
-    "neighbour": "logarithm of its flux over the brightest template light within 6 FWHM",
+    "neighbour": "logarithm of its flux over the brightest template flux within 6 FWHM",
     "beside": "logarithm of its flux over that of a saturated object near it",
 }
 FEWEST = (30, 10)  # real and bogus examples that make an image rich enough to train on
@@ -195,7 +195,7 @@ def _fitted(base: Examples, own: Examples | None):
 def quality(score: np.ndarray, real: np.ndarray) -> dict:
     """Return how well scores tell real (bool) from bogus: area under the ROC curve, rates at 0.5, reliability by bins.
 
-    ``reliability`` lists for each bin of score (lower edge, number, mean score, share of real ones).
+    ``reliability`` lists for each bin of score (lower edge, number, mean score, fraction of real ones).
     """
     score, real = np.asarray(score, float), np.asarray(real, bool)
     good = np.isfinite(score)

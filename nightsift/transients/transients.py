@@ -24,9 +24,9 @@ from nightsift.transients.vetting import candidate_flags, candidate_labels, pixe
 
 UNTRIED = 0.5  # score of what the model has never seen
 STRETCHED = 5.0  # S/N of what stretching the PSF explains, from which on two sources are tried
-SHAPELESS = ("", "extended", "unlike the PSF", "unlike the PSF, extended")  # facts that two sources in one may cause
+SHAPELESS = ("", "extended", "poor PSF fit", "poor PSF fit, extended")  # rejections that two sources in one cause
 # doubts about the shape that two sources in one may cause
-MERGED = {"unlike the PSF", "too flat", "elongated", "too wide", "noisy surroundings"}
+MERGED = {"poor PSF fit", "broader than PSF", "elongated", "too wide", "noisy surroundings"}
 PEAK_LOSS = 0.85  # of a source's S/N at least stands in the pixel nearest to it
 
 
@@ -61,9 +61,9 @@ def transients(search: Search, objects: Table, model: Model, params: parameters.
     threshold = params.threshold or noise_threshold(search.psf.fwhm, params.false_alarms)
     table = find(search, objects, threshold, params)
     score = model.score(features(table, search.psf.fwhm))
-    burnt = np.asarray(table["burnt"], bool)
-    table["score"] = np.where(burnt, UNTRIED, score)
-    table.remove_column("burnt")
+    saturated = np.asarray(table["saturated"], bool)
+    table["score"] = np.where(saturated, UNTRIED, score)
+    table.remove_column("saturated")
     _keep_blends(table, search, params.min_score)
     vetted(table, search.psf.fwhm, params.min_score)
     order = np.lexsort((-np.abs(table["snr"]), ~np.asarray(table["is_real"], bool)))
@@ -74,7 +74,7 @@ def transients(search: Search, objects: Table, model: Model, params: parameters.
 
 
 def noise_threshold(fwhm: float, false_alarms: float) -> float:
-    """Return the S/N above which noise makes so many peaks a megapixel, of one sign.
+    """Return the S/N above which noise makes so many peaks of one sign per megapixel.
 
     Maxima of a Gaussian field of correlation length sigma sqrt(2) (a matched filter's), at high S/N: the density is
     gamma^2 S exp(-S^2/2) / (2 pi)^(3/2) with gamma^2 = 1 / (2 sigma^2) (Bardeen et al. 1986, ApJ 304, 15, in two
@@ -101,13 +101,13 @@ def find(
         S/N.
     params : parameters.Transients
     depth : float
-        What lies between this share of the threshold and the threshold is kept, too, as "faint".
+        What lies between this fraction of the threshold and the threshold is kept, too, as "faint".
 
     Returns
     -------
     Table
-        Measures of `nightsift.transients.measure.measure`, `nightsift.flags.Flag` bits, ``facts`` (reasons to set it
-        aside whatever it looks like, comma separated), ``burnt`` (its core saturates), ``label``.
+        Measures of `nightsift.transients.measure.measure`, `nightsift.flags.Flag` bits, ``rejections`` (reasons to set
+        it aside whatever it looks like, comma separated), ``saturated`` (its core saturates), ``label``.
     """
     size = search.unit
     return fluxes(_found(search.per(size), fluxes(objects, size), threshold, params, depth), 1 / size)
@@ -119,24 +119,24 @@ def _found(
     x, y, sign = peaks(search.snr, PEAK_LOSS * depth * threshold, search.psf.fwhm)
     if not params.negative:
         x, y, sign = x[sign > 0], y[sign > 0], sign[sign > 0]
-    burnt_x, burnt_y, taken = burnt_cores(search, x, y)
+    core_x, core_y, taken = saturated_cores(search, x, y)
     bad = search.mask != 0
     # The margin of a saturated core is good enough to tell how bright the source must be.
     core = bad & ~((search.mask == int(Mask.SATURATED)) & ~search.saturated)
-    burnt = objects[(np.asarray(objects["flags"]) & int(Flag.SATURATED)) != 0] if len(objects) else None
-    parts = [measure(search, x[~taken], y[~taken], bad, burnt), measure(search, burnt_x, burnt_y, core, burnt)]
+    saturated = objects[(np.asarray(objects["flags"]) & int(Flag.SATURATED)) != 0] if len(objects) else None
+    parts = [measure(search, x[~taken], y[~taken], bad, saturated), measure(search, core_x, core_y, core, saturated)]
     table = vstack(parts)
-    table["burnt"] = np.arange(len(table)) >= len(parts[0])
+    table["saturated"] = np.arange(len(table)) >= len(parts[0])
     if len(table):
         column, row = pixel(table, search.mask.shape)
         highest = np.abs(stamps(search.snr, column, row, 1)).max(axis=(1, 2))
         significance = np.abs(np.nan_to_num(table["flux"] / table["bgerr"], nan=0.0))
-        # On light, of which some may be left, only the map knows the noise.
+        # On template flux, of which some may be left, only the map knows the noise.
         significance[np.asarray(table["expected"]) > np.asarray(table["bgerr"])] = 0
-        table = table[(np.maximum(highest, significance) >= depth * threshold) | table["burnt"]]
-        table = _without_twins(table, search.psf.fwhm)
+        table = table[(np.maximum(highest, significance) >= depth * threshold) | table["saturated"]]
+        table = _without_duplicates(table, search.psf.fwhm)
     table = _judged(table, objects, search, threshold, params)
-    both = _doubles(table, search, bad, burnt, threshold)
+    both = _doubles(table, search, bad, saturated, threshold)
     return table if both is None else _judged(both, objects, search, threshold, params)
 
 
@@ -145,16 +145,16 @@ def _judged(
 ) -> Table:
     table["flags"] |= candidate_flags(table, objects, search)
     table["label"] = candidate_labels(table, search)
-    table["facts"] = rejections(table, search, threshold, params)
+    table["rejections"] = rejections(table, search, threshold, params)
     return table
 
 
-def _doubles(table: Table, search: Search, bad, burnt: Table | None, threshold: float) -> Table | None:
+def _doubles(table: Table, search: Search, bad, saturated: Table | None, threshold: float) -> Table | None:
     """Return the table with what are two sources in place of one, each measured without the other; None if none is."""
     fwhm = search.psf.fwhm
     significance = np.abs(np.asarray(table["flux"] / table["bgerr"]))
     odd = (shape_doubts(table, fwhm) != "") | (np.sqrt(np.asarray(table["elongation"])) * significance > STRETCHED)
-    odd &= np.isin(table["facts"], SHAPELESS) & ~np.asarray(table["burnt"], bool) & (significance > threshold)
+    odd &= np.isin(table["rejections"], SHAPELESS) & ~np.asarray(table["saturated"], bool) & (significance > threshold)
     x, y, flux = (np.asarray(table[name], float) for name in ("x", "y", "flux"))
     found = pairs(search, x, y, flux, odd, threshold)
     if not found:
@@ -165,27 +165,27 @@ def _doubles(table: Table, search: Search, bad, burnt: Table | None, threshold: 
             np.array([(pair.x[k], pair.y[k], pair.flux[k], pair.growth[k]) for pair in found]).T for k in (one, other)
         )
         bgerr = forced(search.difference, search.sigma, bad, search.psf, *theirs[:2]).fluxerr * search.noise
-        part = measure(without(search, *theirs[:3], bgerr), *mine[:2], bad, burnt)
+        part = measure(without(search, *theirs[:3], bgerr), *mine[:2], bad, saturated)
         for name in ("fluxerr", "bgerr"):
             part[name] *= mine[3]
         part["snr"] = part["flux"] / part["fluxerr"]
         part["flags"] |= int(Flag.DEBLENDED)
-        part["burnt"] = False
+        part["saturated"] = False
         parts.append(part)
     return vstack(parts, join_type="inner")
 
 
 def _keep_blends(table: Table, search: Search, min_score: float) -> None:
     """Raise the score of what only its shape speaks against, and two sources that merge explain, in place."""
-    score, facts = np.asarray(table["score"]), np.asarray(table["facts"], str)
-    odd = np.isin(facts, SHAPELESS) & (~(score >= min_score) | (facts != ""))
+    score, rejected = np.asarray(table["score"]), np.asarray(table["rejections"], str)
+    odd = np.isin(rejected, SHAPELESS) & (~(score >= min_score) | (rejected != ""))
     odd &= np.array(
         [set(filter(None, doubt.split(", "))) <= MERGED for doubt in shape_doubts(table, search.psf.fwhm)], bool
     )
     x, y, flux = (np.asarray(table[name], float) for name in ("x", "y", "flux"))
     blend = blends(search.per(search.unit), x, y, flux / search.unit, odd)
     table["flags"] |= np.where(blend, int(Flag.BLEND), 0)
-    table["facts"] = np.where(blend, "", facts)
+    table["rejections"] = np.where(blend, "", rejected)
     table["score"] = np.where(blend, np.fmax(score, min_score), score)
 
 
@@ -216,7 +216,7 @@ def peaks(snr: np.ndarray, threshold: float, fwhm: float) -> tuple[np.ndarray, n
     return tuple(np.concatenate(part) for part in zip(*found, strict=True))
 
 
-def burnt_cores(search: Search, x, y) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def saturated_cores(search: Search, x, y) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the centres of cores that saturate in the image alone, and which of the peaks belong to them.
 
     The S/N map has its peaks around such a core, not on it.
@@ -242,7 +242,7 @@ def burnt_cores(search: Search, x, y) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.array(centre_x), np.array(centre_y), taken
 
 
-def _without_twins(table: Table, fwhm: float) -> Table:
+def _without_duplicates(table: Table, fwhm: float) -> Table:
     """Drop the fainter of two positions that the fit has moved together."""
     strength = np.abs(np.nan_to_num(table["snr"], nan=0.0))
     order = np.lexsort((table["x"], table["y"], -strength))

@@ -211,7 +211,7 @@ def test_fakes_are_matched_with_what_is_found(scene, planned, rows):
     bright = seen[seen["true_snr"] > 15]
     np.testing.assert_allclose(bright["flux"], bright["true_flux"], rtol=0.35)
     assert np.isnan(own["flux"][~np.asarray(own["found"], bool)]).all()
-    assert np.all(own["facts"][~np.asarray(own["found"], bool)] == "")
+    assert np.all(own["rejections"][~np.asarray(own["found"], bool)] == "")
 
 
 def test_bogus_is_what_was_put_there(scene, planned, rows):

@@ -231,9 +231,9 @@ def test_masked_is_the_share_of_the_psf(psf, unit):
 
 def test_saturated_neighbours_count_within_five_fwhm(psf, unit):
     x, y = np.array([100.0, 300.0]), np.array([100.0, 300.0])
-    burnt = Table({"x": [110.0, 100.0, 330.0], "y": [100.0, 92.0, 300.0], "flux": [5e5, 8e5, 9e5]})
+    saturated = Table({"x": [110.0, 100.0, 330.0], "y": [100.0, 92.0, 300.0], "flux": [5e5, 8e5, 9e5]})
     search = search_of(noise(23) + rendered(x, y, 50 * unit), psf)
-    table = measure(search, x, y, search.mask != 0, burnt)
+    table = measure(search, x, y, search.mask != 0, saturated)
     np.testing.assert_array_equal(table["beside"], [8e5, 0])
 
 

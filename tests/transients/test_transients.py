@@ -75,7 +75,7 @@ def test_negative_sources_can_be_left_out(psf, unit):
     assert (both["flux"] < 0).sum() >= 18
     # Light that was not there cannot have gone.
     assert not np.asarray(both["is_real"])[both["flux"] < 0].any()
-    assert all("nothing there to fade" in reason for reason in both["reasons"][both["flux"] < 0])
+    assert all("negative without template source" in reason for reason in both["reasons"][both["flux"] < 0])
     positive = found_in(image, psf, params=replace(PARAMS, negative=False))
     assert len(positive) >= 18
     assert np.all(positive["flux"] > 0)
@@ -161,7 +161,7 @@ def test_a_hit_of_a_cosmic_ray_is_set_aside(psf, snr, real):
     assert len(hit) >= (34 if snr > 15 else 20)
     assert np.mean(np.asarray(hit["is_real"], bool)) <= real
     if snr >= 50:
-        assert all("too sharp" in reason or "unlike the PSF" in reason for reason in hit["reasons"])
+        assert all("too sharp" in reason or "poor PSF fit" in reason for reason in hit["reasons"])
 
 
 # As far as the noise lets them be told from point sources: a streak of 1.5 FWHM fits the PSF to 94 per cent.
@@ -313,7 +313,7 @@ def test_noise_is_above_the_threshold_no_more_often_than_is_asked_for(fwhm, fals
     for seed in range(number):
         search = search_of(noise(31 + seed, side), psf)
         table = find(search, NO_OBJECTS, threshold, PARAMS)
-        count += np.sum(["faint" not in fact for fact in table["facts"]])
+        count += np.sum(["faint" not in reason for reason in table["rejections"]])
     expected = 2 * false_alarms * number * side**2 / 1e6
     # Pixels do not sample the very top of every peak: there are less, never more.
     assert 0.75 * expected - 3 * np.sqrt(expected) < count < expected + 3 * np.sqrt(expected)
