@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 
 from nightsift.fakes.fakes import FAKES
 from nightsift.simulate.truth import REAL
-from nightsift.transients.realbogus import Examples, _fitted, features, quality, shipped, train
+from nightsift.transients.realbogus import Examples, features, fit_classifier, quality, shipped, train
 
 NEAR = 2.0  # pixels
 
@@ -92,7 +92,7 @@ def main():
         out = groups % 5 == fold
         if out.any():
             of_others = everything[kept & ~out]
-            score = _fitted(of_others, None).predict_proba(values[out])[:, 1]
+            score = fit_classifier(of_others, None).predict_proba(values[out])[:, 1]
             held_out[out] = shifted(score, odds(real) / odds(of_others.real))
     print(f"{group} images, {real.sum()} real, {(~real).sum()} bogus, {kept.sum()} kept")
     for low in (0, 5, 7, 10):

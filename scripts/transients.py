@@ -1,7 +1,8 @@
 """Find and measure what the difference holds, and tell real from bogus."""
 
 import numpy as np
-import sklearn.ensemble  # noqa: F401  a warm process then imports it once for all images
+import sklearn.calibration
+import sklearn.ensemble  # noqa: F401
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from nightsift.fakes.completeness import completeness

@@ -38,6 +38,7 @@ MEASURES = {
 }
 FEWEST = (30, 10)  # real and bogus examples that make an image rich enough to train on
 FOLDS = 3
+BINS = 5  # of score, of equal width, of which the card says how reliable they are
 BRIGHT = 200.0  # S/N beyond which brightness says nothing more
 WINGS = 0.01  # of a source's S/N that its wings reach at 2 to 4 FWHM
 SHIPPED = "examples.npz"
@@ -158,10 +159,10 @@ def train(own: Examples | None = None, base: Examples | None = None) -> Model:
         for fold in range(FOLDS):
             out = own.group % FOLDS == fold
             if out.any():
-                held_out[out] = _fitted(base, own[~out]).predict_proba(own.values[out])[:, 1]
-        classifier = _fitted(base, own)
+                held_out[out] = fit_classifier(base, own[~out]).predict_proba(own.values[out])[:, 1]
+        classifier = fit_classifier(base, own)
     else:
-        classifier = _of_the_package() if base is shipped() else _fitted(base, None)
+        classifier = _of_the_package() if base is shipped() else fit_classifier(base, None)
         if sum(counts):
             held_out = classifier.predict_proba(own.values)[:, 1]
     card = {
@@ -179,10 +180,11 @@ def train(own: Examples | None = None, base: Examples | None = None) -> Model:
 
 @cache
 def _of_the_package():
-    return _fitted(shipped(), None)
+    return fit_classifier(shipped(), None)
 
 
-def _fitted(base: Examples, own: Examples | None):
+def fit_classifier(base: Examples, own: Examples | None):
+    """Return gradient-boosted trees trained on the examples of both."""
     from sklearn.ensemble import HistGradientBoostingClassifier  # late: it takes half a second
 
     values, real = base.values, base.real
@@ -197,29 +199,25 @@ def quality(score: np.ndarray, real: np.ndarray) -> dict:
 
     ``reliability`` lists for each bin of score (lower edge, number, mean score, fraction of real ones).
     """
+    from sklearn.calibration import calibration_curve  # late, as below
+    from sklearn.metrics import roc_auc_score
+
     score, real = np.asarray(score, float), np.asarray(real, bool)
     good = np.isfinite(score)
     score, real = score[good], real[good]
     if not real.any() or real.all():
         return {"auc": np.nan, "false_positive": np.nan, "false_negative": np.nan, "reliability": []}
-    # Ties share their mean rank.
-    _, inverse, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[inverse]
-    number = real.sum(), (~real).sum()
-    auc = (rank[real].sum() - number[0] * (number[0] + 1) / 2) / (number[0] * number[1])
-    bins = []
-    for low in np.arange(0, 1, 0.2):
-        inside = (score >= low) & ((score < low + 0.2) | (low > 0.7))
-        if inside.any():
-            bins.append(
-                [round(float(low), 1), int(inside.sum()), float(score[inside].mean()), float(real[inside].mean())]
-            )
+    edges = np.linspace(0, 1, BINS + 1)
+    number = np.bincount(np.searchsorted(edges[1:-1], score), minlength=BINS)  # as calibration_curve bins
+    used = number > 0
+    fraction, mean = calibration_curve(real, score, n_bins=BINS)
+    columns = (np.round(edges[:-1], 1)[used], number[used], mean, fraction)
     # Where one real source in a hundred is lost.
     lenient = np.sort(score[real])[int(0.01 * real.sum())]
     return {
-        "auc": float(auc),
+        "auc": float(roc_auc_score(real, score)),
         "false_positive_at_1_percent": float(np.mean(score[~real] >= lenient)),
         "false_positive": float(np.mean(score[~real] >= 0.5)),
         "false_negative": float(np.mean(score[real] < 0.5)),
-        "reliability": bins,
+        "reliability": [list(row) for row in zip(*(values.tolist() for values in columns), strict=True)],
     }
