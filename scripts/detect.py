@@ -28,6 +28,7 @@ def work(job):
         "fwhm": result.seeing.fwhm,
         "fwhm_coefficients": result.seeing.coefficients,
         "aperture": result.aperture,
+        "background_size": job.params.background_size,
         "background": result.background_level,
         "noise": result.noise,
         "noise_autocorrelation": np.round(result.correlation, 4).tolist(),

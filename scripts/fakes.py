@@ -37,7 +37,7 @@ STAGE = Stage(
     },
     outputs={"fakes": "table:fakes"},
 )
-MESH = 64
+MESH = 64  # pixels of the background under cosmic rays, as in inspect
 DEPTH = 0.8  # of the threshold: what is fainter teaches, too, what noise looks like
 
 
@@ -51,7 +51,8 @@ def work(job):
     mask, (layers, about_template) = job.read_images("mask")[0]["PRIMARY"], job.read_images("template")
     planes = (layers[name] for name in ("TEMPLATE", "NOISE", "MASK", "CORRELATION"))
     reference = Reference(*planes, photons=about_template["NSPHOTON"])
-    about = inspected | {name: job.facts_of("detect")[name] for name in ("fwhm", "aperture", "noise_autocorrelation")}
+    names = "fwhm", "aperture", "noise_autocorrelation", "background_size"
+    about = inspected | {name: job.facts_of("detect")[name] for name in names}
     seed = job.params.seed + zlib.crc32(job.image.encode())
     planned = job.call(plan, image, search, objects, image_psf(job, search), seed, job.params)
     try:
@@ -85,7 +86,7 @@ def searched(planned, mask, reference, about, extra):
         hit = find_cosmics(data, sky.level, sky.noise, gain, bad, *limits).mask
         mask |= np.where(hit, int(Mask.COSMIC), 0).astype(mask.dtype)
     correlation = np.array(about["noise_autocorrelation"])
-    exposure = Exposure(data, mask, gain, about["fwhm"], about["aperture"], correlation)
+    exposure = Exposure(data, mask, gain, about["fwhm"], about["aperture"], correlation, about["background_size"])
     result = subtract(exposure, reference, planned.objects, sections["subtract"], run_hotpants)
     after = sections["transients"]
     threshold = after.threshold or noise_threshold(result.psf.fwhm, after.false_alarms)

@@ -32,6 +32,7 @@ def work(job):
     objects = job.read_table("detections")
     trails = tuple(Trail(**trail) for trail in detected["trails"])
     about = detected["aperture"], job.params, trails, np.array(detected["noise_autocorrelation"])
+    about += (detected["background_size"],)
     result = job.call(psf, data, mask, inspected["gain"], objects, seeing, *about)
     job.write_images("psf", *(result.psf.to_images() if result.psf else ({}, None)))
     job.write_table("photometry", result.table, "psf_photometry")

@@ -35,6 +35,7 @@ def work(job):
         fwhm=detected["fwhm"],
         aperture=detected["aperture"],
         correlation=np.array(detected["noise_autocorrelation"]),
+        background_size=detected["background_size"],
     )
     layers, about_template = job.read_images("template")
     planes = (layers[name] for name in ("TEMPLATE", "NOISE", "MASK", "CORRELATION"))

@@ -15,10 +15,10 @@ from nightsift.image.unit_noise import in_units, pixel_unit
 from nightsift.sky import tangent
 from nightsift.sky.sphere import RADIUS
 
-MOST = 500
-MESH = 64  # pixels, of the background
-#: how far a pixel scale that is no range may be off
-FACTOR = 2.0
+MOST = 500  # stars, the brightest: more than a solver looks at
+# Pixels, of the background. Not `detect.background_size`: bright stars stand out of any, before detect has run.
+MESH = 64
+FACTOR = 2.0  # by which a pixel scale that is no range may be off, either way
 
 
 def brightest(data, mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -65,8 +65,7 @@ class Material:
     @property
     def background_size(self) -> int:
         """Mesh of the background [px], as detection took it."""
-        params = self.detect.get("provenance", {}).get("params", {})
-        return params.get("background_size", DetectConfig().background_size)
+        return self.detect.get("background_size", DetectConfig().background_size)
 
     @cached_property
     def pixscale(self) -> float:

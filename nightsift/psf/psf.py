@@ -29,7 +29,6 @@ from nightsift.tables import PSF_PHOTOMETRY
 
 # Where the annulus does not tell the level beneath a star, that between the stars does.
 EXCLUDED = UNUSABLE & ~Flag.ANNULUS_BAD
-MESH = 64
 WIDTH = 0.15  # relative to the stars' width at the same place
 ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within FWHM
 ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
@@ -76,6 +75,7 @@ def psf(
     params: parameters.PsfConfig,
     trails=(),
     correlation=WHITE,
+    background_size: int = parameters.DetectConfig.background_size,
 ):
     """Fit the PSF of an image to its clean stars, and all objects with it.
 
@@ -97,6 +97,8 @@ def psf(
         Whose light is taken out first.
     correlation : 2-D array
         Autocorrelation of the noise: see `nightsift.image.correlation`.
+    background_size : int
+        Mesh of the background map, pixels.
 
     Returns
     -------
@@ -104,7 +106,7 @@ def psf(
         NaN throughout, but for ``outlier``, where the PSF could not be fitted.
     """
     size = pixel_unit(data, mask != 0)
-    layers = _layers(in_units(data, size), mask, gain and gain * size, trails, seeing.fwhm)
+    layers = _layers(in_units(data, size), mask, gain and gain * size, trails, seeing.fwhm, background_size)
     layers = replace(layers, correlation=np.asarray(correlation))
     own = _fitted(layers, fluxes(objects, size), seeing, aperture, params)
     return replace(own, table=fluxes(own.table, 1 / size))
@@ -163,11 +165,11 @@ def _scene(layers: Layers, psf: Psf, objects: Table, aperture: float) -> tuple[S
     return scene, objects, found
 
 
-def _layers(data, mask, gain, trails, fwhm: float) -> Layers:
+def _layers(data, mask, gain, trails, fwhm: float, background_size: int) -> Layers:
     bad, grain = mask != 0, None
     if trails:
-        data, grain = without_trails(data, bad, MESH, trails, fwhm)
-    sky = background(data, bad, MESH)
+        data, grain = without_trails(data, bad, background_size, trails, fwhm)
+    sky = background(data, bad, background_size)
     image = np.where((mask & int(HIDDEN)) != 0, 0, data - sky.level).astype(np.float32)
     return Layers(image, sky.noise if grain is None else np.hypot(sky.noise, grain), bad, gain)
 

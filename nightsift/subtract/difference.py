@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nightsift import parameters
 from nightsift.image.correlation import WHITE
 from nightsift.image.trails import Trail
 from nightsift.image.unit_noise import in_units, unit
@@ -32,6 +33,8 @@ class Exposure:
         FWHM and radius of the calibration aperture, pixels.
     correlation : 2-D array
         Autocorrelation of the noise: see `nightsift.image.correlation`.
+    background_size : int
+        Mesh of the background map, pixels.
     """
 
     data: np.ndarray
@@ -40,6 +43,7 @@ class Exposure:
     fwhm: float
     aperture: float
     correlation: np.ndarray = field(default_factory=lambda: WHITE)
+    background_size: int = parameters.DetectConfig.background_size
 
 
 @dataclass(frozen=True)

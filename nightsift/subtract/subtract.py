@@ -40,7 +40,6 @@ from nightsift.subtract.stars import MOST, STAMP_SNR, clean, isolated, matched, 
 from nightsift.subtract.zogy import proper
 
 NOTABLE = 0.04  # share of the image in its template that is worth a warning
-MESH = 64
 MIN_SCATTER = 0.003  # no two images agree better on a star's flux
 QUALITY_STARS = 40  # are enough to judge the template's PSF, which is needed for nothing else
 ENOUGH_PIXELS = 2**18  # whose distribution is that of all: neighbours tell nearly the same
@@ -98,7 +97,7 @@ def _subtract(exposure: Exposure, reference: Reference, objects: Table, params, 
     psf, scale_error = _psf(exposure, unharmed if raw.forward else stars[raw.used], raw)
     raw = replace(raw, facts=raw.facts | {"flux_scale_err": scale_error})
     # As faint light that it is not told from, a background would be of the stars.
-    raw.data[:] -= background(raw.data, raw.bad, MESH).level
+    raw.data[:] -= background(raw.data, raw.bad, exposure.background_size).level
     raw, ratio = rescaled(raw, stars, psf, exposure.gain)
     recolored(raw, objects, ratio)
     result = _with_noise(exposure, reference, raw, stars[raw.used], psf, ratio)
@@ -185,7 +184,7 @@ def _quality(template: Layer, stars: Table) -> dict:
 
 def _framed(exposure: Exposure) -> Layer:
     """Subtract the background of the image and frame it."""
-    sky = background(exposure.data, exposure.mask != 0, MESH)
+    sky = background(exposure.data, exposure.mask != 0, exposure.background_size)
     data = np.zeros([side + 2 * PAD for side in exposure.data.shape], np.float32)
     np.subtract(exposure.data, sky.level, out=unpad(data))
     # What a kernel may smear a little of must not be garbage; saturated cores are nearer to the truth than 0.
@@ -224,7 +223,7 @@ def _with_noise(exposure, reference, raw: RawDifference, stars: Table, psf: Psf,
     # In the memory of what is not looked at any more.
     usable = np.equal(mask, 0, out=raw.bad)
     data, model = raw.data, raw.model
-    data -= background(data, ~usable, MESH).level
+    data -= background(data, ~usable, exposure.background_size).level
     data[~np.isfinite(data)] = 0
     take_level(data, usable, psf.fwhm)
     few = (slice(None, None, 8), slice(None, None, 8))
@@ -254,7 +253,7 @@ def _with_noise(exposure, reference, raw: RawDifference, stars: Table, psf: Psf,
     # Places that overlap would say the same again.
     apart = int(np.clip(quiet.sum() / psf.fwhm**2, 20, 400))
     sky = sky_sources(data, sigma, ~usable, psf, correlation, quiet, apart)
-    warnings = _named(trails, shape)
+    warnings = _named(trails, shape, exposure.background_size)
     unit *= light.sky
     if not 0.8 < unit < 1.3:
         warnings.append(f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it")
@@ -280,9 +279,9 @@ def _with_noise(exposure, reference, raw: RawDifference, stars: Table, psf: Psf,
     return Difference(data, sigma, snr, mask, model, psf, facts, tuple(warnings))
 
 
-def _named(trails: list[Trail], shape) -> list[str]:
+def _named(trails: list[Trail], shape, background_size: int) -> list[str]:
     """Tell of trails, and of steps, which look like several."""
-    sides = beside_steps(trails, shape, 2 * MESH)
+    sides = beside_steps(trails, shape, 2 * background_size)
     angles = {
         side: [np.degrees(one.angle) - 90 for one, own in zip(trails, sides, strict=True) if own == side]
         for side in (False, True)

@@ -92,6 +92,13 @@ def test_stars_on_a_trail_are_fitted_without_it():
     assert np.median(np.abs(table["spread"] / table["spread_err"])) < 1.5
 
 
+def test_the_background_has_the_mesh_that_is_asked_for(plain):
+    about = *plain[:2], GAIN, plain[2].objects, plain[2].seeing, plain[2].aperture, PARAMS
+    fluxes = [np.asarray(psf(*about, background_size=mesh).table["psf_flux"]) for mesh in (64, 32)]
+    np.testing.assert_array_equal(fluxes[0], plain[4].table["psf_flux"])
+    assert not np.array_equal(*fluxes, equal_nan=True)
+
+
 def test_rows_are_those_of_the_detections(plain):
     objects, result = plain[2].objects, plain[4]
     assert len(checked(result.table, "psf_photometry")) == len(objects)
