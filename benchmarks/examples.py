@@ -17,8 +17,8 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from nightsift.fakes.fakes import FAKES
 from nightsift.simulate.truth import REAL
+from nightsift.tables import FAKES
 from nightsift.transients.realbogus import Examples, features, fit_classifier, quality, shipped, train
 
 NEAR = 2.0  # pixels

@@ -92,7 +92,6 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
     from nightsift.psf.forced import forced
     from nightsift.subtract.difference import Exposure, Reference, Search
     from nightsift.subtract.subtract import subtract
-    from nightsift.transients.realbogus import train
     from nightsift.transients.transients import transients
 
     objects = Table.read(folder / "objects.fits")
@@ -101,13 +100,12 @@ def run_nightsift(folder: Path, given: Inputs, repeat: int, method: str):
     clear = np.zeros(data["image"].shape, np.uint16)
     exposure = Exposure(data["image"], clear, GAIN, float(given.fwhm), float(data["aperture"]))
     reference = Reference(data["template"], data["template_noise"], data["template_mask"])
-    model = train()
     seconds, later = [], []
     for _ in range(repeat):
         start = time.perf_counter()
         found = subtract(exposure, reference, objects, parameters.SubtractConfig(method=method))
         middle = time.perf_counter()
-        table = transients(Search.of(found, clear != 0), objects, model, parameters.TransientsConfig()).candidates
+        table = transients(Search.of(found, clear != 0), objects, parameters.TransientsConfig()).candidates
         seconds.append(middle - start)
         later.append(time.perf_counter() - middle)
     real = table[np.asarray(table["is_real"], bool)]

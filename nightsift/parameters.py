@@ -287,7 +287,7 @@ class TransientsConfig:
     threshold: float | None = option(
         None, "S/N from which on there are candidates; by default what false_alarms asks for", exclusiveMinimum=0
     )
-    false_alarms: float = option(0.05, "peaks of one sign that noise alone may make in a megapixel", exclusiveMinimum=0)
+    false_alarms: float = option(0.05, "peaks of one sign that noise alone may make per megapixel", exclusiveMinimum=0)
     min_score: float = option(0.5, "score from which on a candidate is real", minimum=0, maximum=1)
     negative: bool = option(True, "search for what has faded, too")
     max_masked: float = option(0.5, "largest masked fraction of a candidate's PSF", minimum=0, maximum=1)
@@ -296,18 +296,18 @@ class TransientsConfig:
     )
     max_line: float = option(
         0.6,
-        "share of a line on one side of a candidate that may be as bright or dark as parts of it",
+        "fraction of a line on one side of a candidate that may be as bright or dark as parts of it",
         exclusiveMinimum=0,
         maximum=1,
     )
     max_hole: float = option(
         0.5,
-        "share of a change that a hole in the other image may explain: in the template, of what has brightened",
+        "fraction of a change that a hole in the other image may explain: in the template, of what has brightened",
         exclusiveMinimum=0,
     )
     min_recovered: float = option(
         0.7,
-        "share of the fakes of S/N 20 or more on empty sky that has to be found, or an image is not searched",
+        "fraction of the fakes of S/N 20 or more on empty sky that has to be found, or an image is not searched",
         minimum=0,
         maximum=1,
     )

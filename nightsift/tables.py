@@ -151,6 +151,8 @@ KNOWN = {
         "mag": Field(float, "mag", "magnitude of that object"),
     }.items()
 }
+#: kinds of fakes that are real; all others are bogus
+FAKES = ("sky", "host", "star")
 SCHEMAS = {
     "detections": DETECTIONS,
     "psf_photometry": PSF_PHOTOMETRY,

@@ -22,7 +22,6 @@ from nightsift.subtract.difference import Search
 EXCLUDED = UNUSABLE & ~(
     Flag.APERTURE_INCOMPLETE | Flag.FOOTPRINT_MASKED | Flag.APERTURE_MASKED | Flag.ANNULUS_BAD | Flag.OUTLIER
 )
-FAKES = ("sky", "host", "star")  # the kinds that are real
 FAINTEST, MIDDLE, BRIGHTEST = 3.0, 9.0, 400.0  # S/N
 FAINT_SHARE = 0.6  # of the fakes lies between the first two, where completeness falls
 HOSTED, BESIDE_STARS = 0.3, 0.15  # shares of fakes on galaxies and beside stars

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import Table, vstack
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy import ndimage
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
@@ -15,13 +18,16 @@ from nightsift.flags import Flag, Mask
 from nightsift.image.stamps import stamps
 from nightsift.image.unit_noise import fluxes
 from nightsift.psf.forced import forced
-from nightsift.statistics import FWHM_PER_SIGMA
+from nightsift.statistics import FWHM_PER_SIGMA, MAG
 from nightsift.subtract.difference import Search
+from nightsift.tables import FAKES
+from nightsift.transients import moving
 from nightsift.transients.doubles import blends, covered, pairs, without
 from nightsift.transients.measure import measure, without_fit_bias
-from nightsift.transients.realbogus import Model, features
+from nightsift.transients.realbogus import Examples, Model, features, train
 from nightsift.transients.vetting import candidate_flags, candidate_labels, pixel, rejections, shape_doubts, vetted
 
+CELL = 128  # pixels: side of the squares whose fakes are held out together
 UNTRIED = 0.5  # score of what the model has never seen
 STRETCHED = 5.0  # S/N of what stretching the PSF explains, from which on two sources are tried
 SHAPELESS = ("", "extended", "poor PSF fit", "poor PSF fit, extended")  # rejections that two sources in one cause
@@ -40,13 +46,43 @@ class Transients:
         Measurements by pixel position (schema ``candidates`` without the sky, magnitudes and image).
     threshold : float
         S/N from which on there are candidates.
+    model : Model
+        Tells real from bogus.
+    passed : 1-D bool array
+        Which of the fakes are found and called real.
     """
 
     candidates: Table
     threshold: float
+    model: Model
+    passed: np.ndarray
 
 
-def transients(search: Search, objects: Table, model: Model, params: parameters.TransientsConfig) -> Transients:
+@dataclass(frozen=True)
+class Calibration:
+    """What gives candidates their magnitudes and places on the sky.
+
+    Attributes
+    ----------
+    zero_point : callable
+        Zero point (mag) at pixel positions x, y.
+    wcs : WCS
+    catalog : Table
+        Stars of the field, some with proper motions (`nightsift.transients.moving`).
+    """
+
+    zero_point: Callable
+    wcs: WCS
+    catalog: Table
+
+
+def transients(
+    search: Search,
+    objects: Table,
+    params: parameters.TransientsConfig,
+    fakes: Table | None = None,
+    calibration: Calibration | None = None,
+) -> Transients:
     """Find, measure, score and vet.
 
     Parameters
@@ -54,10 +90,13 @@ def transients(search: Search, objects: Table, model: Model, params: parameters.
     search : Search
     objects : Table
         Objects of the image (schema ``objects``), for their flags and the brightness of neighbours.
-    model : Model
-        Tells real from bogus.
-    params : parameters.Transients
+    params : parameters.TransientsConfig
+    fakes : Table, optional
+        What the search found of fakes (schema ``fakes``), to train the model on beside the package's examples.
+    calibration : Calibration, optional
+        Without it, candidates have no magnitudes and no places on the sky.
     """
+    model, passed = _model(fakes, search.psf.fwhm, params.min_score)
     threshold = params.threshold or noise_threshold(search.psf.fwhm, params.false_alarms)
     table = find(search, objects, threshold, params)
     score = model.score(features(table, search.psf.fwhm))
@@ -70,7 +109,37 @@ def transients(search: Search, objects: Table, model: Model, params: parameters.
     # Only now: up to here what counts is how far the maximum stands out.
     table["flux"] = without_fit_bias(table["flux"], table["fluxerr"])
     table["snr"] = table["flux"] / table["fluxerr"]
-    return Transients(table[order], threshold)
+    table = table[order]
+    if calibration is not None:
+        _calibrate(table, calibration, search.psf.fwhm)
+    return Transients(table, threshold, model, passed)
+
+
+def _model(fakes: Table | None, fwhm: float, min_score: float) -> tuple[Model, np.ndarray]:
+    """Train on the fakes of the image; return also which of them are found and called real by what did not see them."""
+    if fakes is None:
+        return train(), np.zeros(0, bool)
+    seen = np.asarray(fakes["found"], bool)
+    found = fakes[seen]
+    # Places near each other are held out together.
+    cell = (np.asarray(found["x"], float) // CELL + 7 * (np.asarray(found["y"], float) // CELL)).astype(int)
+    model = train(Examples(features(found, fwhm), np.isin(np.asarray(found["kind"], str), FAKES), cell))
+    passed = np.zeros(len(fakes), bool)
+    passed[seen] = model.held_out >= min_score
+    return model, passed & (np.asarray(fakes["rejections"], str) == "")
+
+
+def _calibrate(table: Table, calibration: Calibration, fwhm: float) -> None:
+    """Add magnitudes, limits and places on the sky to candidates, and label stars that have moved, in place."""
+    zero = calibration.zero_point(np.asarray(table["x"]), np.asarray(table["y"]))
+    flux, fluxerr = np.abs(np.asarray(table["flux"])), np.asarray(table["fluxerr"])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table["mag_calib"] = np.where(flux > 0, zero - 2.5 * np.log10(flux), np.nan)
+        table["mag_calib_err"] = np.where(flux > 0, MAG * fluxerr / flux, np.nan)
+        table["maglim"] = zero - 2.5 * np.log10(5 * np.asarray(table["bgerr"]))
+    table["ra"], table["dec"] = calibration.wcs.all_pix2world(table["x"], table["y"], 0)
+    pixel = 3600 * float(np.mean(proj_plane_pixel_scales(calibration.wcs.celestial)))
+    moving.join(table, calibration.catalog, fwhm * pixel)
 
 
 def noise_threshold(fwhm: float, false_alarms: float) -> float:

@@ -16,7 +16,6 @@ from nightsift.io.products import read_images, read_json, read_wcs
 from nightsift.simulate.pixels import render_galaxies, render_points
 from nightsift.subtract.difference import Exposure, Reference
 from nightsift.subtract.subtract import subtract
-from nightsift.transients.realbogus import train
 from nightsift.transients.transients import Search, peaks, transients
 
 SIZE, SKY, GAIN = 768, 400.0, 4.0
@@ -69,7 +68,7 @@ def difference(fwhm, template_fwhm):
     exposure = Exposure(image, clear, GAIN, objects.seeing.fwhm, objects.aperture)
     found = subtract(exposure, reference, objects.objects, parameters.SubtractConfig())
     search = Search.of(found, clear != 0)
-    return found, transients(search, objects.objects, train(), parameters.TransientsConfig()).candidates
+    return found, transients(search, objects.objects, parameters.TransientsConfig()).candidates
 
 
 @pytest.fixture(scope="module", params=[(3.0, 3.0), (3.8, 2.6), (2.6, 3.8)], ids=["same", "sharper", "wider"])

@@ -27,7 +27,6 @@ from nightsift.subtract.difference import Exposure, Reference
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
 from nightsift.subtract.subtract import subtract
 from nightsift.template.alignment import Target, TemplateImage, align
-from nightsift.transients.realbogus import train
 from nightsift.transients.transients import Search, peaks, transients
 
 SIZE = 512
@@ -256,7 +255,7 @@ def test_differences_know_of_it(name, which, method):
     assert 0.85 < found.facts["sky_sigma"] < 1.15
     search = Search.of(found, np.zeros(found.mask.shape, bool))
     assert len(peaks(np.where(found.mask == 0, found.snr, 0), 5.0, found.psf.fwhm)[0]) <= poisson.ppf(0.999, 0.05)
-    table = transients(search, objects, train(), parameters.TransientsConfig()).candidates
+    table = transients(search, objects, parameters.TransientsConfig()).candidates
     # A proper subtraction knows less of stars that the border cuts.
     inner = (np.abs(table["x"] - 192) < 180) & (np.abs(table["y"] - 192) < 180)
     assert not np.any(table["is_real"][inner])

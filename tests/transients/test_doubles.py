@@ -8,14 +8,13 @@ from differences import NO_OBJECTS, lattice, nearest, noise, psf_of, rendered, s
 from nightsift import parameters
 from nightsift.flags import Flag
 from nightsift.transients.doubles import pairs, without
-from nightsift.transients.realbogus import train
 from nightsift.transients.transients import transients
 
 PARAMS = parameters.TransientsConfig()
 
 
 def found_in(image, psf, model=None):
-    return transients(search_of(image, psf, model), NO_OBJECTS, train(), PARAMS).candidates
+    return transients(search_of(image, psf, model), NO_OBJECTS, PARAMS).candidates
 
 
 def two(fwhm, apart, first, second):

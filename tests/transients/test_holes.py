@@ -6,7 +6,6 @@ from differences import FWHM, NO_OBJECTS, NOISE, SIZE, lattice, nearest, noise, 
 
 from nightsift import parameters
 from nightsift.transients.holes import pits
-from nightsift.transients.realbogus import train
 from nightsift.transients.transients import transients
 
 PARAMS = parameters.TransientsConfig()
@@ -20,7 +19,7 @@ def psf():
 def searched(image, template, psf):
     """Search the difference of two images without noise in the template."""
     search = search_of(image + noise(51) - template, psf, model=template)
-    return transients(search, NO_OBJECTS, train(), PARAMS).candidates
+    return transients(search, NO_OBJECTS, PARAMS).candidates
 
 
 def discs(x, y, height, width):

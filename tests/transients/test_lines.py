@@ -6,7 +6,6 @@ from differences import FWHM, NO_OBJECTS, NOISE, SIZE, nearest, noise, psf_of, r
 
 from nightsift import parameters
 from nightsift.transients.lines import lit, strung
-from nightsift.transients.realbogus import train
 from nightsift.transients.transients import transients
 
 PARAMS = parameters.TransientsConfig()
@@ -19,7 +18,7 @@ def psf():
 
 
 def found_in(image, psf):
-    return transients(search_of(image, psf), NO_OBJECTS, train(), PARAMS).candidates
+    return transients(search_of(image, psf), NO_OBJECTS, PARAMS).candidates
 
 
 def beads(angle, spacing, snr, unit, seed):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.table import Table
+from astropy.wcs import WCS
 from bogus import artefacts
 from differences import FWHM, NO_OBJECTS, NOISE, SIZE, lattice, nearest, noise, psf_of, rendered, search_of, unit_of
 from scipy import ndimage
@@ -13,8 +14,7 @@ from nightsift import parameters
 from nightsift.flags import Flag, Mask
 from nightsift.image.trails import Trail
 from nightsift.tables import SCHEMAS
-from nightsift.transients.realbogus import train
-from nightsift.transients.transients import cutouts, find, noise_threshold, peaks, transients
+from nightsift.transients.transients import Calibration, cutouts, find, noise_threshold, peaks, transients
 
 SATURATION = 30000.0
 PARAMS = parameters.TransientsConfig()
@@ -31,7 +31,7 @@ def unit(psf):
 
 
 def found_in(difference, psf, objects=NO_OBJECTS, params=PARAMS, **layers):
-    return transients(search_of(difference, psf, **layers), objects, train(), params).candidates
+    return transients(search_of(difference, psf, **layers), objects, params).candidates
 
 
 def near(table, x, y, radius=8.0):
@@ -79,6 +79,26 @@ def test_negative_sources_can_be_left_out(psf, unit):
     positive = found_in(image, psf, params=replace(PARAMS, negative=False))
     assert len(positive) >= 18
     assert np.all(positive["flux"] > 0)
+
+
+def test_candidates_get_magnitudes_and_places(psf, unit):
+    x, y = lattice(4)
+    flux = np.where(np.arange(len(x)) % 2, -30, 30) * unit
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (
+        ["RA---TAN", "DEC--TAN"],
+        [10, 5],
+        [1, 1],
+        [-1e-4, 1e-4],
+    )
+    calibration = Calibration(lambda x, y: 25 + 0.001 * x, wcs, Table())
+    image = search_of(noise(5) + rendered(x, y, flux), psf)
+    table = transients(image, NO_OBJECTS, PARAMS, calibration=calibration).candidates
+    expected = 25 + 0.001 * table["x"] - 2.5 * np.log10(np.abs(table["flux"]))
+    np.testing.assert_allclose(table["mag_calib"], expected)
+    np.testing.assert_allclose(table["mag_calib_err"], 1.0857 / np.abs(table["snr"]), rtol=1e-3)
+    assert (table["maglim"] > table["mag_calib"]).all()
+    np.testing.assert_allclose([table["ra"], table["dec"]], wcs.all_pix2world(table["x"], table["y"], 0))
 
 
 def test_labels_say_what_the_template_shows(psf, unit):
@@ -214,7 +234,7 @@ def test_what_is_left_of_a_trail_is_set_aside(psf, height):
     light = height * NOISE * np.exp(-4 * np.log(2) * (across / 3) ** 2) * (0.15 + 0.1 * np.sin(along / 3))
     search = search_of(noise(14) + light.astype(np.float32), psf)
     whole = Trail(np.pi / 2 + 0.7, -200 * np.sin(0.7) + 190 * np.cos(0.7), 4.0, 1, 10 * height)
-    table = transients(replace(search, trails=(whole,)), NO_OBJECTS, train(), PARAMS).candidates
+    table = transients(replace(search, trails=(whole,)), NO_OBJECTS, PARAMS).candidates
     assert np.asarray(table["is_real"], bool).sum() <= 1
 
 
