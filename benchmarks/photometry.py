@@ -31,7 +31,7 @@ from nightsift.photometry.magnitudes import calibrate
 from nightsift.photometry.photometry import photometry
 from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.psf import psf
-from nightsift.simulate import simulate
+from nightsift.simulate import simulate, sources
 from nightsift.simulate.cameras import SimulatedCampaign
 
 BINS = ((5, 10), (10, 30), (30, 100), (100, np.inf))
@@ -50,9 +50,9 @@ class Case:
     def of(cls, fwhm: float, count: int, seed: int):
         few = {"n_galaxies": 20, "n_transients": 2, "n_variables": 0, "n_fast": 0, "n_cosmics": 0, "n_images": 1}
         params = SimulatedCampaign(seed=seed, fwhm=fwhm, n_stars=count, catalog_snr=10, **few)
-        field = simulate.sky(params)
+        field = sources.sky(params)
         exposure = simulate.image(field, 0, params)
-        listed = simulate.catalog(field, params, simulate.STARS)
+        listed = simulate.catalog(field, params, sources.STARS)
         names = {"RAJ2000": "ra", "DEJ2000": "dec"}
         catalog = Table({names.get(name, name): np.asarray(listed[name]) for name in listed.colnames})
         mask = np.where(exposure.bad, int(Mask.SATURATED), 0).astype(np.uint16)

@@ -19,7 +19,8 @@ from scipy.spatial import cKDTree
 from nightsift import parameters
 from nightsift.io.products import read_images, read_json, read_table
 from nightsift.photometry.solution import ApertureSeeing, ZeroPointModel
-from nightsift.simulate.simulate import STARS, catalog_error
+from nightsift.simulate.simulate import catalog_error
+from nightsift.simulate.sources import STARS
 from nightsift.simulate.truth import REAL
 from nightsift.uncatalogued.uncatalogued import BLEND, Frame, uncatalogued
 

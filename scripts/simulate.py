@@ -7,7 +7,8 @@ import numpy as np
 from astropy.io import fits
 
 from nightsift.simulate.cameras import SimulatedCampaign
-from nightsift.simulate.simulate import catalog, image, sky, template
+from nightsift.simulate.simulate import catalog, image, template
+from nightsift.simulate.sources import sky
 
 CONFIG = """images: images.tsv
 results: results

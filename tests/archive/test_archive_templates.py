@@ -18,6 +18,7 @@ from nightsift import parameters
 from nightsift.archive import bricks, skycells
 from nightsift.archive import images as survey_images
 from nightsift.archive.library import Library
+from nightsift.archive.reduction import binned, reduced
 from nightsift.flags import Mask
 from nightsift.image.moffat import MoffatPsf
 from nightsift.image.padding import PAD
@@ -397,10 +398,10 @@ def test_blocks_keep_flux_noise_and_flaws():
     counts[100, 200], bits[50, 60], bits[70, 80], variance[10, 11] = np.nan, 0x20, 0x100, 0
     images = {"image": counts, "mask": bits, "weight": variance}
     images = {role: Image(data, header, 1) for role, data in images.items()}
-    piece = survey_images.reduced(survey_images.PS1, "r", "1784.059", 3, images)
+    piece = reduced(survey_images.PS1, "r", "1784.059", 3, images)
     assert np.median(piece.data) == pytest.approx(90, abs=0.1)
     assert np.median(piece.noise) == pytest.approx(0.3, rel=1e-5)
-    one = survey_images.reduced(survey_images.PS1, "r", "1784.059", 1, images)
+    one = reduced(survey_images.PS1, "r", "1784.059", 1, images)
     for value, (row, column) in {1: (100, 200), 2: (50, 60), 16: (70, 80)}.items():
         sky_place = one.wcs.all_pix2world(column, row, 0)
         x, y = (int(np.rint(part)) for part in piece.wcs.all_world2pix(*sky_place, 0))
@@ -424,7 +425,7 @@ def test_neighbouring_skycells_are_joined_by_whole_pixels():
         for name in ("1784.059", "1784.058", "1784.048"):
             wcs, _ = skycells.geometry(name)
             start = tuple(int(np.floor(value)) % factor for value in wcs.wcs.crpix[::-1])
-            places.append(survey_images._binned(wcs, start, factor).wcs.crpix)
+            places.append(binned(wcs, start, factor).wcs.crpix)
         shift = np.array(places) - places[0]
         np.testing.assert_allclose(shift, np.rint(shift), atol=1e-9)
 

@@ -13,6 +13,8 @@ from nightsift.catalog.catalog import catalog, field
 from nightsift.errors import Rejected
 from nightsift.io.catalogs import read_catalog
 from nightsift.simulate import simulate
+from nightsift.simulate.cameras import SimulatedCampaign
+from nightsift.simulate.sources import sky
 
 PARAMS = parameters.CatalogConfig(path="stars.csv")
 
@@ -109,8 +111,8 @@ def test_magnitudes_of_gaia_have_the_names_of_its_bands(tmp_path):
 
 
 def test_the_simulated_catalogue_tells_its_epoch(tmp_path):
-    params = simulate.Campaign(n_images=1, size=256, n_stars=30)
-    simulate.catalog(simulate.sky(params), params).write(tmp_path / "c.fits")
+    params = SimulatedCampaign(n_images=1, size=256, n_stars=30)
+    simulate.catalog(sky(params), params).write(tmp_path / "c.fits")
     assert read_catalog(tmp_path / "c.fits").meta["warnings"] == []
 
 

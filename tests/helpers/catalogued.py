@@ -15,7 +15,8 @@ from nightsift.photometry.photometry import photometry
 from nightsift.photometry.solution import ApertureSeeing
 from nightsift.psf.confusion import without_neighbours
 from nightsift.psf.psf import psf
-from nightsift.simulate import simulate
+from nightsift.simulate import simulate, sources
+from nightsift.simulate.cameras import SimulatedCampaign
 from nightsift.uncatalogued.uncatalogued import Frame, Uncatalogued, uncatalogued
 
 
@@ -47,10 +48,10 @@ def calibrated(data, mask, gain, wcs, stars, truth=None, mjd=None, band="r") -> 
     return Calibrated(calibrate(objects, solution), cut, Frame(seeing, solution.model, 0.05, mask), truth)
 
 
-def simulated(kinds=(*simulate.STARS, "galaxy"), **options) -> Calibrated:
+def simulated(kinds=(*sources.STARS, "galaxy"), **options) -> Calibrated:
     """Take the first image of a simulated campaign, with a catalogue of these kinds of sources."""
-    params = simulate.SimulatedCampaign(**({"n_images": 1, "size": 640} | options))
-    sky = simulate.sky(params)
+    params = SimulatedCampaign(**({"n_images": 1, "size": 640} | options))
+    sky = sources.sky(params)
     exposure = simulate.image(sky, 0, params)
     camera = exposure.camera
     full = exposure.data >= 0.99 * camera.fullwell

@@ -13,7 +13,8 @@ from workflows import script
 from nightsift.image.moffat import MoffatPsf, psf_stamps
 from nightsift.simulate.cameras import SimulatedCampaign, camera, hole, template_camera
 from nightsift.simulate.pixels import bleed, render_galaxies, render_points
-from nightsift.simulate.simulate import STARS, at_epoch, catalog, image, signal_to_noise, sky, template
+from nightsift.simulate.simulate import at_epoch, catalog, image, signal_to_noise, template
+from nightsift.simulate.sources import STARS, sky
 from nightsift.simulate.truth import combine, score
 
 SMALL = SimulatedCampaign(size=384, n_stars=200, n_galaxies=25, n_transients=20, n_variables=6, n_fast=3)

@@ -13,7 +13,7 @@ from nightsift.image.moffat import MoffatPsf
 from nightsift.parameters import UncataloguedConfig
 from nightsift.photometry.solution import ApertureSeeing, ZeroPointModel
 from nightsift.simulate.pixels import render_points
-from nightsift.simulate.simulate import STARS
+from nightsift.simulate.sources import STARS
 from nightsift.tables import empty
 from nightsift.uncatalogued.number_counts import CHANCE, Counts, depth, seen_counts, star_counts
 from nightsift.uncatalogued.uncatalogued import Frame, match_radius, predicted, uncatalogued, wings
