@@ -19,7 +19,7 @@ else:
     from nightsift.inspect.inspect import inspect
     from nightsift.io.fits import read_mask
     from nightsift.sky import sphere
-    from nightsift.sky import wcs as celestial
+    from nightsift.sky.wcs import center_sky, pixel_scale
     from nightsift.workflow.exposures import read_exposure
     from nightsift.workflow.stage import Stage
 
@@ -69,10 +69,10 @@ def place(job, data, result, known, hints):
         job.warnings.append(f"inspect: the place of the image is not known: {reason}")
         return None, found
     wcs = WCS(header)
-    ra, dec = celestial.center_sky(wcs, shape)
+    ra, dec = center_sky(wcs, shape)
     place = f"{job.params.solver} places the image at {ra:.4f} {dec:+.4f}"
     job.warnings.append(f"inspect: the header has no usable WCS: {place}")
-    return header, found | {"ra": ra, "dec": dec, "pixscale": 3600 * celestial.pixel_scale(wcs, shape)}
+    return header, found | {"ra": ra, "dec": dec, "pixscale": 3600 * pixel_scale(wcs, shape)}
 
 
 def main(arguments=None):

@@ -14,8 +14,8 @@ from nightsift.astrometry import asterism, plate_solution, verify
 from nightsift.errors import Rejected
 from nightsift.flags import UNUSABLE, Flag
 from nightsift.sky import tangent
-from nightsift.sky import wcs as celestial
 from nightsift.sky.pixels import grid
+from nightsift.sky.wcs import center_sky, jacobian, on_image, pixel_scale, sky, usable
 
 # A position needs no aperture flux.
 UNSURE = UNUSABLE & ~(Flag.APERTURE_INCOMPLETE | Flag.APERTURE_MASKED | Flag.ANNULUS_BAD)
@@ -112,7 +112,7 @@ def astrometry(
     Rejected
         Nothing is known of the position, there are too few stars, or no match stands out from chance.
     """
-    start = celestial.usable(hint.wcs, shape)
+    start = usable(hint.wcs, shape)
     if start is None and (hint.ra is None or hint.dec is None):
         raise Rejected("no WCS in the header and no position hint")
     image = _prepare(objects, catalog, shape, band_hint)
@@ -139,7 +139,7 @@ def _doubted(image, result: Astrometry, fwhm: float, params) -> Astrometry:
 
     These are half as many as there are objects, or as there are stars: all of them should be there within the FWHM.
     """
-    x, y = celestial.on_image(result.wcs, image.ra, image.dec, image.shape)
+    x, y = on_image(result.wcs, image.ra, image.dec, image.shape)
     inside = np.flatnonzero((x > 0) & (y > 0) & (x < image.shape[1] - 1) & (y < image.shape[0] - 1))
     brightest = image.index_ref[inside][: min(len(inside), len(image.pixels)) // 2]
     if len(brightest) < params.min_matches:
@@ -210,8 +210,8 @@ def _find(image, start, hint, params):
     """Return matched objects and catalogue stars, and where the centre roughly is."""
     tried = []
     if start is not None:
-        crval, scale = celestial.center_sky(start, image.shape), celestial.pixel_scale(start, image.shape)
-        points = tangent.project(*celestial.sky(start, image.pixels + image.center), *crval) / scale
+        crval, scale = center_sky(start, image.shape), pixel_scale(start, image.shape)
+        points = tangent.project(*sky(start, image.pixels + image.center), *crval) / scale
         limits = asterism.Limits(
             2 * params.max_shift * image.unit, params.max_rotation, (1 - params.max_scale, 1 + params.max_scale)
         )
@@ -255,8 +255,8 @@ def _blind_limits(image, crval, hint, params):
 def _result(image, name, header, start, hint, params) -> Astrometry:
     """Measure the chosen solution against the catalogue and the input."""
     wcs = WCS(header)
-    crval, scale = celestial.center_sky(wcs, image.shape), celestial.pixel_scale(wcs, image.shape)
-    found_ra, found_dec = celestial.sky(wcs, image.pixels + image.center)
+    crval, scale = center_sky(wcs, image.shape), pixel_scale(wcs, image.shape)
+    found_ra, found_dec = sky(wcs, image.pixels + image.center)
     points = tangent.project(found_ra, found_dec, *crval) / scale
     reference = tangent.project(image.ra, image.dec, *crval) / scale
     near = np.flatnonzero(np.abs(reference) < 1.5 * image.unit)
@@ -267,7 +267,7 @@ def _result(image, name, header, start, hint, params) -> Astrometry:
     close = distance <= max(4.0 * scatter, 0.5)
     first, second = first[close], near[nearest[close]]
     residual = np.linalg.solve(
-        celestial.jacobian(wcs, image.shape) / scale,
+        jacobian(wcs, image.shape) / scale,
         np.stack([(points[first] - reference[second]).real, (points[first] - reference[second]).imag]),
     )
     used = plate_solution.trusted(image, first, params) & (distance[close] <= max(3.5 * scatter, 0.5))
@@ -275,12 +275,12 @@ def _result(image, name, header, start, hint, params) -> Astrometry:
         raise Rejected(f"only {used.sum()} objects match the catalogue, {params.min_matches} needed")
     odds = _verified(image, points, reference[near], (first, nearest[close]), name, params)
     sharp = used & (image.photon[first] <= max(0.1, np.median(image.photon[first][used])))
-    sky = tangent.project(found_ra[first], found_dec[first], image.ra[second], image.dec[second]) * 3600.0
+    offset = tangent.project(found_ra[first], found_dec[first], image.ra[second], image.dec[second]) * 3600.0
     return Astrometry(
         wcs=wcs,
         header=header,
         order=_order(wcs),
-        rms=(statistics.robust_sigma(sky.real[sharp]), statistics.robust_sigma(sky.imag[sharp])),
+        rms=(statistics.robust_sigma(offset.real[sharp]), statistics.robust_sigma(offset.imag[sharp])),
         n_matches=len(first),
         n_used=int(used.sum()),
         object_index=image.index[first],
@@ -345,16 +345,16 @@ def _order(wcs):
 
 def _against_input(wcs, start, hint, shape):
     """Return `shift`, `rotation` and `scale` of a solution against what was known."""
-    crval = celestial.center_sky(wcs, shape)
+    crval = center_sky(wcs, shape)
     if start is None:
         shift = abs(tangent.project(hint.ra, hint.dec, *crval)) * 3600.0
-        ratio = celestial.pixel_scale(wcs, shape) * 3600.0 / hint.pixscale if hint.pixscale else np.nan
+        ratio = pixel_scale(wcs, shape) * 3600.0 / hint.pixscale if hint.pixscale else np.nan
         return {"shift": float(shift), "rotation": np.nan, "scale": float(ratio)}
     pixels = grid(shape, 9, 0.0)
-    old, new = (tangent.project(*celestial.sky(solution, pixels), *crval) for solution in (start, wcs))
+    old, new = (tangent.project(*sky(solution, pixels), *crval) for solution in (start, wcs))
     delta = old - old.mean()
     turn = (np.conj(delta) * (new - new.mean())).sum() / (np.abs(delta) ** 2).sum()
-    shift = abs(tangent.project(*celestial.center_sky(start, shape), *crval)) * 3600.0
+    shift = abs(tangent.project(*center_sky(start, shape), *crval)) * 3600.0
     # xi grows to the east: a turn from north through east is clockwise in (xi, eta)
     return {"shift": float(shift), "rotation": float(-np.angle(turn, deg=True)), "scale": float(abs(turn))}
 

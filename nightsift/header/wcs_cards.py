@@ -13,8 +13,8 @@ from astropy.wcs.wcs import WcsError
 
 from nightsift.header.cards import get, look, look_number, number
 from nightsift.header.keywords import PROJECTIONS, REFUSED_PROJECTIONS
-from nightsift.sky import wcs as celestial
 from nightsift.sky.axes import LONGITUDES, REFUSED_AXES, frame_of, turned
+from nightsift.sky.wcs import jacobian
 
 _WCS_NUMBER = re.compile(r"^(CRVAL|CRPIX|CDELT|CROTA)[12]$|^(CD|PC)[12]_[12]$|^PV[12]_\d+$|^(LONPOLE|LATPOLE)$")
 _SIP = re.compile(r"^(A|B|AP|BP)_(ORDER|\d_\d)$")
@@ -73,7 +73,7 @@ def _plate(header: fits.Header, shape, warnings: list[str]) -> fits.Header:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
             wcs = WCS(result)
-            place, matrix = wcs.all_pix2world(*centre, 0), celestial.jacobian(wcs, shape)
+            place, matrix = wcs.all_pix2world(*centre, 0), jacobian(wcs, shape)
     except Exception:  # astropy and wcslib have many ways to refuse a header
         return header
     if not (np.isfinite(place).all() and np.isfinite(matrix).all()):
