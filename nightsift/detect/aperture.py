@@ -11,8 +11,8 @@ from nightsift.detect.pixelphase import phase_light
 from nightsift.flags import HIDDEN, Flag, Mask
 from nightsift.image.correlation import WHITE, disc, factor, summed
 
-ANNULUS_PIXELS = 400
-MIN_ANNULUS_PIXELS = 20
+ANNULUS_PIXELS = 400  # of an annulus that are looked at: they tell its mean to 1/20 of the noise of a pixel
+MIN_ANNULUS_PIXELS = 20  # of an annulus, below which it tells no background
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None, correl
     """
     hidden = (mask & int(HIDDEN)) != 0
     saturated = (mask & int(Mask.SATURATED)) != 0
-    total, sky_error = _circle(
+    total, sky_error = circle_sums(
         np.where(hidden, np.float32(0), image), x, y, aperture.radius, np.where(hidden, 0, noise)
     )
-    area = _circle(~hidden, x, y, aperture.radius)[0]
+    area = circle_sums(~hidden, x, y, aperture.radius)[0]
     unusable = hidden | saturated
     if lit is not None:
         unusable |= lit
     sky_error = sky_error * factor(disc(aperture.radius), correlation)
     level, level_error, count = annulus(image, unusable, x, y, aperture)
     # Of pixels far apart, a mean is as good as in white noise.
-    share = np.minimum(count / (np.pi * (aperture.outer**2 - aperture.inner**2)), 1)
-    level_error = level_error * np.sqrt(np.maximum(1 + share * (summed(correlation) - 1), 0.1))
+    fraction = np.minimum(count / (np.pi * (aperture.outer**2 - aperture.inner**2)), 1)
+    level_error = level_error * np.sqrt(np.maximum(1 + fraction * (summed(correlation) - 1), 0.1))
     few = count < MIN_ANNULUS_PIXELS
     level, level_error = np.where(few, 0.0, level), np.where(few, 0.0, level_error)
     flux = total - level * area
@@ -72,7 +72,7 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None, correl
         flux = flux / phase_light(x, y, aperture.radius, aperture.fwhm)
     bgerr = np.hypot(sky_error, level_error * area)
     fluxerr = np.sqrt(bgerr**2 + (np.maximum(flux, 0) / gain if gain else 0.0))
-    masked, overflow = (_circle(plane, x, y, aperture.radius)[0] for plane in (mask != 0, saturated))
+    masked, overflow = (circle_sums(plane, x, y, aperture.radius)[0] for plane in (mask != 0, saturated))
     inside = (
         (x - aperture.radius > -0.5)
         & (y - aperture.radius > -0.5)
@@ -87,8 +87,8 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None, correl
     return {"flux": flux, "fluxerr": fluxerr, "bgerr": bgerr, "background": level, "flags": flags}
 
 
-def _circle(plane, x, y, radius, error=None):
-    """Sums within circles, pixels on the rim by the share within, and the standard deviation from that of a pixel."""
+def circle_sums(plane, x, y, radius, error=None):
+    """Sums within circles, pixels on the rim by the fraction within, and their standard deviation."""
     return sep.sum_circle(plane, x, y, radius, err=error, subpix=0)[:2]
 
 

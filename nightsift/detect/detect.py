@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.detect.aperture import Aperture, _circle, measure
+from nightsift.detect.aperture import Aperture, circle_sums, measure
 from nightsift.detect.ghosts import doubled, near
 from nightsift.errors import Rejected
 from nightsift.flags import HIDDEN, UNUSABLE, Flag, Mask
@@ -29,12 +29,12 @@ CROWDING, FILTER = (0.01, 0.025), (0.55, 0.3)
 PROMISING = 0.75  # of the aperture S/N asked for, for the S/N of the peak behind a matched filter
 FEWEST = 5  # stars that their width rests on safely
 MOST_BRIGHT = 2000  # objects that the stars' width is sought among
-LEVELS, CONTRAST = 32, 0.001  # of the deblending: thresholds, and least share of the light that makes an object
+LEVELS, CONTRAST = 32, 0.001  # of the deblending: thresholds, and least fraction of the flux that makes an object
 # Mean of two opposite neighbours, relative to the peak (0.16 for a star of FWHM 1 pixel), or to that of the image's
 # sharpest star where this is less.
-LONELY, SHARPER = 0.1, 0.6
+SINGLE, SHARPER = 0.1, 0.6
 LIT_MARGIN = 3  # pixels around the footprint of an object that hold its light too
-TWINS = 0.3  # FWHM below which two objects have found the same place
+DUPLICATES = 0.3  # FWHM below which two objects have found the same place
 PLAIN_SNR, MOST_PLAIN = 50.0, 60  # of the stars whose median may show a companion
 STREAK, SLIM = 5.0, 5.0  # semi-major axis in FWHM, and ratio of the axes, of what may be a piece of a trail
 
@@ -115,10 +115,10 @@ def _detect(data, mask, gain, params, find) -> Detection:
     promising = found["cpeak"] > PROMISING * lost * min(params.min_snr, 5.0) / max(1.0, params.aperture)
     found, touched, parent = found[promising], touched[promising], _parents(seen.segments, found)[promising]
     found["x"], found["y"] = _centroids(image, found, hidden, guess)
-    alone = ~_twins(found, TWINS * guess)
+    alone = ~_duplicates(found, DUPLICATES * guess)
     found, touched, parent = found[alone], touched[alone], parent[alone]
     width = widths(image, found["x"], found["y"], guess, hidden)
-    bright = _bright(image, found, mask, float(np.median(noise)), seen.lonely)
+    bright = _bright(image, found, mask, float(np.median(noise)), seen.single)
     # Knots of nebulae may be many and all have the greatest width that is measured: where there are others, these are
     # the stars.
     narrow = bright & (width < 0.99 * widest(guess))
@@ -139,9 +139,9 @@ def _detect(data, mask, gain, params, find) -> Detection:
     objects["flags"][close] |= int(Flag.CROWDED)
     objects = objects[np.argsort(-np.asarray(objects["flux"]), kind="stable")]
     pairs = doubled(*(objects[name] for name in ("x", "y", "flux", "snr")), shape.fwhm, _ellipses(objects))
-    if pairs is None or pairs.share <= params.max_doubled:
+    if pairs is None or pairs.fraction <= params.max_doubled:
         pairs = near(image, *plain(objects, shape.fwhm), shape.fwhm)
-    if pairs is not None and pairs.share > params.max_doubled:
+    if pairs is not None and pairs.fraction > params.max_doubled:
         raise Rejected(f"a double exposure: {pairs}")
     warnings = () if shape.n_stars >= FEWEST else (f"FWHM from {shape.n_stars} stars only",)
     levels = seen.level, float(np.median(noise))
@@ -166,8 +166,8 @@ def _ellipses(objects: Table) -> np.ndarray:
 class _Seen:
     """An image without background and trails, its noise, and what `extract` returns for it.
 
-    ``guess`` is the stars' rough FWHM in pixels, ``ratio`` the filter's in units of it, ``lonely`` the limit for
-    `_lonely`; ``correlation`` is the noise's, and ``rough`` by what white noise underrates it behind the filter.
+    ``guess`` is the stars' rough FWHM in pixels, ``ratio`` the filter's in units of it, ``single`` the limit for
+    `_single_pixels`; ``correlation`` is the noise's, and ``rough`` by what white noise underrates it behind the filter.
     """
 
     image: np.ndarray
@@ -178,7 +178,7 @@ class _Seen:
     segments: np.ndarray
     guess: float
     ratio: float
-    lonely: float
+    single: float
     correlation: np.ndarray
     rough: float
 
@@ -193,8 +193,8 @@ def _seen(data, mask, find, params) -> _Seen:
     sky = background(data, bad, params.background_size)
     image, noise, trails = flat(data, sky), sky.noise, ()
     unusable = hidden | ((mask & int(Mask.SATURATED)) != 0)
-    lonely = min(LONELY, SHARPER * sharpest_star(image, float(np.median(noise)), unusable).side)
-    guess, crowding = _first_look(image, noise, unusable, params.min_area, lonely)
+    single = min(SINGLE, SHARPER * sharpest_star(image, float(np.median(noise)), unusable).side)
+    guess, crowding = _first_look(image, noise, unusable, params.min_area, single)
     ratio = float(np.interp(crowding, CROWDING, FILTER))
     correlation = noise_correlation(image, noise, bad, guess)
     rough = factor(detection_filter(ratio * guess)[0], correlation)
@@ -202,12 +202,12 @@ def _seen(data, mask, find, params) -> _Seen:
     if np.any((found["a"] > STREAK * guess) & (found["a"] > SLIM * found["b"])):
         trails = crossing(image, noise, ~bad, guess)
     if trails:
-        data, grain = without_trails(data, bad, params.background_size, trails, guess)
+        data, trail_noise = without_trails(data, bad, params.background_size, trails, guess)
         sky = background(data, bad, params.background_size)
-        image, noise = flat(data, sky), np.hypot(sky.noise, grain)
+        image, noise = flat(data, sky), np.hypot(sky.noise, trail_noise)
         found, segments = find(image, noise * np.float32(rough), ratio * guess, params)
     level = float(np.median(sky.level))
-    return _Seen(image, noise, level, trails, found, segments, guess, ratio, lonely, correlation, rough)
+    return _Seen(image, noise, level, trails, found, segments, guess, ratio, single, correlation, rough)
 
 
 def extract(image, noise, fwhm: float, params: parameters.DetectConfig):
@@ -263,8 +263,8 @@ def in_sigma(image, noise) -> np.ndarray:
 
 def _with_room(image, threshold, **options):
     """Run SEP with larger and larger buffers."""
-    for share, children in ((8, 8192), (2, 32768), (1, 131072)):
-        sep.set_extract_pixstack(max(1_000_000, image.size // share))
+    for fraction, children in ((8, 8192), (2, 32768), (1, 131072)):
+        sep.set_extract_pixstack(max(1_000_000, image.size // fraction))
         sep.set_sub_object_limit(children)
         try:
             return sep.extract(image, threshold, **options)
@@ -276,12 +276,12 @@ def _with_room(image, threshold, **options):
     raise Rejected("too much of the image lies above the threshold")
 
 
-def _first_look(image, noise, bad, min_area, lonely) -> tuple[float, float]:
+def _first_look(image, noise, bad, min_area, single) -> tuple[float, float]:
     """Return the FWHM of the brighter stars, and the number of objects in a square of it."""
     found = _with_room(image, 5.0, err=noise, mask=bad, minarea=min_area, deblend_nthresh=8)
     number = len(found) / max(1, np.count_nonzero(~bad))
-    touched, _ = _circle(bad, found["x"], found["y"], 3.0)
-    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0) & ~_lonely(image, found, lonely)]
+    touched, _ = circle_sums(bad, found["x"], found["y"], 3.0)
+    found = found[(found["flag"] == 0) & (found["npix"] >= 5) & (touched == 0) & ~_single_pixels(image, found, single)]
     fwhm = 3.0
     # By the peak: by the flux, galaxies would come first.
     brightest = found[np.argsort(-found["peak"], kind="stable")[:200]]
@@ -314,13 +314,13 @@ def _centroids(image, found, hidden, fwhm):
     return np.where(stays, x, found["x"]), np.where(stays, y, found["y"])
 
 
-def _twins(found, radius: float) -> np.ndarray:
+def _duplicates(found, radius: float) -> np.ndarray:
     """Tell which objects have the place of a brighter one: their centroids have run to the same peak."""
     pairs = cKDTree(np.column_stack([found["x"], found["y"]])).query_pairs(radius, output_type="ndarray")
     fainter = found["flux"][pairs[:, 0]] < found["flux"][pairs[:, 1]]
-    twins = np.zeros(len(found), bool)
-    twins[np.where(fainter, pairs[:, 0], pairs[:, 1])] = True
-    return twins
+    duplicates = np.zeros(len(found), bool)
+    duplicates[np.where(fainter, pairs[:, 0], pairs[:, 1])] = True
+    return duplicates
 
 
 def _lit(found, segments, noise):
@@ -335,16 +335,16 @@ def _parents(segments, found) -> np.ndarray:
     return joined[found["ypeak"], found["xpeak"]]
 
 
-def _lonely(image, found, limit: float) -> np.ndarray:
+def _single_pixels(image, found, limit: float) -> np.ndarray:
     """Tell hot pixels and hits: the peak's neighbours along a row or column are darker than beside any star."""
     return pair_ratios(image, found["ypeak"], found["xpeak"])[:2].min(axis=0) < limit
 
 
-def _bright(image, found, mask, noise: float, lonely: float) -> np.ndarray:
+def _bright(image, found, mask, noise: float, single: float) -> np.ndarray:
     """Tell which detections have the highest peaks, no masked pixel or border near the core, and light on all sides."""
-    touched, _ = _circle(mask != 0, found["x"], found["y"], 3.0)
+    touched, _ = circle_sums(mask != 0, found["x"], found["y"], 3.0)
     good = (found["flag"] & ~sep.OBJ_MERGED == 0) & (touched == 0) & (found["npix"] > 4)
-    good &= (found["flux"] > 20 * found["npix"] ** 0.5 * noise) & ~_lonely(image, found, lonely)
+    good &= (found["flux"] > 20 * found["npix"] ** 0.5 * noise) & ~_single_pixels(image, found, single)
     if good.sum() > MOST_BRIGHT:
         good &= found["peak"] >= np.partition(found["peak"][good], -MOST_BRIGHT)[-MOST_BRIGHT]
     return good

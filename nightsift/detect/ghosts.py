@@ -1,4 +1,4 @@
-"""Recognise double exposures: every star has a companion at the same offset, with the same share of its light."""
+"""Recognise double exposures: every star has a companion at the same offset, with the same fraction of its flux."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nightsift.statistics import FWHM_PER_SIGMA
 
 BRIGHT = 300  # stars whose companions are looked for
 NEAREST, FURTHEST = 1.5, 40.0  # FWHM between a star and its companion
-FAINTEST, EQUAL = 0.03, 1.2  # light of the companion, relative to the star's
+FAINTEST, EQUAL = 0.03, 1.2  # flux of the companion, relative to the star's
 PLACE, LIGHT = 0.4, 0.12  # FWHM and dex by which companions of a kind differ
 SEEN = 8.0  # S/N that a companion must have for its absence to count
 FEWEST = 6  # pairs
 CHAINED = 0.4  # of stars with a companion that are companions themselves: a regular pattern, as simulations have
-CONSTANT = 0.6  # least share of what is found at the offset that has the right brightness
+CONSTANT = 0.6  # least fraction of what is found at the offset that has the right brightness
 ACROSS = 1.3  # width of both across the line that joins them over that along it: pieces of a ring, stars out of focus
 MEDIAN_OF = 12  # stars that a median must have, for a companion that merges with its star
-LOPSIDED, MENDED = 0.25, 0.55  # difference of a star from itself upside down, and the share of it that may remain
-LIGHTS = np.array([0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7])  # of a companion that are tried
+LOPSIDED, REMAINING = 0.25, 0.55  # difference of a star from itself upside down, and the fraction of it that may remain
+FLUXES = np.array([0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7])  # of a companion that are tried
 DIP, PLAIN = 0.88, 0.97  # light between two equal copies over that of the fainter, and least across the line of both
 PEAK = 10.0  # sigma of a star's peak, in `peaks`
 
@@ -36,8 +36,8 @@ class Doubled:
     dx, dy : float
         From star to companion, pixels.
     ratio : float
-        Light of the companion, relative to the star's.
-    share : float
+        Flux of the companion, relative to the star's.
+    fraction : float
         Of the stars that are one of such a pair, among those bright enough.
     number : int
         Pairs.
@@ -46,12 +46,12 @@ class Doubled:
     dx: float
     dy: float
     ratio: float
-    share: float
+    fraction: float
     number: int
 
     def __str__(self) -> str:
         return (
-            f"{self.share:.0%} of the stars come in pairs, with a companion of {self.ratio:.2f} of their light"
+            f"{self.fraction:.0%} of the stars come in pairs, with a companion of {self.ratio:.2f} of their flux"
             f" at ({self.dx:+.1f}, {self.dy:+.1f}) pixels"
         )
 
@@ -104,8 +104,8 @@ def doubled(x, y, flux, snr, fwhm: float, shape=None) -> Doubled | None:
     (anything, has), (_, is_one) = partnered(counted, 1), partnered(counted, -1)
     if np.sum(has & is_one) > CHAINED * has.sum() or has.sum() < CONSTANT * anything.sum():
         return None
-    share = float(np.mean(has | is_one)) if len(counted) else 0.0
-    return Doubled(float(dx * fwhm), float(dy * fwhm), typical, share, number)
+    fraction = float(np.mean(has | is_one)) if len(counted) else 0.0
+    return Doubled(float(dx * fwhm), float(dy * fwhm), typical, fraction, number)
 
 
 def near(image: np.ndarray, x, y, fwhm: float) -> Doubled | None:
@@ -141,20 +141,20 @@ def near(image: np.ndarray, x, y, fwhm: float) -> Doubled | None:
         for angle in np.linspace(0, 2 * np.pi, int(np.ceil(2 * np.pi * away)), endpoint=False):
             dx, dy = away * np.cos(angle), away * np.sin(angle)
             there = whole[half + round(dy), half + round(dx)]
-            for light in LIGHTS[1.1 * there > LIGHTS]:
+            for light in FLUXES[1.1 * there > FLUXES]:
                 single = _without_copy(whole, dx, dy, light)
                 left = _lopsided(single)
                 if best is None or left < best[0]:
                     best = left, dx, dy, light, single
-    if best is None or best[0] > MENDED * before:
+    if best is None or best[0] > REMAINING * before:
         return None
     _, dx, dy, light, single = best
     width = 2 * np.sqrt(np.sum(single > single.max() / 2) / np.pi)
     if np.hypot(dx, dy) < width:
         return None
     ahead, behind = (cut[:, half + round(way * dy), half + round(way * dx)] for way in (1, -1))
-    share = np.mean(ahead - behind > light / 2)
-    return Doubled(float(dx), float(dy), float(light), float(share), len(x))
+    fraction = np.mean(ahead - behind > light / 2)
+    return Doubled(float(dx), float(dy), float(light), float(fraction), len(x))
 
 
 def _even(image, column, row, fwhm: float) -> Doubled | None:
@@ -189,8 +189,8 @@ def _even(image, column, row, fwhm: float) -> Doubled | None:
         cut[:, half + round(away[end] * np.sin(angle)), half + round(away[end] * np.cos(angle))]
         for end in (left, right)
     ]
-    share = np.mean(np.minimum(*ends) > cut[:, half, half])
-    return Doubled(float(dx), float(dy), float(fainter / brighter), float(share), len(cut))
+    fraction = np.mean(np.minimum(*ends) > cut[:, half, half])
+    return Doubled(float(dx), float(dy), float(fainter / brighter), float(fraction), len(cut))
 
 
 def _lopsided(stamp: np.ndarray) -> float:

@@ -31,9 +31,9 @@ def phase_light(x, y, radius: float, fwhm: float) -> np.ndarray:
 
     Notes
     -----
-    A pixel on the rim counts by the share of its area that is inside, as if its light were spread evenly; but there is
-    more of it on the side of the star. For Moffat profiles of beta 2.5 to 4 in apertures of one FWHM this varies by 0.4
-    per cent rms at FWHM 1.8 px and 0.17 at 2.8 px, of which a fifth is left by the profile assumed here.
+    A pixel on the rim counts by the fraction of its area that is inside, as if its flux were spread evenly; but there
+    is more of it on the side of the star. For Moffat profiles of beta 2.5 to 4 in apertures of one FWHM this varies by
+    0.4 per cent rms at FWHM 1.8 px and 0.17 at 2.8 px, of which a fifth is left by the profile assumed here.
     """
     place = (np.arange(STEPS) + 0.5) / STEPS - 0.5
     dx, dy = (part.ravel() for part in np.meshgrid(place, place))

@@ -251,7 +251,7 @@ def _said_offset(row: keywords.Spelling, value, words: str, warnings: list[str])
 
 
 def _without_half_days(moments: list[_Moment], exptime: float | None, warnings: list[str]) -> list[_Moment]:
-    """Return the moments, those in days mended that are exactly half a day off the calendar.
+    """Return the moments, those in days corrected that are exactly half a day off the calendar.
 
     JD - 2400000 is half a day later than MJD, and MJD + 2400000 half a day earlier than JD. Where there are both, and
     they agree with each other, it is the calendar's clock that is doubted, and nothing is changed.
@@ -275,7 +275,7 @@ def _without_half_days(moments: list[_Moment], exptime: float | None, warnings: 
         return moments
     for item in signs:
         what = "JD - 2400000" if item.unit == "MJD" else "MJD + 2400000"
-        warnings.append(f"{item.key} is {what}, half a day off {dates[0].key}: mended")
+        warnings.append(f"{item.key} is {what}, half a day off {dates[0].key}: corrected")
     return [replace(item, mjd=item.mjd - 0.5 * signs.get(item, 0)) for item in moments]
 
 

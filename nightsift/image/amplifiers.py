@@ -15,28 +15,28 @@ def cells(edges: Edges, u, v) -> np.ndarray:
     return row * (len(edges[0]) + 1) + column
 
 
-def shares(edges: Edges) -> np.ndarray:
-    """Return what share of the image each cell is."""
+def fractions(edges: Edges) -> np.ndarray:
+    """Return what fraction of the image each cell is."""
     wide, high = (np.diff([-1.0, *part, 1.0]) / 2 for part in edges)
     return np.outer(high, wide).ravel()
 
 
 def columns(edges: Edges, u, v) -> np.ndarray:
     """Return the columns (n, cells - 1) of a model in which the cells differ; each has mean 0 over the image."""
-    share = shares(edges)
-    own = cells(edges, u, v)[..., None] == np.arange(1, len(share))
-    return own - share[1:]
+    fraction = fractions(edges)
+    own = cells(edges, u, v)[..., None] == np.arange(1, len(fraction))
+    return own - fraction[1:]
 
 
 def names(edges: Edges) -> tuple[str, ...]:
     """Return what the columns are called."""
-    return tuple(f"amplifier{number}" for number in range(1, len(shares(edges))))
+    return tuple(f"amplifier{number}" for number in range(1, len(fractions(edges))))
 
 
 def steps(edges: Edges, coefficients) -> np.ndarray:
     """Return what each cell has above the mean of the image, given the coefficients of the columns."""
     own = np.array([0.0, *coefficients])
-    return own - shares(edges) @ own
+    return own - fractions(edges) @ own
 
 
 def places(edges: Edges, shape: tuple[int, int]) -> str:

@@ -13,8 +13,8 @@ from nightsift.statistics import SIGMA_PER_MAD
 
 STEEP = 1.1  # scatter in a cell, in units of the noise, from which on it hides stars from the clipping
 FINEST = 16  # pixels, side of the smallest cell: smaller ones would follow the stars
-# Share of the variance beyond that of single pixels that cells of half the side leave at most where the background has
-# structure within the larger ones; of the light of stars and galaxies they leave more than 0.75.
+# Of the variance beyond that of single pixels, the fraction that cells of half the side leave at most where the
+# background has structure within the larger ones; of the light of stars and galaxies they leave more than 0.75.
 FINER = 0.6
 CROWDED, LEAST_NOISE = 0.75, 0.5  # noise of single pixels over their scatter: of a crowd, and what is believed of it
 ENOUGH = 250_000  # pixels, of whole rows, for the scatter of single ones
@@ -138,5 +138,5 @@ def without_crowd(noise: np.ndarray, data: np.ndarray, bad: np.ndarray) -> np.nd
     """
     few = slice(None, None, max(1, data.size // ENOUGH))
     typical = float(np.median(noise[few][~bad[few]])) if not bad[few].all() else math.nan
-    share = pixel_noise(data, bad) / typical
-    return noise * np.float32(max(share, LEAST_NOISE)) if share < CROWDED else noise
+    fraction = pixel_noise(data, bad) / typical
+    return noise * np.float32(max(fraction, LEAST_NOISE)) if fraction < CROWDED else noise

@@ -18,7 +18,7 @@ LEAST = 0.04  # excess of the nearest neighbours below which noise passes for wh
 SURE = 5.0  # standard deviations of that excess which have to be there, too
 STEEPEST = 2.5  # fall of unresolved light from 1 to 2 pixels; sharper than that it could not be told from noise
 SKY, OUTLYING = 3.5, 4.0  # standard deviations of smoothed and of single pixels beyond which they are no sky
-EMPTY = 0.5  # share of the good pixels that has to be empty sky
+EMPTY = 0.5  # fraction of the good pixels that has to be empty sky
 FAR = 3.0  # FWHM, lag at which what is left of correlation is the background's
 ENOUGH = 400_000  # pixels that tell it to 0.2 per cent
 STRIPE = 64  # rows that are taken together
@@ -156,7 +156,7 @@ def summed(correlation) -> float:
 
 
 def disc(radius: float) -> np.ndarray:
-    """Return a circular aperture, pixels on its rim by the share within."""
+    """Return a circular aperture, pixels on its rim by the fraction within."""
     half = int(np.ceil(radius)) + 1
     fine = (np.arange(5 * (2 * half + 1)) + 0.5) / 5 - half - 0.5
     inside = np.hypot(fine, fine[:, None]) < radius

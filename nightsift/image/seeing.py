@@ -96,7 +96,7 @@ def widths(image: np.ndarray, x, y, guess: float, bad: np.ndarray | None = None)
     The weight is the Gaussian that the object itself would have: with weight and object of the same width the weighted
     second moment is half the true one (Bernstein & Jarvis 2002, section 3.1), which is iterated. Wings and neighbours
     hardly count. A weight of less than two pixels would be sampled too coarsely: it becomes no narrower than
-    `SAMPLED`, and its share in the moment is known. Pixels are part of the width.
+    `SAMPLED`, and its fraction of the moment is known. Pixels are part of the width.
 
     Parameters
     ----------

@@ -65,11 +65,11 @@ def spread(x, y, rank, shape: tuple[int, int], most: int) -> np.ndarray:
     return order[np.lexsort((np.asarray(rank)[order], turn))][:most]
 
 
-def crowded(x, y, flux, radius: float, share: float) -> np.ndarray:
-    """Tell which objects have another within `radius` (pixels) of more than `share` of their flux."""
+def crowded(x, y, flux, radius: float, fraction: float) -> np.ndarray:
+    """Tell which objects have another within `radius` (pixels) of more than `fraction` of their flux."""
     result = np.zeros(len(x), bool)
     flux = np.asarray(flux)
     pairs = cKDTree(np.column_stack([x, y])).query_pairs(radius, output_type="ndarray")
     for one, other in (pairs.T, pairs.T[::-1]) if len(pairs) else ():
-        result[one[flux[other] > share * flux[one]]] = True
+        result[one[flux[other] > fraction * flux[one]]] = True
     return result

@@ -19,7 +19,7 @@ SIGNIFICANT = 8.0  # sigma above what chance puts on a line
 LONGEST_GAP = 0.25  # of the length of a trail
 BLOCK = 16  # pixels of a piece of the ridge
 FAINTEST = 0.7  # median S/N of a piece that belongs to a trail
-FILLED = 0.6  # share of such pieces
+FILLED = 0.6  # fraction of such pieces
 STEEPEST = 4.0  # upper quartile of the pieces' S/N, relative to their median
 KNOT = 1 / 3  # FWHM between the knots of a trail's profile
 LONG, SHORTEST = 20.0, 60.0  # FWHM, and pixels, over which the profile may change
@@ -111,7 +111,7 @@ def find_trails(snr: np.ndarray, usable: np.ndarray, fwhm: float, most: int = 6)
 
 
 def _ridge(snr, usable, trail: Trail) -> tuple[float, float]:
-    """Return the share of the ridge that is bright, and its median S/N.
+    """Return the fraction of the ridge that is bright, and its median S/N.
 
     Sources that happen to lie on a line leave dark pieces, and the light of a long galaxy falls off along it: both are
     none.

@@ -81,6 +81,7 @@ class Inspection:
     warnings: tuple[str, ...]
 
 
+# Long: the steps of the stage in their order; each needs what those before have masked.
 def inspect(
     data, header: fits.Header, params: parameters.InspectConfig, overrides: Overrides | None = None, user_mask=None
 ) -> Inspection:

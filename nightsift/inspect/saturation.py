@@ -128,6 +128,7 @@ def shared_top(data, bad, background: float, noise: float, step: float) -> float
     return float(top) if repeated < _REPEATED else None
 
 
+# Many parameters: the image, what is known of its sky, and its values.
 def saturation(data, header, bad, background: float, noise: float, step: float, warnings: list[str]) -> float | None:
     """Return the level from which on pixels are saturated, in ADU, as header and pixels have it; None without one.
 

@@ -156,7 +156,7 @@ def _moved(stars: CalibrationStars, stepped: ZeroPointFit) -> Edges:
 def _gain(stars: CalibrationStars, pull, edges: Edges) -> float:
     """Return by how much smaller the sum of the pulls is about the medians of the cells; many stars have to agree."""
     # many parts, or an edge anywhere, can follow what is no step
-    cell, count = amplifiers.cells(edges, stars.u, stars.v), len(amplifiers.shares(edges))
+    cell, count = amplifiers.cells(edges, stars.u, stars.v), len(amplifiers.fractions(edges))
     if np.bincount(cell, minlength=count).min() < STARS_PER_PARAMETER * (1 if edges in _PLAIN else 2):
         return -np.inf
     return _sum(np.zeros(len(pull), int), 1, pull) - _sum(cell, count, pull)

@@ -207,7 +207,7 @@ def _with_remarks(matched: calibrators.Matched, result: Photometry, rows) -> Pho
     """Return the result with what the good stars (rows of the matches) say of it."""
     solved, stars = result.model, result.stars
     x, y, residual, used = matched.x[rows], matched.y[rows], stars.residual[rows], stars.used[rows]
-    count = len(amplifiers.shares(solved.edges))
+    count = len(amplifiers.fractions(solved.edges))
     first = len(zeropoint.powers(solved.order))
     levels = amplifiers.steps(solved.edges, solved.coefficients[first : first + count - 1])
     notes = verdict.remarks(x, y, residual, used, solved.edges, levels, solved.shape)

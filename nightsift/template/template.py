@@ -78,9 +78,9 @@ def refuse_doubled(result: Template, objects: Table, most: float) -> None:
     """
     fwhm = float(np.nanmedian(objects["fwhm"][:BRIGHT]))
     pairs = doubled(*peaks(result.data, result.noise, result.mask != 0, fwhm), fwhm)
-    if pairs is None or pairs.share <= most:
+    if pairs is None or pairs.fraction <= most:
         x, y = plain(objects, fwhm)
         seen = on_clean_pixel(x + PAD, y + PAD, result.mask)
         pairs = near(result.data, x[seen] + PAD, y[seen] + PAD, fwhm)
-    if pairs is not None and pairs.share > most:
+    if pairs is not None and pairs.fraction > most:
         raise Rejected(f"the template is a double exposure: {pairs}")

@@ -76,7 +76,7 @@ def test_two_copies_alike_that_merge_are_recognised(number, dx, dy, share):
 def test_a_double_exposure_is_refused_and_named(number, dx, dy, share):
     with pytest.raises(Rejected, match="double exposure") as refusal:
         run(observe(twice(stars(number, 11), dx, dy, share), 12))
-    away, light = re.search(r"of (0\.\d+|1\.\d+) of their light at \((.*)\) pixels", str(refusal.value)).groups()[::-1]
+    away, light = re.search(r"of (0\.\d+|1\.\d+) of their flux at \((.*)\) pixels", str(refusal.value)).groups()[::-1]
     found = np.array(away.split(", "), float)
     assert min(np.hypot(*(found - way * np.array([dx, dy]))) for way in (1, -1)) < 0.7
     assert float(light) == pytest.approx(share, rel=0.25)
@@ -87,7 +87,7 @@ def test_offset_and_ratio_of_the_companions_are_right():
     found = doubled(*(objects[name] for name in ("x", "y", "flux", "snr")), 3.0)
     assert (found.dx, found.dy) == (pytest.approx(14, abs=0.2), pytest.approx(-9, abs=0.2))
     assert found.ratio == pytest.approx(0.3, abs=0.03)
-    assert found.share > 0.85
+    assert found.fraction > 0.85
 
 
 @pytest.mark.parametrize("number", [0, 5, 150, 1500])
@@ -96,7 +96,7 @@ def test_a_plain_field_has_no_pairs(number):
     x, y = rng.uniform(0, 500, (2, number))
     flux = 10 ** rng.uniform(2, 5, number)
     found = doubled(x, y, flux, flux / 20, 3.0)
-    assert found is None or found.share < 0.1
+    assert found is None or found.fraction < 0.1
 
 
 def test_a_lattice_is_no_double_exposure():

@@ -87,12 +87,12 @@ def test_what_is_not_modelled_is_told():
 def test_cells_and_their_columns():
     edges = ((0.0,), (-0.5,))
     np.testing.assert_array_equal(amplifiers.cells(edges, [-1, 1, -1, 1], [-1, -1, 0, 0]), [0, 1, 2, 3])
-    np.testing.assert_allclose(amplifiers.shares(edges), [0.125, 0.125, 0.375, 0.375])
+    np.testing.assert_allclose(amplifiers.fractions(edges), [0.125, 0.125, 0.375, 0.375])
     u, v = (part.ravel() for part in np.meshgrid(np.linspace(-0.995, 0.995, 200), np.linspace(-0.995, 0.995, 200)))
     np.testing.assert_allclose(amplifiers.columns(edges, u, v).mean(axis=0), 0, atol=1e-12)
     levels = amplifiers.steps(edges, [1.0, 2.0, 3.0])
     np.testing.assert_allclose(np.diff(levels), 1)
-    assert levels @ amplifiers.shares(edges) == pytest.approx(0)
+    assert levels @ amplifiers.fractions(edges) == pytest.approx(0)
     assert amplifiers.places(edges, (100, 200)) == "x = 100 and y = 24"
 
 
