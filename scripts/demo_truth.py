@@ -92,7 +92,7 @@ def main(arguments=None) -> int:
     for block in (completeness_lines(total), image_lines(scores, total), detail_lines(total, options.list)):
         print("\n".join(block), end="\n\n")
     print(
-        f"Bars: at least {MIN_COMPLETENESS:.0%} found at S/N >= 10, at most {MAX_FALSE:g} false a megapixel, "
+        f"Bars: at least {MIN_COMPLETENESS:.0%} found at S/N >= 10, at most {MAX_FALSE:g} false per megapixel, "
         f"bias below {1e3 * MAX_BIAS:g} mmag, positions within {MAX_RMS:g} px"
     )
     failures = total.failures()

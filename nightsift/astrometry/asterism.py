@@ -18,7 +18,7 @@ from nightsift.astrometry import sip
 #: ln of the odds against chance that a match needs beyond the number of hypotheses tried: 1 in 5e10
 OVERWHELMING = 25.0
 VOTE_BIN = 3.0
-#: share of the mean distance between points that a match may be off: 7 % of random points would match
+#: fraction of the mean distance between points that a match may be off: 7 % of random points would match
 SPARSE = 0.15
 #: points followed at most: the stage that called matches the rest
 MOST = 3000
@@ -99,7 +99,7 @@ def match(points, reference, area, limits, min_matches) -> Match | None:
 
 
 def evenness(points, matched):
-    """Return the matched share of the worst quadrant in units of the overall share.
+    """Return the matched fraction of the worst quadrant in units of the overall fraction.
 
     A fit that suits a part of the image only matches well there and by chance elsewhere. Quadrants with fewer than
     five points do not tell.

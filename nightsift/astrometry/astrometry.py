@@ -51,8 +51,8 @@ class Astrometry:
     `MAP` x `MAP` equal parts of the image from the lower left, row by row: the centre ``x, y``, the median residuals
     ``dx, dy`` in pixels, NaN where fewer than `FEWEST` matches are, and ``n``, their number. `shift` (arcsec, at the
     image's centre), `rotation` (deg, north through east) and `scale` (ratio) are against the input, NaN where the
-    input did not tell. `seen` is the share of the catalogue's brightest stars in the image that are matched, NaN where
-    there are few; `doubts` tell why the solution, or the catalogue, is to be doubted.
+    input did not tell. `seen` is the fraction of the brightest stars of the catalogue in the image that are matched,
+    NaN where there are few; `doubts` tell why the solution, or the catalogue, is to be doubted.
     """
 
     wcs: WCS
@@ -135,7 +135,7 @@ def astrometry(
 
 
 def _doubted(image, result: Astrometry, fwhm: float, params) -> Astrometry:
-    """Return the result with the share of the brightest catalogue stars that are seen, and what that means.
+    """Return the result with the fraction of the brightest catalogue stars that are seen, and what that means.
 
     These are half as many as there are objects, or as there are stars: all of them should be there within the FWHM.
     """

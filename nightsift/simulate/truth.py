@@ -52,7 +52,7 @@ class Score:
 
     @property
     def false_rate(self) -> float:
-        """False candidates a megapixel."""
+        """False candidates per megapixel."""
         return len(self.false) / self.megapixels
 
     @property
@@ -81,7 +81,7 @@ class Score:
         rms = max(self.astrometric_rms)
         bars = (
             (self.completeness >= MIN_COMPLETENESS, f"completeness at S/N >= 10 is {self.completeness:.1%}"),
-            (self.false_rate <= MAX_FALSE, f"there are {self.false_rate:.2f} false candidates a megapixel"),
+            (self.false_rate <= MAX_FALSE, f"there are {self.false_rate:.2f} false candidates per megapixel"),
             (abs(self.bias[0]) < MAX_BIAS, f"the magnitudes are off by {1e3 * self.bias[0]:+.1f} mmag"),
             (rms < MAX_RMS, f"the positions scatter by {rms:.3f} pixels"),
         )

@@ -19,7 +19,7 @@ from nightsift.image.unit_noise import in_units, pixel_unit
 from nightsift.template.registration import Registration, register
 from nightsift.template.resample import coarse_grid, interpolated, mapping, nearest_pixel
 
-MESH = 128
+MESH = 128  # pixels of a template per cell of its background, and its margin around an image
 USUAL = 3.0  # FWHM of stars, image pixels, where there are none
 UNKNOWN_GAIN = "the template's gain is unknown: its stars' own noise is learnt from what is left of them"
 

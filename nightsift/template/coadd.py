@@ -19,7 +19,7 @@ from nightsift.template.mosaic import Piece
 from nightsift.template.registration import UNSURE, carry
 
 STEPS = 32  # of the grid on which overlap is counted
-WORTH = 0.01  # share of the image that an image must add
+WORTH = 0.01  # fraction of the image that an image must add
 NEAR = 2.0  # FWHM between an object of the template and one of the image that may be the same
 BRIGHT, FEWEST = 20.0, 5  # S/N, and number, of the stars that tell the ratio of two images' fluxes
 
@@ -110,7 +110,7 @@ def flux_ratio(objects: Table, wcs: WCS, others: Table, other_wcs: WCS) -> float
     Parameters
     ----------
     objects, others : Table
-        Schema ``detections``. Fluxes are in apertures of each image's own seeing, which hold the same share of light.
+        Schema ``detections``. Fluxes are in apertures of each image's own seeing, with the same fraction of a flux.
     wcs, other_wcs : WCS
     """
     objects, others = (_bright(table) for table in (objects, others))

@@ -1,4 +1,4 @@
-"""Check where the WCS of a template places the stars of an image, and find the displacement that mends it."""
+"""Check where the WCS of a template places the stars of an image, and find the displacement that corrects it."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def _fitted(x, y, offset, sigma, covered, shape) -> Registration:
         after = tuple(np.sqrt(np.mean((offset - terms @ solution) ** 2, axis=0)).tolist())
         shift = float(np.hypot(*(design(*covered, shape, order) @ solution).T).max())
     if shift > NOTABLE:
-        warnings.append(f"the template's WCS was off by up to {shift:.1f} pixels: mended by {len(x)} stars")
+        warnings.append(f"the template's WCS was off by up to {shift:.1f} pixels: corrected by {len(x)} stars")
     if max(after) > NOTABLE:
         warnings.append(f"the template's stars stand {max(after):.1f} pixels from those of the image")
     return Registration(len(x), order, solution, tuple(shape), before, after, shift, tuple(warnings))

@@ -9,8 +9,8 @@ from scipy.interpolate import RectBivariateSpline
 
 from nightsift.template.registration import Registration, carry
 
-GRID = 16
-SPLINE = 4
+GRID = 16  # pixels of the image between positions that are computed exactly
+SPLINE = 4  # order of the interpolation
 FINE = 1.1  # template pixels in an image pixel from which on the template is smoothed
 SMOOTHING = 0.45  # standard deviation of that smoothing, image pixels
 
@@ -49,12 +49,12 @@ def interpolated(data, x, y, area) -> np.ndarray:
 
     Spline interpolation; where an image pixel holds more than one template pixel, of the smoothed template.
 
-    The kernel that matches the images absorbs the smoothing, and without it the samples would miss light.
+    The kernel that matches the images absorbs the smoothing, and without it the samples would miss flux.
     """
     typical = float(np.median(area))
     if typical > FINE:
         data = ndimage.gaussian_filter(data, SMOOTHING * np.sqrt(typical))
-    # Beyond the centres of the outermost pixels there is light, too.
+    # Beyond the centres of the outermost pixels there is flux, too.
     return ndimage.map_coordinates(data, [y, x], order=SPLINE, mode="mirror", output=np.float32)
 
 

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 FEWEST = 20  # stars whose counts can tell
 MERGED = 0.7  # FWHM within which two stars look like one
-CHANCE = 0.05  # share of what the catalogue lacks that has another star of it, as bright, at its place
+CHANCE = 0.05  # fraction of what the catalogue lacks that has another star of it, as bright, at its place
 DOUBT = 2.0  # by which the logarithm of the likelihood may be less than the best: 2 standard deviations
 _NEW = np.array([0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5])
 _BIN, _SPAN = 0.05, 2.5  # mag
@@ -74,7 +74,7 @@ def star_counts(mag: np.ndarray, area: float) -> Counts | None:
 def seen_counts(counts: Counts, mag: np.ndarray, found: np.ndarray) -> Counts:
     """Return the same counts, ending where the objects of an image say that the catalogue ends at the earliest.
 
-    The share of them that is catalogued falls as that of the stars does, from a constant: the rest are new.
+    The fraction of them that is catalogued falls as that of the stars does, from a constant: the rest are new.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def depth(counts: Counts, error, fwhm: float, false_alarms: float) -> float:
     fwhm : float
         Pixels.
     false_alarms : float
-        How many a megapixel may seem brighter, alone or two merged.
+        How many per megapixel may seem brighter, alone or two merged.
     """
     step = 0.05
     grid = np.arange(counts.middle - 3, counts.middle + _BEYOND, step)

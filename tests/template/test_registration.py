@@ -61,11 +61,11 @@ class Field:
         return register(objects, self.data, NOISE, bad, wcs, self.image_wcs, SHAPE, **options)
 
     def error(self, wcs, found):
-        """Return how far the mended mapping is off all over the image, in its pixels: rms an axis, and largest."""
+        """Return how far the corrected mapping is off all over the image, in its pixels: rms an axis, and largest."""
         x, y = np.meshgrid(np.linspace(0, SHAPE[1] - 1, 21), np.linspace(0, SHAPE[0] - 1, 21))
         true = np.array(carry(self.image_wcs, self.true, x, y, self.shape[0]))
-        mended = np.array(carry(self.image_wcs, wcs, *found.displaced(x, y), self.shape[0]))
-        off = (mended - true) * self.scale
+        corrected = np.array(carry(self.image_wcs, wcs, *found.displaced(x, y), self.shape[0]))
+        off = (corrected - true) * self.scale
         return np.sqrt(np.mean(off**2)), np.abs(off).max()
 
 
@@ -194,11 +194,11 @@ def test_half_a_template(field):
     wcs = field.header(shift=(1.5, 0.5), turn=0.2)
     found = field.register(wcs, bad=bad)
     x, y = np.meshgrid(np.linspace(400, SHAPE[1] - 1, 11), np.linspace(0, SHAPE[0] - 1, 11))
-    true, mended = (
+    true, corrected = (
         np.array(carry(field.image_wcs, one, *where, 780))
         for one, where in ((field.true, (x, y)), (wcs, found.displaced(x, y)))
     )
-    assert np.abs(mended - true).max() < 0.05
+    assert np.abs(corrected - true).max() < 0.05
 
 
 def test_the_template_itself_is_mended_in_one_go(field):
