@@ -17,7 +17,6 @@ SURE = 0.3  # mag, error of a limit up to which it says something
 SNR_EDGES = (3, 4, 5, 5.5, 6, 7, 8, 10, 20, 50, 100)
 
 
-# Many parameters: the search, what it found, and the scale of its magnitudes come from three stages.
 def recovery(
     fakes: Table, passed, image: np.ndarray, search: Search, zero_point, params: parameters.TransientsConfig
 ) -> dict:

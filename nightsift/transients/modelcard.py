@@ -77,7 +77,7 @@ def _rate(cards: list[dict], rate: str, count: str) -> float | None:
 
 def pooled_reliability(cards: list[dict]) -> list[tuple]:
     """Return the bins of reliability (`BIN`) of the examples of all images."""
-    bins = {}
+    bins: dict[float, np.ndarray] = {}
     for low, number, score, real in (row for card in cards for row in card.get("reliability") or ()):
         total = bins.setdefault(low, np.zeros(3))
         total += number * np.array([1.0, score, real])

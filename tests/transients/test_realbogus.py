@@ -111,7 +111,7 @@ def test_quality_of_hand_made_scores():
     assert quality([0.5] * 6, [True, False] * 3)["auc"] == 0.5
 
 
-def test_the_area_is_the_share_of_pairs_in_the_right_order():
+def test_the_area_is_the_fraction_of_pairs_in_the_right_order():
     rng = np.random.default_rng(4)
     real = rng.random(300) < 0.3
     score = np.round(np.clip(rng.normal(0.4 + 0.2 * real, 0.2), 0, 1), 1)
