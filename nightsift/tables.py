@@ -67,7 +67,7 @@ PSF_PHOTOMETRY = {
     "neighbours": Field(float, "adu", "light in the aperture that is not the object's own, taken off flux in objects"),
     "confusion": Field(float, "adu", "what neighbours, seen and unseen, add to fluxerr in objects"),
     "psf_confusion": Field(float, "adu", "what stars not seen add to psf_fluxerr: alike at all times in equal seeing"),
-    "growth": Field(float, "mag", "light within 4 FWHM over that in the aperture; NaN unless bright and unharmed"),
+    "growth": Field(float, "mag", "light within 4 FWHM over that in the aperture; NaN unless bright and clean"),
     "growth_err": Field(float, "mag", "standard deviation of growth"),
 }
 PSF_MAGNITUDE = {
@@ -218,7 +218,7 @@ SCHEMAS = {
         "mjd": Field(float, "d", "mid-exposure, UTC"),
         "fwhm": Field(float, "pix", "median full width at half maximum"),
         "band": Field(str, None, "catalogue band that the magnitudes are tied to"),
-        "zp": Field(float, "mag", "zero point of all light, mean over the image, at colour 0; NaN: not known"),
+        "zp": Field(float, "mag", "total zero point, mean over the image, at colour 0; NaN: not known"),
         "zp_err": Field(float, "mag", "standard deviation of zp"),
         "color_term": Field(float, None, "colour term"),
         "astrom_rms": Field(float, "arcsec", "astrometric residual, rms per axis"),

@@ -142,6 +142,7 @@ def _first_of_duplicates(vectors: np.ndarray) -> np.ndarray:
     return keep
 
 
+# Long: half of it says what the columns are.
 def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float, mjd: float | None, params):
     """Cut the stars of a field out of a catalogue and move them to the epoch of the image.
 
@@ -155,7 +156,7 @@ def catalog(stars: Table, center_ra: float, center_dec: float, radius_deg: float
         Cone [deg].
     mjd : float or None
         Time of the image; None leaves the stars where the catalogue has them.
-    params : parameters.Catalog
+    params : parameters.CatalogConfig
 
     Returns
     -------

@@ -46,6 +46,7 @@ class Conversion:
     uncorrected: float | None = None
 
 
+# Many parameters: a line of the table below.
 def _one(band, base, color, coefficients, limits, scatter, reference, uncorrected=None) -> Conversion:
     return Conversion(band, base, (Term(color, coefficients, *limits),), scatter, reference, uncorrected)
 

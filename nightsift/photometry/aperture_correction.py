@@ -11,6 +11,7 @@ MAX_SCATTER = 0.3  # largest scatter beyond the errors that is fitted, mag
 _FLOOR = 0.002  # error that the brightest stars have, mag
 
 
+# Many parameters: four columns of stars and their positions.
 def aperture_correction(
     x, y, flux, value, error, shape: tuple[int, int], max_order: int
 ) -> zeropoint.ZeroPointFit | None:

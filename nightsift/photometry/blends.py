@@ -1,4 +1,4 @@
-"""The light of neighbours in the apertures of calibration stars."""
+"""The flux of neighbours in the apertures of calibration stars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def all_magnitudes(catalog: Table, band: str, bands: list[str]) -> np.ndarray:
 
 
 def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> tuple[np.ndarray, np.ndarray]:
-    """Return the light of neighbours in the aperture of each match relative to its own, and what of it its flux holds.
+    """Return the flux of neighbours in the aperture of each match relative to its own, and what of it its flux holds.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> tuple
     pairs = pairs[known[pairs["j"]] != index_star[pairs["i"]]]
     with np.errstate(invalid="ignore"):
         ratio = 10 ** (0.4 * (mag[index_star[pairs["i"]]] - mag[known[pairs["j"]]]))
-    share = light_fraction(pairs["v"] / chord * reach, seeing.aperture, seeing.fwhm) / own
-    np.add.at(result, pairs["i"], ratio * share)
+    fraction = light_fraction(pairs["v"] / chord * reach, seeing.aperture, seeing.fwhm) / own
+    np.add.at(result, pairs["i"], ratio * fraction)
     unseen = ~np.isin(known[pairs["j"]], index_star)
-    np.add.at(left, pairs["i"][unseen], (ratio * share)[unseen])
+    np.add.at(left, pairs["i"][unseen], (ratio * fraction)[unseen])
 
     flux = column(objects, "flux")
     places = unit_vectors(column(objects, "ra"), column(objects, "dec"))
@@ -68,15 +68,15 @@ def contamination(objects: Table, catalog: Table, matches, mag, seeing) -> tuple
     loose = np.flatnonzero(loose)
     if len(loose):
         pairs = centres.sparse_distance_matrix(cKDTree(places[loose]), chord, output_type="ndarray")
-        share = light_fraction(pairs["v"] / chord * reach, seeing.aperture, seeing.fwhm) / own
-        # what a loose object's aperture holds of the star itself is no neighbour's light
-        ratio = np.maximum(flux[loose[pairs["j"]]] / flux[index_object[pairs["i"]]] - share, 0)
-        np.add.at(result, pairs["i"], ratio * share)
+        fraction = light_fraction(pairs["v"] / chord * reach, seeing.aperture, seeing.fwhm) / own
+        # what a loose object's aperture holds of the star itself is no neighbour's flux
+        ratio = np.maximum(flux[loose[pairs["j"]]] / flux[index_object[pairs["i"]]] - fraction, 0)
+        np.add.at(result, pairs["i"], ratio * fraction)
     return result, left if "neighbours" in objects.colnames else result
 
 
 def light_fraction(distance, aperture: float, fwhm: float) -> np.ndarray:
-    """Return the share of a star's light in an aperture at `distance` from it, all in the same unit.
+    """Return the fraction of a star's flux in an aperture at `distance` from it, all in the same unit.
 
     The star is a Moffat profile of beta 3: its wings are rather wider than those of most images.
     """
@@ -88,5 +88,5 @@ def light_fraction(distance, aperture: float, fwhm: float) -> np.ndarray:
     grid = np.linspace(0, max(float(np.max(distance, initial=0.0)), aperture), 80)
     square = grid[:, None, None] ** 2 + radius[:, None] ** 2 - 2 * grid[:, None, None] * radius[:, None] * cosine
     profile = (beta - 1) / (np.pi * alpha**2) * (1 + square / alpha**2) ** -beta
-    share = 2 * np.pi * np.sum(profile.mean(axis=2) * radius * weight, axis=1)
-    return np.exp(np.interp(distance, grid, np.log(share)))
+    fraction = 2 * np.pi * np.sum(profile.mean(axis=2) * radius * weight, axis=1)
+    return np.exp(np.interp(distance, grid, np.log(fraction)))

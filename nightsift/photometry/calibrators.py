@@ -22,8 +22,8 @@ from nightsift.statistics import MAG
 
 _DOUBT, _HINT = 15.0, 0.02  # BIC and magnitudes from which on a term that was not asked for is told of
 _HINTS = {
-    "nonlinearity": "Magnitudes stray by {value:+.4f} a magnitude, {reach:+.3f} over those of the stars: a nonlinear"
-    " detector? photometry.flux_terms corrects it.",
+    "nonlinearity": "Magnitudes are off by {value:+.4f} per magnitude, {reach:+.3f} over those of the stars: a"
+    " nonlinear detector? photometry.flux_terms corrects it.",
     "background": "A constant flux seems to be in all apertures, which changes the faint stars' magnitudes by"
     " {reach:+.3f}: a wrong background? photometry.flux_terms corrects it.",
 }
@@ -134,6 +134,7 @@ def _first_offset(matched: Matched, good) -> np.ndarray:
     return np.full(len(good), np.median(value[snr >= min(_SAFE_SNR, np.median(snr))]) if good.any() else -np.inf)
 
 
+# Long: one loop, in which the fit decides the next cut.
 def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[ZeroPointFit, np.ndarray, list[str]]:
     """Choose and fit the model of an image.
 
@@ -144,7 +145,7 @@ def solve(matched: Matched, good, reasons: dict[str, int], params) -> tuple[Zero
         Matches that may be fitted.
     reasons : dict
         How many of the others are out, and why.
-    params : parameters.Photometry
+    params : parameters.PhotometryConfig
 
     Returns
     -------

@@ -99,7 +99,7 @@ def diagnose(catalog: Table, params, stars, instrumental, variance) -> tuple[Col
     Parameters
     ----------
     catalog : Table
-    params : parameters.Photometry
+    params : parameters.PhotometryConfig
     stars : int array, shape (n,)
         Rows of the catalogue.
     instrumental, variance : array, shape (n,)
@@ -145,7 +145,7 @@ def choose_band(catalog: Table, band: str | None, params, known: tuple[ColorTerm
     catalog : Table
     band : str or None
         Canonical name of the image's filter, None = unknown.
-    params : parameters.Photometry
+    params : parameters.PhotometryConfig
     known : tuple of ColorTerm
         As from `diagnose`.
 

@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from nightsift.flags import Flag
 from nightsift.photometry import colorterms, limits
-from nightsift.photometry.photometry import _flags
+from nightsift.photometry.photometry import object_flags
 from nightsift.photometry.solution import Photometry
 from nightsift.psf.extended import extended
 from nightsift.statistics import MAG
@@ -45,7 +45,7 @@ def calibrate(objects: Table, result: Photometry, catalog: Table | None = None) 
     table = objects.copy()
     if "spread" in objects.colnames:
         wide = extended(column(objects, "spread"), column(objects, "spread_err"))
-        table["flags"] = _flags(objects) | np.where(wide, int(Flag.EXTENDED), 0)
+        table["flags"] = object_flags(objects) | np.where(wide, int(Flag.EXTENDED), 0)
     fitted = column(objects, "psf_flux"), column(objects, "psf_fluxerr")
     for name, (light, error) in (("mag_calib", (flux, fluxerr)), ("mag_psf", fitted)):
         light = light - (model.term("background") * 10 ** (-0.4 * model.reference) if name == "mag_calib" else 0)

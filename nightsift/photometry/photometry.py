@@ -17,14 +17,14 @@ from nightsift.image import amplifiers
 from nightsift.photometry import calibrators, colorterms, limits, verdict, zeropoint
 from nightsift.photometry.aperture_correction import aperture_correction
 from nightsift.photometry.blends import all_magnitudes, contamination
-from nightsift.photometry.solution import CalibrationStars, DepthLimits, Photometry, ZeroPointModel
+from nightsift.photometry.solution import DepthLimits, MatchedStars, Photometry, ZeroPointModel
 from nightsift.psf.extended import WIDEST, extended
 from nightsift.statistics import MAG, SIGMA_PER_MAD
 from nightsift.tables import column
 
 _DISAGREEMENT = 0.2
 _CLEARLY = 3.5  # standard deviations
-_MANY = 0.2  # share of galaxies among the matches from which on the faint ones count
+_MANY = 0.2  # fraction of galaxies among the matches from which on the faint ones count
 # What the growth of the PSF is wrong by: mag, and relative. Measured: its fit does not reach far into a halo.
 _PSF_GROWTH = np.array([0.03, 0.1])
 _UNSEEN = 0.4  # of a star's confusion that its growth shares with that of the others; measured on simulated fields
@@ -52,13 +52,13 @@ def _gather(objects, catalog, matches, band, color, shape) -> calibrators.Matche
     )
 
 
-def _flags(objects: Table) -> np.ndarray:
+def object_flags(objects: Table) -> np.ndarray:
     return np.asarray(objects["flags"]).astype(int) if "flags" in objects.colnames else np.zeros(len(objects), int)
 
 
 def _clean(objects, matched: calibrators.Matched, matches, blended, params):
     """Return which matches may be fitted, S/N aside, how many are out for which reason, and what is strange in that."""
-    flagged = (_flags(objects)[matches[0]] & int(UNUSABLE)) != 0
+    flagged = (object_flags(objects)[matches[0]] & int(UNUSABLE)) != 0
     with np.errstate(invalid="ignore"):
         measured = (matched.flux > 0) & (matched.noise > 0) & np.isfinite(matched.mag + matched.x + matched.y)
     mixed = ~(blended <= params.max_contamination)
@@ -105,7 +105,7 @@ def _limit(objects: Table, result: Photometry, params) -> Photometry:
     """Return the result with the image's limiting magnitudes."""
     flux, fluxerr = column(objects, "flux"), column(objects, "fluxerr")
     noise = column(objects, "bgerr") if "bgerr" in objects.colnames else fluxerr
-    good = (flux > 0) & (fluxerr > 0) & ((_flags(objects) & int(UNUSABLE & ~Flag.OUTLIER)) == 0)
+    good = (flux > 0) & (fluxerr > 0) & ((object_flags(objects) & int(UNUSABLE & ~Flag.OUTLIER)) == 0)
     x, y = column(objects, "x"), column(objects, "y")
     zero = result.model.zero_point(x, y)
     mag = zero[good] - 2.5 * np.log10(flux[good])
@@ -124,6 +124,7 @@ def _limit(objects: Table, result: Photometry, params) -> Photometry:
     return replace(result, limits=depth, warnings=result.warnings + tuple(notes))
 
 
+# Long: the fields of the result, one a line, are a third of it.
 def photometry(objects: Table, catalog: Table, seeing, band: str | None, params) -> Photometry:
     """Fit the zero point of an image.
 
@@ -138,7 +139,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
         Or anything else with its attributes.
     band : str or None
         Canonical name of the image's filter, None = unknown.
-    params : parameters.Photometry
+    params : parameters.PhotometryConfig
 
     Returns
     -------
@@ -156,7 +157,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
             f"None of the {len(objects)} objects lies within {radius:.2f} arcsec"
             f" of any of the {len(catalog)} catalogue stars."
         )
-    flags = _flags(objects)[row] & int(UNUSABLE)
+    flags = object_flags(objects)[row] & int(UNUSABLE)
     band, known, notes = _band(objects, catalog, band, params, (row[flags == 0], star[flags == 0]))
     color, more = colorterms.choose_color(catalog, band, params, star)
     matched = _gather(objects, catalog, matches, band, color, seeing.shape)
@@ -165,7 +166,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
     good, reasons, strange = _clean(objects, matched, matches, blended, params)
     # steps of the PSF make steps of what the aperture misses
     params = replace(params, amplifiers=params.amplifiers and not strange)
-    # What little light of neighbours is let pass would still make every star too bright, and the zero point too high.
+    # What little flux of neighbours is let pass would still make every star too bright, and the zero point too high.
     matched = replace(matched, flux=matched.flux / (1 + np.nan_to_num(left)))
     result, rows, again = calibrators.solve(matched, good, reasons, params)
     used = np.zeros(len(row), bool)
@@ -193,7 +194,7 @@ def photometry(objects: Table, catalog: Table, seeing, band: str | None, params)
         shape=tuple(int(side) for side in seeing.shape),
     )
     counts = len(row), len(rows), int(used.sum())
-    calibration_stars = CalibrationStars(*counts, row, star, used, matched.residual(result), blended)
+    calibration_stars = MatchedStars(*counts, row, star, used, matched.residual(result), blended)
     solution = Photometry(
         model, DepthLimits(params.limit_snr), calibration_stars, tuple(notes + more + strange + again)
     )
@@ -234,7 +235,7 @@ def _total(objects: Table, result: Photometry, params, seeing) -> Photometry:
     if "growth" in objects.colnames:
         # the stars that make the zero point first: where the PSF changes in steps, the others have other places
         point = np.abs(column(objects, "spread")) < _POINT * column(objects, "spread_err")
-        loose = np.flatnonzero(point & ((_flags(objects) & int(UNUSABLE)) == 0))
+        loose = np.flatnonzero(point & ((object_flags(objects) & int(UNUSABLE)) == 0))
         for rows in (result.stars.match_object[result.stars.used], loose):
             if fit is None:
                 fit, surface = _correction(objects[rows], result.model, params.max_spatial_order)
@@ -274,8 +275,8 @@ def _unseen(stars: Table) -> float:
         return 0.0
     grown = np.isfinite(column(stars, "growth"))
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = column(stars, "confusion")[grown] / column(stars, "flux")[grown]
-    return float(_UNSEEN * MAG * np.median(share)) if np.isfinite(share).any() else 0.0
+        fraction = column(stars, "confusion")[grown] / column(stars, "flux")[grown]
+    return float(_UNSEEN * MAG * np.median(fraction)) if np.isfinite(fraction).any() else 0.0
 
 
 def _correction(stars: Table, model: ZeroPointModel, max_order: int):

@@ -168,7 +168,7 @@ class DepthLimits(_Facts):
 
 
 @dataclass(frozen=True)
-class CalibrationStars(_Facts):
+class MatchedStars(_Facts):
     """The stars that the zero point rests on.
 
     Attributes
@@ -199,14 +199,14 @@ class Photometry:
     ----------
     model : ZeroPointModel
     limits : DepthLimits
-    stars : CalibrationStars
+    stars : MatchedStars
     warnings, doubts : tuple of str
         What a person should know, and why the magnitudes mean little, as `verdict.doubts` has it.
     """
 
     model: ZeroPointModel
     limits: DepthLimits
-    stars: CalibrationStars
+    stars: MatchedStars
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -217,7 +217,7 @@ class Photometry:
     @classmethod
     def from_dict(cls, entries: dict) -> Photometry:
         """Return what `to_dict` was made from."""
-        return cls(*(part.from_dict(entries) for part in (ZeroPointModel, DepthLimits, CalibrationStars)))
+        return cls(*(part.from_dict(entries) for part in (ZeroPointModel, DepthLimits, MatchedStars)))
 
 
 def _plain(value):

@@ -11,7 +11,7 @@ from nightsift.statistics import SIGMA_PER_MAD
 
 _CLEARLY = 3.5  # standard deviations
 _SURELY, _STRAY = 5.0, 0.05  # standard deviations and magnitudes from which on residuals of neighbours go together
-# Shares of the good stars that do not agree from which on it is told: if they stand together, and wherever they are.
+# Fractions of the good stars that do not agree from which on it is told: if they stand together, and wherever they are.
 _SOME, _MANY = 0.03, 0.25
 _FEWEST = 5  # stars
 _NEIGHBOURS = 4
@@ -21,8 +21,8 @@ _CANCELS = 0.25  # how near to 1 a colour term cancels the band itself
 def apart(x, y, kind) -> float:
     """Return by how many standard deviations more the nearest neighbours are of one kind than by chance."""
     nearest = _neighbours(x, y, 1)[:, 0]
-    share = np.mean(kind)
-    chance = share**2 + (1 - share) ** 2
+    fraction = np.mean(kind)
+    chance = fraction**2 + (1 - fraction) ** 2
     # neighbours are mostly each other's, and count twice
     error = np.sqrt(2 * chance * (1 - chance) / len(kind))
     return (np.mean(kind == kind[nearest]) - chance) / max(error, 1e-9)
@@ -30,10 +30,10 @@ def apart(x, y, kind) -> float:
 
 def clustered(x, y, kind) -> float:
     """Return by how many standard deviations more neighbours of those of a kind are of it, too, than by chance."""
-    count, share = int(np.sum(kind)), np.mean(kind)
-    share_near = np.mean(kind[_neighbours(x, y, _NEIGHBOURS)[kind]])
-    error = np.sqrt(2 * share * (1 - share) / (_NEIGHBOURS * count))
-    return (share_near - share) / max(error, 1e-9)
+    count, fraction = int(np.sum(kind)), np.mean(kind)
+    fraction_near = np.mean(kind[_neighbours(x, y, _NEIGHBOURS)[kind]])
+    error = np.sqrt(2 * fraction * (1 - fraction) / (_NEIGHBOURS * count))
+    return (fraction_near - fraction) / max(error, 1e-9)
 
 
 def _neighbours(x, y, count: int) -> np.ndarray:
@@ -53,6 +53,7 @@ def together(x, y, residual) -> tuple[float, float]:
     return float(np.sqrt(max(mean, 0.0))), mean / max(error, 1e-12)
 
 
+# Many parameters: columns of stars, and what the zero point is there.
 def remarks(x, y, residual, used, edges: amplifiers.Edges, levels, shape) -> tuple[str, ...]:
     """Tell of gain steps, and of good stars that do not agree with the others.
 
@@ -81,7 +82,7 @@ def remarks(x, y, residual, used, edges: amplifiers.Edges, levels, shape) -> tup
     if stand or lost.mean() > _MANY:
         where = f" They stand together, around x = {np.median(x[lost]):.0f}, y = {np.median(y[lost]):.0f}."
         notes.append(
-            f"{lost.sum()} of {count} bright, unharmed stars do not agree with the zero point of the others, by"
+            f"{lost.sum()} of {count} bright, clean stars do not agree with the zero point of the others, by"
             f" {np.median(residual[lost]):+.2f} mag in the median.{where if stand else ''} Clouds, shadows, another"
             " gain there, or wrong magnitudes in the catalogue?"
         )
@@ -132,20 +133,20 @@ def doubts(result, params) -> tuple[str, ...]:
     params : parameters.PhotometryConfig
     """
     found = []
-    share, few = result.stars.n_used / max(result.stars.n_good, 1), result.stars.n_used < 2 * _FEWEST
+    fraction, few = result.stars.n_used / max(result.stars.n_good, 1), result.stars.n_used < 2 * _FEWEST
     if result.model.scatter > params.max_scatter:
         found.append(
             f"Bright stars scatter by {result.model.scatter:.2f} mag about the zero point, photometry.max_scatter is"
             f" {params.max_scatter:g}: wrong or noisy magnitudes in the catalogue, or clouds?"
         )
-    if share < params.min_agreement and not few:
+    if fraction < params.min_agreement and not few:
         found.append(
-            f"Only {result.stars.n_used} of {result.stars.n_good} bright, unharmed stars agree with the zero point:"
-            f" {share:.2f} of them, photometry.min_agreement is {params.min_agreement:g}."
+            f"Only {result.stars.n_used} of {result.stars.n_good} bright, clean stars agree with the zero point:"
+            f" {fraction:.2f} of them, photometry.min_agreement is {params.min_agreement:g}."
         )
     if result.model.chi2 > params.max_chi2:
         found.append(
-            f"The stars stray from the zero point by more than their errors tell: chi2 is {result.model.chi2:.1f},"
+            f"The stars scatter about the zero point by more than their errors: chi2 is {result.model.chi2:.1f},"
             f" photometry.max_chi2 is {params.max_chi2:g}."
         )
     return tuple([*found, *_color(result.model, params)])

@@ -192,16 +192,17 @@ def _start(design, stars: CalibrationStars, color: bool) -> tuple[np.ndarray, fl
         deviation = np.abs(stars.value - design @ coefficients) * np.sqrt(base)
         weight = base / np.maximum(deviation, 0.05)
     size = np.abs(stars.value - design @ coefficients)
-    share = (len(size) / max(len(size) - design.shape[1], 1)) ** 0.5
+    dof_factor = (len(size) / max(len(size) - design.shape[1], 1)) ** 0.5
     variance = _variance(stars, color, coefficients[-1])
-    factor = SIGMA_PER_MAD * share * np.median(size / np.sqrt(variance))
+    factor = SIGMA_PER_MAD * dof_factor * np.median(size / np.sqrt(variance))
     if factor <= 1:
         return coefficients, 0.0
     grid = np.geomspace(1e-3, 1.0, 30)
-    ratio = SIGMA_PER_MAD * share * np.median(size / np.sqrt(variance + grid[:, None] ** 2), axis=1)
+    ratio = SIGMA_PER_MAD * dof_factor * np.median(size / np.sqrt(variance + grid[:, None] ** 2), axis=1)
     return coefficients, float(grid[np.argmax(ratio <= 1)] if (ratio <= 1).any() else 1.0)
 
 
+# Long: the result is put together field by field. Many parameters: what the model may hold, by name.
 def fit(
     stars: CalibrationStars,
     order: int,
@@ -247,9 +248,9 @@ def fit(
     weight = used / sigma**2
     _, normal = _solve(design, stars, weight, color)
     # few precise stars among many noisy ones teach the scatter: count by weight
-    share = weight / max(weight.sum(), 1e-30)
-    teaching = max(1 / max(np.sum(share**2), 1e-30) - effective, 1)
-    learnt = 1.0 if factor > 1 else float(np.sum(share * intrinsic**2 / (variance + intrinsic**2)))
+    fraction = weight / max(weight.sum(), 1e-30)
+    teaching = max(1 / max(np.sum(fraction**2), 1e-30) - effective, 1)
+    learnt = 1.0 if factor > 1 else float(np.sum(fraction * intrinsic**2 / (variance + intrinsic**2)))
     covariance = np.linalg.pinv(normal + np.diag(prior)) * _INFLATION * (1 + learnt * 2 / max(teaching - 2, 1))
     wide = (change / CHANGES[0] if order else 1.0) * (tint / TINTS[0] if color else 1.0)
     rare = 2 * np.log(wide) if np.isfinite(wide) else 0.0

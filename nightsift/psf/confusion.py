@@ -19,7 +19,7 @@ LEVEL = 2.0  # standard deviation of the Gaussian that the level between the sta
 DIM = 0.3  # weight of a star's light against the noise: pixels in the cores of stars tell little of the level
 NEAR = 16  # objects around each that tell whether their levels are off
 OFF = 2.5  # ratio of the squared deviations of these to what the errors make, from which on they are
-LONELY = 28.0  # distance of the last of these, FWHM, from which on a ring holds hardly one other object
+ISOLATED = 28.0  # distance of the last of these, FWHM, from which on a ring holds hardly one other object
 HARMLESS = 0.2  # error of a level, in the noise of a pixel over the FWHM
 # Standard deviations of the Gaussians that the scatter is averaged with, FWHM, one after the other, and how many values
 # there are in such an area of one FWHM that do not depend on each other.
@@ -29,12 +29,12 @@ SURELY = 2.0  # errors of a local scatter, from which on it counts instead of th
 # of the noise from which on that counts; how far, FWHM; and the weight of what lies there, beside anything else.
 EDGE, DARK, HALO, OWN = 0.005, 0.3, 4.0, 0.05
 QUIET = 3.0  # light of objects, in the noise of a pixel, up to where pixels tell the scatter
-# Errors of `spread` from which on an object is no star, the share of the objects around up to which that makes it a
+# Errors of `spread` from which on an object is no star, the fraction of the objects around up to which that makes it a
 # galaxy, and its radius, FWHM: what the PSF leaves of galaxies tells nothing of stars unseen.
 WIDE, FEW, GALAXY = 3.0, 1 / 3, 2.5
 CLIP = 2.0  # standard deviations from which on values do not count for their mean
-# Shares of values within one standard deviation that are taken for what they are; variance of the square of a standard
-# deviation that follows from the share of N values, times N.
+# Fractions of values within one standard deviation that are taken for what they are; variance of the square of a
+# standard deviation that follows from the fraction of N values, times N.
 BELIEVED, PRECISION = (0.05, 0.95), 3.7
 # Scatter in units of what the noise makes up to which nothing unseen shows in it, and from which on it surely does.
 DOUBTFUL = 1.06, 1.18
@@ -44,7 +44,7 @@ DOUBTFUL = 1.06, 1.18
 SCALE, SLOPE, MOST = {"psf": 0.63, "aperture": 0.8}, 0.35, 4.2
 PSF_ERROR = 0.05  # relative error of the light that a neighbour's model puts into the aperture
 FINENESS = 8  # steps in a FWHM of the table of that light
-AFFECTED = 0.1  # light of neighbours relative to that of an object that makes it crowded
+AFFECTED = 0.1  # flux of neighbours relative to that of an object that makes it crowded
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class _Residual:
         return [np.clip(np.rint(place / self.step).astype(int), 0, side - 1) for place, side in sides]
 
     def trust(self, scene: Scene) -> np.ndarray:
-        """Return the weight of each cell: little in halos and near lonely objects, where what is left is their own."""
+        """Return the weight of each cell: little in halos and near isolated objects, whose residuals are their own."""
         flux, noise = np.maximum(np.nan_to_num(scene.flux), 0), self.noise[:: self.step, :: self.step]
         row, column = self.places(noise.shape)
         own = self.around(flux * EDGE / self.psf.fwhm**2 > DARK * noise[row, column], HALO)
-        own |= self.around(_lonely(scene, self.psf), GALAXY)
+        own |= self.around(_isolated(scene, self.psf), GALAXY)
         return np.where(own, OWN, 1.0)
 
     def cells(self, values) -> np.ndarray:
@@ -151,18 +151,18 @@ def levels(layers: Layers, psf: Psf, scene: Scene, objects: Table) -> tuple[np.n
     weight, trust = left.good * (variance / (variance + np.float32(DIM**2) * left.model**2)), left.trust(scene)
     total = np.maximum(left.smooth(trust * left.cells(weight), LEVEL), 1e-6)
     mean = left.smooth(trust * left.cells(weight * left.left), LEVEL) / total
-    # A Gaussian's square is a narrower one, of a height that counts for its share of the weights.
+    # A Gaussian's square is a narrower one, of a height that counts for its fraction of the weights.
     square = left.smooth(trust**2 * left.cells(weight**2 * variance), LEVEL / np.sqrt(2))
     square = summed(layers.correlation) * square / (4 * np.pi * (LEVEL * psf.fwhm / left.step) ** 2) / total**2
     found, doubt = left.at_objects(mean), left.at_objects(square)
     deviation = (found - level) ** 2 / np.maximum(doubt + error**2 + harmless, 1e-30)
     ratio = np.median(deviation[~galaxies][near], axis=1) / 0.4549
-    off = (ratio > OFF) & ~_lonely(scene, psf)
+    off = (ratio > OFF) & ~_isolated(scene, psf)
     if not off.any():
         return None
     ring = (ratio - 1) * (doubt + error**2 + harmless) + error**2
-    share = np.where(off, ring / (ring + doubt), 0.0)
-    return level + share * (found - level), np.where(off, np.sqrt(share * doubt), error)
+    fraction = np.where(off, ring / (ring + doubt), 0.0)
+    return level + fraction * (found - level), np.where(off, np.sqrt(fraction * doubt), error)
 
 
 def confusion(layers: Layers, psf: Psf, scene: Scene, objects: Table, aperture: float) -> Confusion:
@@ -193,10 +193,10 @@ def confusion(layers: Layers, psf: Psf, scene: Scene, objects: Table, aperture: 
     return Confusion(scatter, error["psf"], np.hypot(error["aperture"], doubt), light)
 
 
-def _lonely(scene: Scene, psf: Psf) -> np.ndarray:
+def _isolated(scene: Scene, psf: Psf) -> np.ndarray:
     """Tell which objects stand so far apart that the rings around them see the sky: in all but crowded fields."""
     places = np.column_stack([scene.x, scene.y])
-    return cKDTree(places).query(places, NEAR)[0][:, -1] > LONELY * psf.fwhm
+    return cKDTree(places).query(places, NEAR)[0][:, -1] > ISOLATED * psf.fwhm
 
 
 def _galaxies(scene: Scene, psf: Psf) -> np.ndarray:
@@ -259,14 +259,14 @@ def _neighbours(psf: Psf, scene: Scene, objects: Table, aperture: float) -> tupl
     if not len(pairs):
         return light, np.sqrt(variance)
     one, other = np.concatenate([pairs, pairs[:, ::-1]]).T
-    share = _share(psf, aperture, scene.x[other] - x[one], scene.y[other] - y[one])
+    fraction = _fraction(psf, aperture, scene.x[other] - x[one], scene.y[other] - y[one])
     flux, fluxerr = np.nan_to_num(scene.flux[other]), np.nan_to_num(scene.fluxerr[other])
-    np.add.at(light, one, share * flux)
-    np.add.at(variance, one, (share * fluxerr) ** 2 + (PSF_ERROR * share * flux) ** 2)
+    np.add.at(light, one, fraction * flux)
+    np.add.at(variance, one, (fraction * fluxerr) ** 2 + (PSF_ERROR * fraction * flux) ** 2)
     return light, np.sqrt(variance)
 
 
-def _share(psf: Psf, aperture: float, dx, dy) -> np.ndarray:
+def _fraction(psf: Psf, aperture: float, dx, dy) -> np.ndarray:
     """Return the light of a star at an offset from an aperture, in units of that of one at its centre."""
     step = psf.fwhm / FINENESS
     half = int(np.ceil((aperture + 2 * REACH * psf.fwhm) / step))
@@ -283,7 +283,7 @@ def _share(psf: Psf, aperture: float, dx, dy) -> np.ndarray:
 
 
 def without_neighbours(objects: Table) -> Table:
-    """Return the objects with aperture fluxes that lack the light of neighbours, and errors that hold their doubt.
+    """Return the objects with aperture fluxes that lack the flux of neighbours, and errors that hold their doubt.
 
     Parameters
     ----------

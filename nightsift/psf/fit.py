@@ -22,6 +22,7 @@ CHANGES = (0.001, 0.003, 0.01, 0.03)
 FOLDS = 5
 
 
+# Many parameters: the image is three arrays: data, noise, bad pixels.
 def fit_psf(image, noise, bad, stars, fwhm: float, aperture: float, most: int = 120) -> Psf:
     """Fit the PSF of an image to its stars.
 
@@ -65,6 +66,7 @@ class PsfStars:
     fluxerr: np.ndarray
 
 
+# Many parameters: the image is three arrays: data, noise, bad pixels.
 def fit_psf_stars(image, noise, bad, stars, fwhm, aperture, most=120, max_order=MAX_ORDER) -> PsfStars:
     """Return the PSF that `fit_psf` does, and what its stars say of it.
 

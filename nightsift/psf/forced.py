@@ -13,7 +13,7 @@ FLOOR = 0.01  # relative error of the model that the weights allow for, so that 
 # Relative error of the model that chi2 allows for: of a bright source only its shape can speak against it.
 LIKENESS = 0.08
 TINY = 1e-200  # what divides by nothing: less than the square of any flux or noise, whatever their unit
-MIN_SHARE = 0.1  # of the PSF's light that has to fall on good pixels
+MIN_FRACTION = 0.1  # of the PSF's light that has to fall on good pixels
 STEPS, ARRIVED = 12, 0.02  # that a position is improved at most; pixels, a step after which it is not
 
 
@@ -106,6 +106,7 @@ def solve(sample: StarStamps, psf: Psf, with_background=False, with_position=Tru
     )
 
 
+# Many parameters: the image is three arrays: data, noise, bad pixels.
 def forced(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> PsfFit:
     """PSF photometry at given positions.
 
@@ -133,6 +134,7 @@ def forced(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> PsfFit
     return _without_hidden(solve(again, psf, with_position=False, tolerance=LIKENESS), sample, psf)
 
 
+# Many parameters: the image is three arrays: data, noise, bad pixels.
 def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[PsfFit, np.ndarray, np.ndarray]:
     """PSF photometry with the position fitted too, from starting positions; returns the fit and the positions.
 
@@ -153,6 +155,7 @@ def fitted(image, sigma, bad, psf: Psf, x, y, half: int | None = None) -> tuple[
     return final, now_x, now_y
 
 
+# Many parameters: those of `forced`.
 def _difference_stamps(image, sigma, bad, psf, x, y, half) -> StarStamps:
     x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
     return stars_at(image, sigma, bad, x, y, int(np.ceil(1.5 * psf.fwhm)) if half is None else half)
@@ -160,8 +163,8 @@ def _difference_stamps(image, sigma, bad, psf, x, y, half) -> StarStamps:
 
 def _without_hidden(result: PsfFit, sample: StarStamps, psf: Psf) -> PsfFit:
     model = np.abs(sample.model(psf)[0])
-    share = np.sum(model * sample.usable, axis=1) / np.maximum(model.sum(axis=1), 1e-30)
-    hidden = share < MIN_SHARE
+    fraction = np.sum(model * sample.usable, axis=1) / np.maximum(model.sum(axis=1), 1e-30)
+    hidden = fraction < MIN_FRACTION
     return replace(
         result,
         flux=np.where(hidden, np.nan, result.flux),
@@ -170,6 +173,7 @@ def _without_hidden(result: PsfFit, sample: StarStamps, psf: Psf) -> PsfFit:
     )
 
 
+# Many parameters: the terms of the error, by name.
 def flux_error(psf: Psf, flux, bgerr, sigma, gain: float | None, scale_err: float, left) -> np.ndarray:
     """Return the error of PSF fluxes (ADU), by adding its parts in quadrature.
 
@@ -203,5 +207,5 @@ def photon_noise(psf: Psf, flux, gain: float | None, sigma) -> np.ndarray:
     # Only what the model's error is relative to sigma shapes the weights.
     relative = FLOOR * flux / np.maximum(np.asarray(sigma, float), TINY)
     weight = 1 / (1 + np.multiply.outer(relative, profile) ** 2)
-    share = (weight**2 @ profile**3) / (weight @ profile**2) ** 2
-    return np.sqrt(flux / gain * share)
+    fraction = (weight**2 @ profile**3) / (weight @ profile**2) ** 2
+    return np.sqrt(flux / gain * fraction)

@@ -17,7 +17,7 @@ MOST = 1000  # objects, the brightest
 MIN_STARS = 3
 MAX_MASKED = 0.5  # of a ring
 MAX_ERROR = 0.1  # mag
-STRAY = 2.0  # standard deviations
+OUTLIER = 2.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def growth(image, noise, bad, stars: Table, fwhm: float, aperture: float) -> tup
     bad : 2-D bool array
         Pixels to leave out.
     stars : Table
-        ``x y background level_err`` of unharmed stars; the last two are the background beneath each that is left in
+        ``x y background level_err`` of clean stars; the last two are the background beneath each that is left in
         `image` and its standard deviation [ADU a pixel].
     fwhm, aperture : float
         Typical FWHM and radius of the calibration aperture [px].
@@ -74,24 +74,24 @@ def growth(image, noise, bad, stars: Table, fwhm: float, aperture: float) -> tup
     bounds = [aperture, *(radius * fwhm for radius in RADII if radius * fwhm > aperture)]
     within = [_Light.within(radius, image, noise, bad, stars) for radius in bounds]
     star = np.where(within[0].light > 0, within[0].light, np.nan)
-    share, variance, area = np.zeros(len(stars)), np.zeros(len(stars)), within[-1].area - within[0].area
+    fraction, variance, area = np.zeros(len(stars)), np.zeros(len(stars)), within[-1].area - within[0].area
     for inner, outer in pairwise(within):
         whole, good = outer.area - inner.area, outer.good - inner.good
         full = np.where(good >= (1 - MAX_MASKED) * whole, whole / np.maximum(good, 1), np.nan)
         noise2 = np.maximum(outer.variance - inner.variance, 0) * full**2
-        share += _like_others((outer.light - inner.light) * full / star, np.sqrt(noise2) / star)
+        fraction += _like_others((outer.light - inner.light) * full / star, np.sqrt(noise2) / star)
         variance += noise2
     error = np.sqrt(variance + (np.asarray(stars["level_err"], float) * area) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return 2.5 * np.log10(1 + share), MAG * error / star
+        return 2.5 * np.log10(1 + fraction), MAG * error / star
 
 
-def _like_others(share, error) -> np.ndarray:
-    """Return the shares with the median in place of those that stray from it."""
+def _like_others(fraction, error) -> np.ndarray:
+    """Return the fractions with the median in place of those that are outliers."""
     precise = error < MAX_ERROR
     if precise.sum() < MIN_STARS:
-        return share
-    middle = np.nanmedian(share[precise])
-    scatter = SIGMA_PER_MAD * np.nanmedian(np.abs(share[precise] - middle))
-    strays = np.abs(share - middle) > STRAY * np.hypot(scatter, error)
-    return np.where(strays, middle, share)
+        return fraction
+    middle = np.nanmedian(fraction[precise])
+    scatter = SIGMA_PER_MAD * np.nanmedian(np.abs(fraction[precise] - middle))
+    outliers = np.abs(fraction - middle) > OUTLIER * np.hypot(scatter, error)
+    return np.where(outliers, middle, fraction)

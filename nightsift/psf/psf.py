@@ -30,7 +30,7 @@ from nightsift.tables import PSF_PHOTOMETRY
 # Where the annulus does not tell the level beneath a star, that between the stars does.
 EXCLUDED = UNUSABLE & ~Flag.ANNULUS_BAD
 WIDTH = 0.15  # relative to the stars' width at the same place
-ALONE = (3.0, 0.05)  # no neighbour of more than this share of the flux, within FWHM
+ALONE = (3.0, 0.05)  # no neighbour of more than this fraction of the flux, within FWHM
 ENOUGH = 30  # stars without neighbours that make those with neighbours unnecessary
 # Root of the area within 4 FWHM in units of that in which stars not seen count for a flux of the PSF, of two Gaussians.
 BEAMS = float(np.sqrt(64 * np.log(2)))
@@ -51,7 +51,7 @@ class PsfPhotometry:
         Schema ``psf_photometry``, the rows being those of the objects.
     facts : dict
         ``n_stars, n_rejected, chi2, order``; ``fwhm, ellipticity`` at the centre and ``fwhm_range, ellipticity_range``
-        over the image; ``aperture_light`` (share of the PSF's light within 2 FWHM that is in the aperture),
+        over the image; ``aperture_light`` (fraction of the PSF's light within 2 FWHM that is in the aperture),
         ``growth`` (by how much that within 4 FWHM exceeds that in the aperture, mag),
         ``aperture_ratio`` (aperture over PSF flux of the stars, divided out) and ``aperture_scatter`` of it;
         ``residual`` (rms of the stars' mean residual, relative to the peak).
@@ -151,7 +151,7 @@ def _fitted(layers: Layers, objects: Table, seeing: Seeing, aperture: float, par
 def _scene(layers: Layers, psf: Psf, objects: Table, aperture: float) -> tuple[Scene, Table, Confusion]:
     """Fit the objects; where the rings around them do not tell the level, with that between the stars.
 
-    Returns the objects with that level, and with aperture fluxes that lack the light of neighbours, too.
+    Returns the objects with that level, and with aperture fluxes that lack the flux of neighbours, too.
     """
     scene, raised, objects = photometer(layers, psf, objects), np.zeros(len(objects)), objects.copy()
     better = levels(layers, psf, scene, objects)
@@ -166,14 +166,15 @@ def _scene(layers: Layers, psf: Psf, objects: Table, aperture: float) -> tuple[S
 
 
 def _layers(data, mask, gain, trails, fwhm: float, background_size: int) -> Layers:
-    bad, grain = mask != 0, None
+    bad, trail_noise = mask != 0, None
     if trails:
-        data, grain = without_trails(data, bad, background_size, trails, fwhm)
+        data, trail_noise = without_trails(data, bad, background_size, trails, fwhm)
     sky = background(data, bad, background_size)
     image = np.where((mask & int(HIDDEN)) != 0, 0, data - sky.level).astype(np.float32)
-    return Layers(image, sky.noise if grain is None else np.hypot(sky.noise, grain), bad, gain)
+    return Layers(image, sky.noise if trail_noise is None else np.hypot(sky.noise, trail_noise), bad, gain)
 
 
+# Many parameters: those of `psf`, and what has been fitted so far.
 def _grow(layers: Layers, objects: Table, psf, scene, fwhm: float, aperture: float, table: Table, scatter=None) -> None:
     """Fill in the growth of the brighter objects, without the light of the others."""
     rows = candidates(objects, int(EXCLUDED))
@@ -230,7 +231,7 @@ def _psf(layers: Layers, objects: Table, seeing: Seeing, aperture: float, params
 
 
 def _candidates(objects: Table, seeing: Seeing, min_snr: float) -> np.ndarray:
-    """Rows of the objects as wide as stars, unharmed; those with neighbours only where there are not enough others."""
+    """Rows of the objects as wide as stars, clean; those with neighbours only where there are not enough others."""
     x, y, flux = (np.asarray(objects[name], float) for name in ("x", "y", "flux"))
     flags = np.asarray(objects["flags"])
     width = np.asarray(objects["fwhm"], float) / seeing.at(x, y)
@@ -258,7 +259,7 @@ def _excess(values, errors) -> float:
 def _tied(psf: Psf, scene: Scene, objects: Table, spread_err) -> tuple[Psf, Scene, dict]:
     """Put the fluxes on the scale of the aperture's as stars without neighbours have it, where these are enough.
 
-    The PSF sums to 1 within the aperture in any case; faint objects, among which galaxies pass, would spoil that.
+    The PSF sums to 1 within the aperture in any case; faint objects, among which galaxies pass, would bias that.
     """
     flux, snr = np.asarray(objects["flux"], float), np.asarray(objects["snr"], float)
     quiet = (np.asarray(objects["flags"]) == 0) & (np.abs(scene.spread) < EXTENDED * spread_err) & (flux > 0)

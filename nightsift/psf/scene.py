@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from nightsift.image.correlation import WHITE, factor
-from nightsift.psf.forced import FLOOR, LIKENESS, MIN_SHARE
+from nightsift.psf.forced import FLOOR, LIKENESS, MIN_FRACTION
 from nightsift.psf.model import Psf
 from nightsift.statistics import FWHM_PER_SIGMA
 
@@ -240,7 +240,7 @@ def _measured(fit: _Fit, x, y, flux, free, level_err) -> Scene:
     model = fit.wide.light(psf, x, y, flux)
     variance, weight = fit.weigh(model)
     left = fit.data - model
-    names = ("sky_error", "level_share", "share", "chi2", "spread", "spread_err")
+    names = ("sky_error", "level_fraction", "fraction", "chi2", "spread", "spread_err")
     result = {name: np.empty(len(x)) for name in names}
     for part in stamps.chunks():
         pixels = stamps.index[part]
@@ -252,11 +252,11 @@ def _measured(fit: _Fit, x, y, flux, free, level_err) -> Scene:
         for name, numbers in zip(names, values, strict=True):
             result[name][part] = numbers
     scale = 1.5 * (DISC * psf.fwhm) ** 2
-    fluxerr = np.hypot(result["sky_error"] * _blending(x, y, psf.fwhm), level_err * result["level_share"])
+    fluxerr = np.hypot(result["sky_error"] * _blending(x, y, psf.fwhm), level_err * result["level_fraction"])
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.abs(flux) / fluxerr
         flux = np.where(free, flux * (1 - 1 / (snr**2 + 2)), flux)
-    hidden = ~(result["share"] >= MIN_SHARE)
+    hidden = ~(result["fraction"] >= MIN_FRACTION)
     columns = {
         "flux": flux,
         "fluxerr": fluxerr,
@@ -267,8 +267,9 @@ def _measured(fit: _Fit, x, y, flux, free, level_err) -> Scene:
     return Scene(x=x, y=y, free=free & ~hidden, **{name: np.where(hidden, np.nan, v) for name, v in columns.items()})
 
 
+# Many parameters: stamps of one fit, cut by the caller.
 def _statistics(value, own, shape, laplacian, variance, single, weight):
-    """Per stamp: error of the flux, its change with the level, good share, chi2, spread and its error (unscaled).
+    """Per stamp: error of the flux, its change with the level, good fraction, chi2, spread and its error (unscaled).
 
     `single` is the variance of a pixel by itself, `variance` what it adds to that of a sum.
     """
@@ -276,7 +277,7 @@ def _statistics(value, own, shape, laplacian, variance, single, weight):
     square = np.maximum(_dot(weighted, shape), 1e-30)
     sky_error = np.sqrt(_dot(weighted, weighted, variance)) / square
     good = (weight > 0).astype(np.float32)
-    share = _dot(np.abs(shape), good) / np.maximum(_dot(np.abs(shape)), 1e-30)
+    fraction = _dot(np.abs(shape), good) / np.maximum(_dot(np.abs(shape)), 1e-30)
     tolerant = good / (single + np.float32(LIKENESS**2) * own**2)
     chi2 = _dot(tolerant, (value - own) ** 2) / np.maximum(_dot(good) - 3, 1)
     # What of the Laplacian the PSF itself does not hold.
@@ -285,7 +286,7 @@ def _statistics(value, own, shape, laplacian, variance, single, weight):
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.where(light > 0, _dot(beyond, value) / light, np.nan)
         spread_err = np.where(light > 0, np.sqrt(_dot(beyond, beyond, variance)) / light, np.nan)
-    return sky_error, _dot(weighted) / square, share, chi2, spread, spread_err
+    return sky_error, _dot(weighted) / square, fraction, chi2, spread, spread_err
 
 
 def _blending(x, y, fwhm) -> np.ndarray:
@@ -300,7 +301,7 @@ def _blending(x, y, fwhm) -> np.ndarray:
 
 
 def _lost(distance) -> np.ndarray:
-    """Share of the information on a flux that a neighbour takes, its flux and both shifts towards it being fitted too.
+    """Fraction of the information on a flux that a neighbour takes, its flux and both shifts being fitted too.
 
     From the products of two Gaussians and their slopes at that distance, in standard deviations.
     """
