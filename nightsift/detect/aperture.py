@@ -88,7 +88,7 @@ def measure(image, noise, mask, x, y, gain, aperture: Aperture, lit=None, correl
 
 
 def circle_sums(plane, x, y, radius, error=None):
-    """Sums within circles, pixels on the rim by the fraction within, and their standard deviation."""
+    """Return sums within circles, pixels on the rim by the fraction within, and their standard deviation."""
     return sep.sum_circle(plane, x, y, radius, err=error, subpix=0)[:2]
 
 

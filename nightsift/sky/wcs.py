@@ -50,12 +50,15 @@ def center_sky(wcs, shape) -> tuple[float, float]:
 
 
 def pixel_scale(wcs, shape):
-    """Return degrees a pixel at the centre of the image."""
+    """Return degrees per pixel at the centre of the image.
+
+    With the distortion there: astropy's `proj_plane_pixel_scales` knows the linear part alone.
+    """
     return float(np.sqrt(abs(np.linalg.det(jacobian(wcs, shape)))))
 
 
 def jacobian(wcs, shape):
-    """Return d(xi, eta) / d(x, y) at the centre of the image, in degrees a pixel."""
+    """Return d(xi, eta) / d(x, y) at the centre of the image, in degrees per pixel."""
     center = (shape[1] - 1) / 2 + 0.5j * (shape[0] - 1)
     ra, dec = sky(wcs, center + np.array([-1, 1, -1j, 1j]))
     plane = tangent.project(ra, dec, *center_sky(wcs, shape))
