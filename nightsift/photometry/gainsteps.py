@@ -8,7 +8,8 @@ import numpy as np
 
 from nightsift.image import amplifiers
 from nightsift.image.amplifiers import Edges
-from nightsift.photometry.zeropoint import STARS_PER_PARAMETER, CalibrationStars, ZeroPointFit, fit, powers
+from nightsift.image.polynomial import powers
+from nightsift.photometry.zeropoint import STARS_PER_PARAMETER, CalibrationStars, ZeroPointFit, fit
 
 _PARTS = 24  # of a side, between which a lone edge may lie
 # Edges of detectors that are read out in equal parts: two or four, and more.

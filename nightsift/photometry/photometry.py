@@ -14,6 +14,7 @@ from nightsift.catalog.catalog import match
 from nightsift.errors import Rejected
 from nightsift.flags import UNUSABLE, Flag
 from nightsift.image import amplifiers
+from nightsift.image.polynomial import powers
 from nightsift.photometry import calibrators, colorterms, limits, verdict, zeropoint
 from nightsift.photometry.aperture_correction import aperture_correction
 from nightsift.photometry.blends import all_magnitudes, contamination
@@ -22,7 +23,7 @@ from nightsift.psf.extended import WIDEST, extended
 from nightsift.statistics import MAG, SIGMA_PER_MAD
 from nightsift.tables import column
 
-_DISAGREEMENT = 0.2
+_DISAGREEMENT = 0.2  # mag between the two limits from which on a warning is issued
 _CLEARLY = 3.5  # standard deviations
 _MANY = 0.2  # fraction of galaxies among the matches from which on the faint ones count
 # What the growth of the PSF is wrong by: mag, and relative. Measured: its fit does not reach far into a halo.
@@ -209,7 +210,7 @@ def _with_remarks(matched: calibrators.Matched, result: Photometry, rows) -> Pho
     solved, stars = result.model, result.stars
     x, y, residual, used = matched.x[rows], matched.y[rows], stars.residual[rows], stars.used[rows]
     count = len(amplifiers.fractions(solved.edges))
-    first = len(zeropoint.powers(solved.order))
+    first = len(powers(solved.order))
     levels = amplifiers.steps(solved.edges, solved.coefficients[first : first + count - 1])
     notes = verdict.remarks(x, y, residual, used, solved.edges, levels, solved.shape)
     if not result.doubts:
@@ -285,7 +286,7 @@ def _correction(stars: Table, model: ZeroPointModel, max_order: int):
     Where the PSF changes, the growth makes up for what the aperture's zero point does: then their sum is the smoother.
     """
     x, y, flux, value, error = (column(stars, name) for name in ("x", "y", "flux", "growth", "growth_err"))
-    own = model.coefficients[: len(zeropoint.powers(model.order))].copy()
+    own = model.coefficients[: len(powers(model.order))].copy()
     own[0] = 0.0
     change = zeropoint.terms(model.order, *zeropoint.scaled(x, y, model.shape)) @ own
     fits = [

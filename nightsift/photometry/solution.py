@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from nightsift.image import amplifiers
+from nightsift.image.polynomial import powers
 from nightsift.photometry import zeropoint
 
 
@@ -25,6 +26,7 @@ class ApertureSeeing:
     growth: float = np.nan
 
 
+@dataclass(frozen=True)
 class _Facts:
     """A part of ``photometry.json``, whose keys are the names of its fields; other keys are other parts'."""
 
@@ -135,7 +137,7 @@ class ZeroPointModel(_Facts):
         """Return the total zero point [mag] at pixel positions, NaN where there is no aperture correction."""
         if self.correction_coefficients is None:
             return np.full(np.shape(x), np.nan)
-        order = next(n for n in range(9) if len(zeropoint.powers(n)) == len(self.correction_coefficients))
+        order = next(n for n in range(9) if len(powers(n)) == len(self.correction_coefficients))
         surface = zeropoint.terms(order, *zeropoint.scaled(x, y, self.shape)) @ self.correction_coefficients
         return self.zero_point(x, y) - surface
 
@@ -217,7 +219,7 @@ class Photometry:
     @classmethod
     def from_dict(cls, entries: dict) -> Photometry:
         """Return what `to_dict` was made from."""
-        return cls(*(part.from_dict(entries) for part in (ZeroPointModel, DepthLimits, MatchedStars)))
+        return cls(ZeroPointModel.from_dict(entries), DepthLimits.from_dict(entries), MatchedStars.from_dict(entries))
 
 
 def _plain(value):

@@ -8,10 +8,11 @@ import numpy as np
 from scipy.optimize import brentq
 
 from nightsift.image import amplifiers
+from nightsift.image.polynomial import powers
 from nightsift.statistics import SIGMA_PER_MAD
 
-_TUKEY = 4.685
-_USED = 3.5
+_TUKEY = 4.685  # standard deviations: 95 per cent efficiency for normal errors (Holland & Welsch 1977)
+_USED = 3.5  # standard deviations up to which a star counts as one that agrees
 # for normal deviates u and Tukey weights w at the above tuning: E[w u^2] / E[w] and E[psi^2] / E[psi']^2
 _MEAN_SQUARE = 0.82807
 _INFLATION = 1.0526
@@ -102,11 +103,6 @@ def scaled(x, y, shape) -> tuple[np.ndarray, np.ndarray]:
     """Return pixel positions scaled to -1..1 over the image."""
     ny, nx = shape
     return 2 * (np.asarray(x, float) + 0.5) / nx - 1, 2 * (np.asarray(y, float) + 0.5) / ny - 1
-
-
-def powers(order: int) -> list[tuple[int, int]]:
-    """Return the exponents of x and y of a polynomial's terms, the constant first."""
-    return [(total - j, j) for total in range(order + 1) for j in range(total + 1)]
 
 
 def names(order: int, color: bool, extras: tuple[str, ...] = (), edges=amplifiers.WHOLE) -> tuple[str, ...]:
