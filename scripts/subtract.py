@@ -48,9 +48,7 @@ def work(job):
     layers = {"DIFFERENCE": result.data, "SIGMA": result.sigma, "SNR": result.snr, "MASK": result.mask}
     job.write_images("difference", layers | {"MODEL": result.model}, header)
     images, about = result.psf.to_images()
-    about["NOISECOR"] = (result.facts["noise_correlation"], "true error of a PSF flux over white noise's")
-    about["SCALEERR"] = (result.facts["flux_scale_err"], "relative error of its fluxes beyond the noise")
-    about["RESIDUAL"] = (result.facts["residual"], "of subtracted light: what may be left")
+    result.quality.to_header(about)
     job.write_images("psf", images, about)
     job.facts |= result.facts
 

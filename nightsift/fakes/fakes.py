@@ -104,7 +104,10 @@ def _planned(image, search: Search, objects: Table, psf: Psf, seed: int, params:
     known = _peaks(search)
     taken = np.concatenate([known, np.column_stack([objects["x"][moved], objects["y"][moved]])])
     x, y, kind, false = _apart(x, y, kind, false, taken, search.psf.fwhm)
-    error = forced(search.difference, search.sigma, search.mask != 0, search.psf, x, y).fluxerr * search.noise
+    error = (
+        forced(search.difference, search.sigma, search.mask != 0, search.psf, x, y).fluxerr
+        * search.quality.noise_correlation
+    )
     good = np.isfinite(error)
     x, y, kind, error = (values[good][:number] for values in (x, y, kind, error))
     low = rng.random(len(x)) < FAINT_SHARE

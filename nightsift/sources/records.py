@@ -17,6 +17,7 @@ from nightsift.psf.model import Psf
 
 if TYPE_CHECKING:
     from nightsift.photometry.solution import ZeroPointModel
+    from nightsift.subtract.difference import DifferenceQuality
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,7 @@ class DifferencePixels:
         `nightsift.flags.Mask` bits.
     psf : Psf
         Of the difference.
-    noise_correlation : float
-        Factor from the error of a PSF fit with white noise to the true one.
-    scale_err : float
-        Relative error of the flux scale.
-    residual : float
-        What the subtraction leaves of a star relative to its flux.
+    quality : DifferenceQuality
     """
 
     difference: np.ndarray
@@ -44,9 +40,7 @@ class DifferencePixels:
     model: np.ndarray
     mask: np.ndarray
     psf: Psf
-    noise_correlation: float
-    scale_err: float
-    residual: float
+    quality: DifferenceQuality
 
     def measure(self, x, y, gain: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fit the PSF at positions, as `nightsift.transients.measure.measure` does.
@@ -64,12 +58,14 @@ class DifferencePixels:
             ADU; `bgerr` is the part of the error that is there without the source. NaN where too much is masked.
         """
         fit = forced(self.difference, self.sigma, self.mask != 0, self.psf, x, y)
-        bgerr = fit.fluxerr * self.noise_correlation
+        bgerr = fit.fluxerr * self.quality.noise_correlation
         sides = self.psf.shape[::-1]
         column, row = (np.clip(np.rint(v).astype(int), 0, side - 1) for v, side in zip((x, y), sides, strict=True))
         beneath = forced(self.model, self.sigma, np.zeros(self.psf.shape, bool), self.psf, x, y).flux
-        left = self.residual * np.abs(beneath)
-        fluxerr = flux_error(self.psf, fit.flux, bgerr, self.sigma[row, column], gain, self.scale_err, left)
+        left = self.quality.residual * np.abs(beneath)
+        fluxerr = flux_error(
+            self.psf, fit.flux, bgerr, self.sigma[row, column], gain, self.quality.flux_scale_err, left
+        )
         return fit.flux, fluxerr, bgerr
 
 

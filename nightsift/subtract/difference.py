@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from nightsift.image.unit_noise import in_units, unit
 from nightsift.psf.model import Psf
 
 if TYPE_CHECKING:
-    from nightsift.subtract.difference import Difference
+    from astropy.io.fits import Header
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,57 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class DifferenceQuality:
+    """What the errors of fluxes measured in a difference depend on, beside its pixels.
+
+    Attributes
+    ----------
+    noise_correlation : float
+        Factor from the error of a PSF fit with white noise to the true one.
+    residual, mismatch : float
+        What the subtraction leaves of a star relative to its flux: in all, and pixel by pixel in the core.
+    flux_scale_err : float
+        Relative error of fluxes by what is not known of the PSF.
+    trails : tuple of Trail
+        Whose flux was taken out of the difference.
+    """
+
+    noise_correlation: float
+    residual: float
+    mismatch: float = 0.0
+    flux_scale_err: float = 0.0
+    trails: tuple[Trail, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Return plain numbers and lists, for the facts of stage `subtract`."""
+        return asdict(self) | {"trails": [asdict(trail) for trail in self.trails]}
+
+    @classmethod
+    def from_dict(cls, facts: dict) -> DifferenceQuality:
+        """Return what `to_dict` was made from; other facts of the stage may stand beside."""
+        values = {item.name: facts[item.name] for item in fields(cls)}
+        return cls(**values | {"trails": tuple(Trail(**trail) for trail in values["trails"])})
+
+    def to_header(self, header: Header) -> None:
+        """Enter what forced photometry needs into the header of the difference's PSF."""
+        for name, (key, comment) in CARDS.items():
+            header[key] = (getattr(self, name), comment)
+
+    @classmethod
+    def from_header(cls, header: Header) -> DifferenceQuality:
+        """Return what `to_header` entered."""
+        return cls(**{name: header[key] for name, (key, _) in CARDS.items()})
+
+
+#: FITS cards of the quality, by its attribute
+CARDS = {
+    "noise_correlation": ("NOISECOR", "true error of a PSF flux over white noise's"),
+    "flux_scale_err": ("SCALEERR", "relative error of its fluxes beyond the noise"),
+    "residual": ("RESIDUAL", "of subtracted light: what may be left"),
+}
+
+
+@dataclass(frozen=True)
 class Difference:
     """A difference image on the flux scale of the science image.
 
@@ -72,8 +123,8 @@ class Difference:
     psf : Psf
         Of the difference.
     facts : dict
-        Quality: direction, stamps, orders, chi2, kernel sum, residual of the stars, noise factors, and each
-        `nightsift.image.trails.Trail` whose light was fitted and taken out, as plain types.
+        Of the stage: direction, stamps, orders, chi2, kernel sum, noise factors, and all of `DifferenceQuality`, as
+        plain types.
     warnings : tuple of str
     """
 
@@ -85,6 +136,11 @@ class Difference:
     psf: Psf
     facts: dict
     warnings: tuple[str, ...] = ()
+
+    @property
+    def quality(self) -> DifferenceQuality:
+        """What errors of fluxes depend on, of `facts`."""
+        return DifferenceQuality.from_dict(self.facts)
 
 
 @dataclass(frozen=True)
@@ -103,16 +159,9 @@ class Search:
         Pixels of the image at or above saturation, without the margin that the mask keeps around them.
     psf : Psf
         Of the difference.
-    noise : float
-        Factor from the error of a PSF fit with white noise to the true one.
-    residual, mismatch : float
-        What the subtraction leaves of a star relative to its light: in all, and pixel by pixel in the core.
+    quality : DifferenceQuality
     gain : float or None
         e-/ADU of the image.
-    trails : tuple of Trail
-        Whose light was taken out of the difference.
-    flux_scale_err : float
-        Relative error of fluxes by what is not known of the PSF.
     """
 
     difference: np.ndarray
@@ -122,12 +171,8 @@ class Search:
     model: np.ndarray
     saturated: np.ndarray
     psf: Psf
-    noise: float
-    residual: float
-    mismatch: float
+    quality: DifferenceQuality
     gain: float | None = None
-    trails: tuple[Trail, ...] = ()
-    flux_scale_err: float = 0.0
 
     def per(self, unit: float) -> Search:
         """Return it in a unit, ADU."""
@@ -150,10 +195,6 @@ class Search:
             model=difference.model,
             saturated=saturated,
             psf=difference.psf,
-            noise=difference.facts["noise_correlation"],
-            residual=difference.facts["residual"],
-            mismatch=difference.facts["mismatch"],
+            quality=difference.quality,
             gain=gain,
-            trails=tuple(Trail(**trail) for trail in difference.facts["trails"]),
-            flux_scale_err=difference.facts["flux_scale_err"],
         )

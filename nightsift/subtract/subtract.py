@@ -26,7 +26,7 @@ from nightsift.psf.model import Psf
 from nightsift.subtract import ratiosteps
 from nightsift.subtract.alard_lupton import alard_lupton
 from nightsift.subtract.delta import delta
-from nightsift.subtract.difference import Difference, Exposure, Reference
+from nightsift.subtract.difference import Difference, DifferenceQuality, Exposure, Reference
 from nightsift.subtract.fluxscale import flux_scale
 from nightsift.subtract.halo import remove_halos
 from nightsift.subtract.hotpants import hotpants
@@ -257,26 +257,29 @@ def _with_noise(exposure, reference, raw: RawDifference, stars: Table, psf: Psf,
     unit *= light.sky
     if not 0.8 < unit < 1.3:
         warnings.append(f"the difference is {unit:.2f} times as noisy as expected; S/N and errors are scaled by it")
+    quality = DifferenceQuality(
+        noise_correlation=correlation,
+        residual=ratio.scatter,
+        mismatch=_mismatch(data, stars, stamp),
+        flux_scale_err=raw.facts["flux_scale_err"],
+        trails=tuple(trails),
+    )
     facts = raw.facts | {
-        "residual": ratio.scatter,
         "flux_ratio": ratio.median,
         "color_slope": ratio.color_slope,
         "color_slope_err": ratio.color_slope_err,
-        "mismatch": _mismatch(data, stars, stamp),
         "snr_median": middle,
         "sky_median": sky.median,
         "sky_sigma": sky.sigma,
         "sky_number": sky.number,
         "noise_scale": unit,
         "noise_on_light": {name: np.round(value, 5).tolist() for name, value in asdict(light).items()},
-        "noise_correlation": correlation,
         "psf_chi2": psf.chi2,
         "psf_stars": psf.n_stars,
         "coverage": float(usable.mean()),
         "halos": len(halo.x),
-        "trails": [asdict(trail) for trail in trails],
     }
-    return Difference(data, sigma, snr, mask, model, psf, facts, tuple(warnings))
+    return Difference(data, sigma, snr, mask, model, psf, facts | quality.to_dict(), tuple(warnings))
 
 
 def _named(trails: list[Trail], shape, background_size: int) -> list[str]:

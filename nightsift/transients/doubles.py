@@ -58,7 +58,9 @@ class _Place:
         bad = stamps(search.mask != 0, [column], [row], half, True)[0].ravel()
         value *= sign
         smooth = ndimage.gaussian_filter(value.reshape(2 * half + 1, -1), 0.5).ravel()
-        variance = sigma**2 + (search.mismatch * np.maximum(model, 0)) ** 2 + (TOLERANCE * np.maximum(smooth, 0)) ** 2
+        variance = (
+            sigma**2 + (search.quality.mismatch * np.maximum(model, 0)) ** 2 + (TOLERANCE * np.maximum(smooth, 0)) ** 2
+        )
         weight = np.where(bad | (sigma <= 0), 0, 1 / np.maximum(variance, 1e-30))
         return cls(value, weight, u, v, column, row, search.psf)
 
@@ -99,7 +101,7 @@ def pairs(search: Search, x, y, flux, chosen, threshold: float) -> list[Pair]:
         away = np.hypot(*(place - place[i]).T)
         others = np.flatnonzero((away > 0) & (away < FURTHEST * fwhm) & (np.sign(flux) == np.sign(flux[i])) & ~taken)
         starts = [place[j] - place[i] for j in others[np.argsort(-np.abs(flux[others]))][:1]]
-        found = _fitted(here, place[i], starts, search.noise, threshold)
+        found = _fitted(here, place[i], starts, search.quality.noise_correlation, threshold)
         if found is not None:
             result.append(replace(found, flux=found.flux * np.sign(flux[i])))
             taken[i] = True
@@ -196,7 +198,7 @@ def blends(search: Search, x, y, flux, chosen) -> np.ndarray:
         here = _Place.of(search, *place, np.sign(flux[i]))
         fit = _fit(here, place, [])
         if (fit.flux > 0).all() and fit.apart < WIDEST * fwhm and _fits(here, fit):
-            result[i] = fit.explained - _otherwise(here, fit.ends) > -WORSE * search.noise**2
+            result[i] = fit.explained - _otherwise(here, fit.ends) > -WORSE * search.quality.noise_correlation**2
     return result
 
 

@@ -233,7 +233,10 @@ def _doubles(table: Table, search: Search, bad, saturated: Table | None, thresho
         mine, theirs = (
             np.array([(pair.x[k], pair.y[k], pair.flux[k], pair.growth[k]) for pair in found]).T for k in (one, other)
         )
-        bgerr = forced(search.difference, search.sigma, bad, search.psf, *theirs[:2]).fluxerr * search.noise
+        bgerr = (
+            forced(search.difference, search.sigma, bad, search.psf, *theirs[:2]).fluxerr
+            * search.quality.noise_correlation
+        )
         part = measure(without(search, *theirs[:3], bgerr), *mine[:2], bad, saturated)
         for name in ("fluxerr", "bgerr"):
             part[name] *= mine[3]

@@ -47,7 +47,7 @@ def rejections(table: Table, search: Search, threshold: float, params: parameter
     saturated = np.asarray(table["saturated"])
     star, flux = np.asarray(table["template_flux"]), np.asarray(table["flux"])
     crossed = np.zeros(len(table), bool)
-    for trail in search.trails:
+    for trail in search.quality.trails:
         near = trail.distance(table["x"], table["y"]) < trail.width + 0.5 * search.psf.fwhm
         piece = (significance < REMAINS * trail.height) | (np.asarray(table["trail"]) > ALIKE)
         crossed |= near & (np.sign(flux) == trail.sign) & piece

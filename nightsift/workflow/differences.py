@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nightsift.image.trails import Trail
 from nightsift.psf.model import Psf
-from nightsift.subtract.difference import Search
+from nightsift.subtract.difference import DifferenceQuality, Search
 
 
 def read_search(job, image: np.ndarray) -> Search:
@@ -21,12 +20,8 @@ def read_search(job, image: np.ndarray) -> Search:
         model=layers["MODEL"],
         saturated=saturated(image, inspected["saturation"]),
         psf=Psf.from_images(*job.read_images("psf")),
-        noise=subtracted["noise_correlation"],
-        residual=subtracted["residual"],
-        mismatch=subtracted["mismatch"],
+        quality=DifferenceQuality.from_dict(subtracted),
         gain=inspected["gain"],
-        trails=tuple(Trail(**trail) for trail in subtracted["trails"]),
-        flux_scale_err=subtracted["flux_scale_err"],
     )
 
 

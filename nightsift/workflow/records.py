@@ -20,6 +20,7 @@ from nightsift.photometry.solution import ZeroPointModel
 from nightsift.psf.model import Psf
 from nightsift.sources.lightcurves import depth
 from nightsift.sources.records import DifferencePixels, ImageRecord
+from nightsift.subtract.difference import DifferenceQuality
 from nightsift.workflow import results
 
 
@@ -91,7 +92,5 @@ def read_pixels(folder) -> DifferencePixels | None:
         model=planes["MODEL"],
         mask=planes["MASK"],
         psf=Psf.from_images(images, header),
-        noise_correlation=header["NOISECOR"],
-        scale_err=header["SCALEERR"],
-        residual=header["RESIDUAL"],
+        quality=DifferenceQuality.from_header(header),
     )

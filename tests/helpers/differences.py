@@ -9,7 +9,7 @@ from scipy import ndimage
 from nightsift.image.moffat import MoffatPsf as Truth
 from nightsift.psf.fit import fit_psf
 from nightsift.simulate.pixels import render_points
-from nightsift.subtract.difference import Search
+from nightsift.subtract.difference import DifferenceQuality, Search
 from nightsift.subtract.matched_filter import MatchedFilter, Noise
 from nightsift.tables import empty
 
@@ -81,9 +81,7 @@ def search_of(difference, psf, model=None, mask=None, saturated=None, mismatch=0
         model=model,
         saturated=np.zeros(mask.shape, bool) if saturated is None else saturated,
         psf=psf,
-        noise=1.0,
-        residual=mismatch,
-        mismatch=mismatch,
+        quality=DifferenceQuality(1.0, mismatch, mismatch),
         gain=gain,
     )
 

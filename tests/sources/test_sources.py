@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from nightsift.parameters import SourcesConfig
 from nightsift.psf.model import Psf
 from nightsift.sources import association, lightcurves
 from nightsift.sources.records import DifferencePixels
+from nightsift.subtract.difference import DifferenceQuality
 from nightsift.transients import modelcard
 
 
@@ -224,10 +226,10 @@ def test_forced_measurements_have_the_right_flux_and_error(tmp_path):
 def pixels_of(difference, model, **changes):
     """Return a difference with the PSF and the noise of the synthetic images."""
     images, header = difference_psf(difference.shape)
-    noise = {"noise_correlation": header["NOISECOR"], "scale_err": header["SCALEERR"], "residual": header["RESIDUAL"]}
+    quality = replace(DifferenceQuality.from_header(header), **changes)
     sigma, mask = np.full(difference.shape, NOISE, np.float32), np.zeros(difference.shape, np.int32)
     psf = Psf.from_images(images, header)
-    return DifferencePixels(difference, sigma, model, mask, psf, **noise | changes)
+    return DifferencePixels(difference, sigma, model, mask, psf, quality)
 
 
 @pytest.mark.parametrize(("snr", "scale_err"), [(0, 0.0), (5, 0.0), (100, 0.0), (500, 0.0), (100, 0.02), (500, 0.02)])
@@ -238,7 +240,7 @@ def test_forced_fluxes_have_pulls_of_width_one(snr, scale_err):
     x, y = (20.0 * part.ravel() + 20 + rng.uniform(-0.5, 0.5, 361) for part in np.mgrid[:19, :19])
     scale = rng.normal(1, scale_err, x.size)
     rows = [{"x": one, "y": two, "flux": part * snr * error} for one, two, part in zip(x, y, scale, strict=True)]
-    difference = pixels_of(difference_of(rng, shape, rows), np.zeros(shape, np.float32), scale_err=scale_err)
+    difference = pixels_of(difference_of(rng, shape, rows), np.zeros(shape, np.float32), flux_scale_err=scale_err)
     flux, fluxerr, bgerr = difference.measure(x, y, GAIN)
     pull = (flux - snr * error) / fluxerr
     assert np.mean(pull) == pytest.approx(0, abs=0.2)

@@ -1,10 +1,12 @@
 """Differences of simulated pairs against what was injected."""
 
+import json
 import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy.io.fits import Header
 from astropy.table import Table, vstack
 from pairs import CASES, FRAME, GAIN, NOISE, PARAMS, SIZE, SKY, difference, differenced, moffat, pair, quiet
 from scipy import ndimage
@@ -16,10 +18,11 @@ from nightsift.external.hotpants import Subtracted
 from nightsift.flags import Mask
 from nightsift.image import tiles
 from nightsift.image.padding import PAD
+from nightsift.image.trails import Trail
 from nightsift.image.unit_noise import fluxes
 from nightsift.psf.forced import forced
 from nightsift.simulate.pixels import render_points
-from nightsift.subtract.difference import Reference
+from nightsift.subtract.difference import DifferenceQuality, Reference
 from nightsift.subtract.stars import _compared
 from nightsift.subtract.subtract import subtract
 from nightsift.transients.transients import peaks
@@ -421,3 +424,13 @@ def test_many_stars_are_compared_in_little_memory():
     assert steady[seen & ~changed].mean() > 0.95
     assert steady[seen & changed].mean() < 0.1
     assert peak < 40e6
+
+
+def test_what_errors_depend_on_goes_from_stage_to_stage():
+    made = DifferenceQuality(1.3, 0.01, 0.02, 0.003, (Trail(0.5, 10.0, 2.0, 1, 7.0),))
+    assert DifferenceQuality.from_dict(json.loads(json.dumps(made.to_dict() | {"method": "zogy"}))) == made
+    header = Header()
+    made.to_header(header)
+    assert DifferenceQuality.from_header(header) == DifferenceQuality(1.3, 0.01, flux_scale_err=0.003)
+    with pytest.raises(KeyError, match="mismatch"):
+        DifferenceQuality.from_dict({"noise_correlation": 1.3, "residual": 0.01, "missmatch": 0.02})

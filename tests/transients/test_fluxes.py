@@ -34,7 +34,7 @@ def fluxes(case):
         new = made.flux > 0
         x, y, radius = made.x[new], made.y[new], made.exposure.aperture
         true = made.flux[new] / light(fwhm, radius) * inside(fwhm, x, y, radius)
-        facts, clear, bad = found.facts, np.zeros(found.mask.shape, bool), found.mask != 0
+        clear, bad = np.zeros(found.mask.shape, bool), found.mask != 0
         search = Search(
             found.data,
             found.sigma,
@@ -43,17 +43,14 @@ def fluxes(case):
             found.model,
             clear,
             found.psf,
-            facts["noise_correlation"],
-            facts["residual"],
-            facts["mismatch"],
+            found.quality,
             GAIN,
-            facts["flux_scale_err"],
         )
         fit = forced(found.data, found.sigma, bad, found.psf, x, y)
-        left = facts["residual"] * np.abs(forced(found.model, found.sigma, clear, found.psf, x, y).flux)
+        left = found.quality.residual * np.abs(forced(found.model, found.sigma, clear, found.psf, x, y).flux)
         sigma = found.sigma[np.rint(y).astype(int), np.rint(x).astype(int)]
-        bgerr = fit.fluxerr * search.noise
-        error = flux_error(found.psf, fit.flux, bgerr, sigma, GAIN, search.flux_scale_err, left)
+        bgerr = fit.fluxerr * search.quality.noise_correlation
+        error = flux_error(found.psf, fit.flux, bgerr, sigma, GAIN, search.quality.flux_scale_err, left)
         table = measure(search, np.rint(x), np.rint(y), bad)
         candidate = without_fit_bias(table["flux"], table["fluxerr"])
         rows.append(Table([true, fit.flux, error, candidate, table["fluxerr"]], names=("true", "f", "fe", "c", "ce")))

@@ -256,5 +256,8 @@ def test_everything_masked_is_measured_as_nothing(psf):
 def test_correlated_noise_widens_the_sky_part(psf):
     search = search_of(noise(26), psf)
     x = np.array([50.0, 150.0])
-    plain, wide = (measure(replace(search, noise=factor), x, x, search.mask != 0) for factor in (1.0, 1.4))
+    plain, wide = (
+        measure(replace(search, quality=replace(search.quality, noise_correlation=factor)), x, x, search.mask != 0)
+        for factor in (1.0, 1.4)
+    )
     np.testing.assert_allclose(wide["bgerr"], 1.4 * plain["bgerr"])

@@ -234,7 +234,7 @@ def test_what_is_left_of_a_trail_is_set_aside(psf, height):
     light = height * NOISE * np.exp(-4 * np.log(2) * (across / 3) ** 2) * (0.15 + 0.1 * np.sin(along / 3))
     search = search_of(noise(14) + light.astype(np.float32), psf)
     whole = Trail(np.pi / 2 + 0.7, -200 * np.sin(0.7) + 190 * np.cos(0.7), 4.0, 1, 10 * height)
-    table = transients(replace(search, trails=(whole,)), NO_OBJECTS, PARAMS).candidates
+    table = transients(replace(search, quality=replace(search.quality, trails=(whole,))), NO_OBJECTS, PARAMS).candidates
     assert np.asarray(table["is_real"], bool).sum() <= 1
 
 
