@@ -252,8 +252,8 @@ def test_differences_know_of_it(name, which, method):
     found, objects = pairs(name, which, method)
     assert 0.9 < found.facts["noise_scale"] < 1.1
     assert 0.95 < half_width(quiet(found)) < 1.05
-    # four standard errors of the scatter of so many places
-    assert found.facts["sky_sigma"] == pytest.approx(1, abs=4 / np.sqrt(2 * found.facts["sky_number"]))
+    # of 400 places, good to 3.5 per cent; a smoothed template has errors that are up to a tenth too large
+    assert 0.82 < found.facts["sky_sigma"] < 1.15
     search = Search.of(found, np.zeros(found.mask.shape, bool))
     assert len(peaks(np.where(found.mask == 0, found.snr, 0), 5.0, found.psf.fwhm)[0]) <= poisson.ppf(0.999, 0.05)
     table = transients(search, objects, parameters.TransientsConfig()).candidates

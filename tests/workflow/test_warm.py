@@ -84,7 +84,7 @@ if __name__ == "__main__":
 # What a run of the workflow is to its jobs.
 OWNER = """
 import json, os, sys
-from nightsift import warm
+from nightsift.workflow import warm
 
 print(json.dumps(warm.environment()), flush=True)
 sys.stdin.read()
@@ -419,7 +419,7 @@ def test_a_client_that_stalls_makes_nobody_wait(client, run):
 
 
 def test_a_client_that_stalls_is_sent_away(run):
-    program = "import sys; from nightsift import warm, warmserver; warm.PATIENCE = 0.3"
+    program = "import sys; from nightsift.workflow import warm, warmserver; warm.PATIENCE = 0.3"
     read, write = os.pipe()
     command = [sys.executable, "-c", f"{program}; warmserver.Server(sys.argv[1]).serve({write})", str(run.folder)]
     with subprocess.Popen(command, env=run.environment, pass_fds=[write]) as server:
@@ -436,7 +436,7 @@ def test_a_client_that_stalls_is_sent_away(run):
 
 
 def test_a_client_that_stalls_as_it_starts_the_server(client, run, tmp_path):
-    program = "import sys; from nightsift import warm; warm.PATIENCE = 0.3; sys.exit(warm.client(sys.argv[1:]))"
+    program = "import sys; from nightsift.workflow import warm; warm.PATIENCE = 0.3; exit(warm.client(sys.argv[1:]))"
     command = [sys.executable, "-c", program, str(tmp_path / "job.py"), "exit", "3"]
     with open(run.folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -594,7 +594,7 @@ def test_a_job_in_another_container_runs_there(client, run, within):
 PRODUCT = """
 import json, os, subprocess, sys, time
 from pathlib import Path
-from nightsift import warm
+from nightsift.workflow import warm
 
 script, product = sys.argv[1:]
 environment = {**os.environ, **warm.environment()}
@@ -636,7 +636,7 @@ def test_a_process_that_got_the_number_of_the_owner_is_not_the_owner(client, tem
     program = """
     import json, os, subprocess, sys
     from pathlib import Path
-    from nightsift import warm
+    from nightsift.workflow import warm
 
     owner = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=-1, stdout=-1, text=True)
     environment = {**os.environ, **json.loads(owner.stdout.readline())}
@@ -679,7 +679,7 @@ def test_a_user_without_privileges_gets_the_same(client, temporary, tmp_path):
     needs(within)
     program = """
     import json, os, resource, subprocess, sys
-    from nightsift import warm
+    from nightsift.workflow import warm
 
     def seen(before, folder):
         command = [sys.executable, "-I", "-S", warm.__file__, sys.argv[1], "state"]
