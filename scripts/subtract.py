@@ -1,13 +1,12 @@
 """Match the template to the image and subtract it."""
 
-import numpy as np
 from astropy.io import fits
 
 from nightsift.external.hotpants import run_hotpants
 from nightsift.io.fits import read_image
 from nightsift.io.products import reading
-from nightsift.subtract.difference import Exposure, Reference
 from nightsift.subtract.subtract import subtract
+from nightsift.workflow.differences import read_exposure, read_reference
 from nightsift.workflow.stage import Stage
 
 STAGE = Stage(
@@ -27,19 +26,8 @@ STAGE = Stage(
 
 
 def work(job):
-    inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
-    exposure = Exposure(
-        data=read_image(job.inputs["exposure"], inspected["hdu"]).data,
-        mask=job.read_images("mask")[0]["PRIMARY"],
-        gain=inspected["gain"],
-        fwhm=detected["fwhm"],
-        aperture=detected["aperture"],
-        correlation=np.array(detected["noise_autocorrelation"]),
-        background_size=detected["background_size"],
-    )
-    layers, about_template = job.read_images("template")
-    planes = (layers[name] for name in ("TEMPLATE", "NOISE", "MASK", "CORRELATION"))
-    reference = Reference(*planes, photons=about_template["NSPHOTON"])
+    exposure = read_exposure(job, read_image(job.inputs["exposure"], job.facts_of("inspect")["hdu"]).data)
+    reference = read_reference(job)
     result = job.call(subtract, exposure, reference, job.read_table("objects"), job.params, run_hotpants)
     with reading(job.inputs["wcs"]):
         header = fits.getheader(job.inputs["wcs"])

@@ -66,7 +66,8 @@ class DifferenceQuality:
     noise_correlation : float
         Factor from the error of a PSF fit with white noise to the true one.
     residual, mismatch : float
-        What the subtraction leaves of a star relative to its flux: in all, and pixel by pixel in the core.
+        What the subtraction leaves of a star relative to its flux: in all, and pixel by pixel in the core (NaN where
+        that is not recorded).
     flux_scale_err : float
         Relative error of fluxes by what is not known of the PSF.
     trails : tuple of Trail
@@ -75,7 +76,7 @@ class DifferenceQuality:
 
     noise_correlation: float
     residual: float
-    mismatch: float = 0.0
+    mismatch: float = np.nan
     flux_scale_err: float = 0.0
     trails: tuple[Trail, ...] = ()
 
@@ -198,3 +199,8 @@ class Search:
             quality=difference.quality,
             gain=gain,
         )
+
+
+def saturated(image: np.ndarray, level: float | None) -> np.ndarray:
+    """Return which pixels are at or above the saturation level."""
+    return image >= level if level else np.zeros(image.shape, bool)

@@ -41,6 +41,7 @@ def pits(layer: np.ndarray, x, y, flux, psf: Psf) -> np.ndarray:
     du, dv = (np.rint(RADIUS * psf.fwhm * part).astype(int) for part in (np.cos(angle), np.sin(angle)))
 
     def depth(image):
+        """How much lower the middle is than the lowest pair of opposite points around it."""
         pair = (image[..., reach + dv, reach + du] + image[..., reach - dv, reach - du]) / 2
         return (pair - image[..., reach, reach, None]).min(axis=-1)
 

@@ -1,11 +1,11 @@
-"""Read back what the stage `subtract` left, for the stages that search it."""
+"""Read what the stage `subtract` starts from, and what it left for the stages that search it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from nightsift.psf.model import Psf
-from nightsift.subtract.difference import DifferenceQuality, Search
+from nightsift.subtract.difference import DifferenceQuality, Exposure, Reference, Search, saturated
 
 
 def read_search(job, image: np.ndarray) -> Search:
@@ -25,6 +25,22 @@ def read_search(job, image: np.ndarray) -> Search:
     )
 
 
-def saturated(image: np.ndarray, level: float | None) -> np.ndarray:
-    """Return which pixels are at or above the saturation level."""
-    return image >= level if level else np.zeros(image.shape, bool)
+def read_exposure(job, image: np.ndarray) -> Exposure:
+    """Return what a job with the inputs ``mask, inspect, detect`` subtracts from; `image` is the exposure."""
+    inspected, detected = job.facts_of("inspect"), job.facts_of("detect")
+    return Exposure(
+        data=image,
+        mask=job.read_images("mask")[0]["PRIMARY"],
+        gain=inspected["gain"],
+        fwhm=detected["fwhm"],
+        aperture=detected["aperture"],
+        correlation=np.array(detected["noise_autocorrelation"]),
+        background_size=detected["background_size"],
+    )
+
+
+def read_reference(job) -> Reference:
+    """Return what a job with the input ``template`` subtracts."""
+    layers, about = job.read_images("template")
+    planes = (layers[name] for name in ("TEMPLATE", "NOISE", "MASK", "CORRELATION"))
+    return Reference(*planes, photons=about["NSPHOTON"])

@@ -9,7 +9,8 @@ from differences import FWHM, NO_OBJECTS, lattice, noise, psf_of, rendered, sear
 from scipy.spatial import cKDTree
 
 from nightsift import parameters
-from nightsift.fakes.fakes import APART, examples, plan
+from nightsift.fakes.fakes import examples
+from nightsift.fakes.injection import APART, plan
 from nightsift.flags import Flag, Mask
 from nightsift.tables import checked
 from nightsift.transients.transients import find
