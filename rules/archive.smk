@@ -52,10 +52,11 @@ rule fetch_known:
         f"{RESULTS}/campaign/logs/fetch_known.log",
     localrule: True
     params:
+        script="fetch_known.py",
         params=section("known"),
         code=code("fetch_known"),
         images=" ".join(CAMPAIGN.images),
         results=results_folder,
         list=IMAGE_LIST,
     shell:
-        RUN_CAMPAIGN + " --known {output.known:q} > {log:q} 2>&1"
+        f"{RUN_CAMPAIGN} --known {{output.known:q}} > {{log:q}} 2>&1"

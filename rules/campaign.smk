@@ -19,6 +19,7 @@ rule sources:
     log:
         f"{RESULTS}/campaign/logs/sources.log",
     params:
+        script="sources.py",
         params=section("sources"),
         aside=json.dumps(CAMPAIGN.config["known"]["set_aside"]),
         code=code("sources"),
@@ -26,7 +27,7 @@ rule sources:
         results=results_folder,
         list=IMAGE_LIST,
     shell:
-        RUN_CAMPAIGN + " --known {input.known:q} --aside {params.aside:q} > {log:q} 2>&1"
+        f"{RUN_CAMPAIGN} --known {{input.known:q}} --aside {{params.aside:q}} > {{log:q}} 2>&1"
 
 
 rule plots:
@@ -70,7 +71,7 @@ rule plots:
         code=code("plots"),
         folder=image_folder,
     shell:
-        "nightsift plots --name {wildcards.image} --images {params.folder:q}"
+        "nightsift plots.py --name {wildcards.image} --images {params.folder:q}"
         " --exposure {input.exposure:q} --plots {params.folder:q}/plots > {log:q} 2>&1"
 
 
@@ -83,10 +84,11 @@ rule report:
     log:
         f"{RESULTS}/campaign/logs/report.log",
     params:
+        script="report.py",
         params=section("report"),
         code=code("report"),
         images=" ".join(CAMPAIGN.images),
         results=results_folder,
         list=IMAGE_LIST,
     shell:
-        RUN_CAMPAIGN + " > {log:q} 2>&1"
+        f"{RUN_CAMPAIGN} > {{log:q}} 2>&1"

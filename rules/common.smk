@@ -51,15 +51,15 @@ RUN = shlex.join([sys.executable, "-I", "-S", warm.__file__, f"{BASE}/scripts"])
 # By the environment: where an answer is from and how it was got changes no product, so nothing must run again for it.
 os.environ.update(NIGHTSIFT_ARCHIVE=json.dumps({key: CAMPAIGN.config[key] for key in ("archive", "offline")}))
 # A function of the shell, so that neither rules nor provenance depend on where Python and the workflow are installed.
-STAGE = f'set -euo pipefail; nightsift() {{ exec {RUN}/"$1".py "${{@:2}}"; }}; '
+STAGE = f'set -euo pipefail; nightsift() {{ exec {RUN}/"$@"; }}; '
 shell.prefix(STAGE.replace("{", "{{").replace("}", "}}"))
-# The jobs of all stages of an image, and of the campaign: what a rule names is what its script is given, by that name.
+# The jobs of the stages of an image and of the campaign: each script is given what is named, by that name.
 RUN_STAGE = (
-    "nightsift {rule} --name {wildcards.image} --params {params.params:q} --extra {params.extra:q}"
+    "nightsift {params.script} --name {wildcards.image} --params {params.params:q} --extra {params.extra:q}"
     " --code {params.code} {params.files} > {log:q} 2>&1"
 )
 RUN_CAMPAIGN = (
-    "nightsift {rule} --results {params.results:q} --images {params.list:q} --params {params.params:q}"
+    "nightsift {params.script} --results {params.results:q} --images {params.list:q} --params {params.params:q}"
     " --code {params.code}"
 )
 
@@ -87,8 +87,9 @@ def named(wildcards, input, output):
 
 
 def options(stage, params=None, extra="{}", files=named, **more):
-    """The parameters of the rule of a stage: its options, the version of its code, its files; and what it has more."""
-    return {"params": params or section(stage), "extra": extra, "code": code(stage), "files": files, **more}
+    """What `params` of a stage hold: its options, the version of its code, its files; and what it has more."""
+    own = {"script": f"{stage}.py", "params": params or section(stage), "code": code(stage)}
+    return own | {"extra": extra, "files": files, **more}
 
 
 def code(stage):
