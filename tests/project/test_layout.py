@@ -1,6 +1,7 @@
 """The plan of the house: a room for each stage, one name for all that belongs to it, and who may import whom."""
 
 import ast
+import itertools
 import re
 import shutil
 import subprocess
@@ -15,6 +16,24 @@ PACKAGE = ROOT / "nightsift"
 GROUND = {"__init__", "errors", "flags", "parameters", "passbands", "statistics", "tables"}
 #: rooms whose door is a stage of the workflow
 ROOMS = sorted({*STAGES, "plots"})
+LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 6
+#: files and functions that are to become shorter; none is to be added
+STILL_LONG = {
+    "nightsift/archive/images.py:_made",
+    "nightsift/astrometry/plate_solution.py:_adjusted_header",
+    "nightsift/astrometry/plate_solution.py:_header",
+    "nightsift/astrometry/plate_solution.py:choose",
+    "nightsift/detect/aperture.py:measure",
+    "nightsift/image/cosmics.py:find_cosmics",
+    "nightsift/parameters.py",
+    "nightsift/photometry/zeropoint.py:fit",
+    "nightsift/simulate/pixels.py:render_galaxies",
+    "nightsift/subtract/light_noise.py:_fitted",
+    "nightsift/subtract/rescaling.py:rescaled",
+    "nightsift/subtract/sky_sources.py:sky_sources",
+    "nightsift/subtract/subtract.py:_with_noise",
+    "nightsift/template/registration.py:register",
+}
 
 
 def linted(folder):
@@ -72,3 +91,31 @@ def test_an_import_that_looks_up_is_refused(tmp_path, module, line):
     broken = run()
     assert broken.returncode != 0
     assert line.split()[1] in broken.stdout
+
+
+def functions(path):
+    """Return the functions of a file: name, lines, number of parameters, and the comments above."""
+    lines = path.read_text().splitlines()
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef):
+            taken = {part.arg for part in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+            first = min([node.lineno, *(part.lineno for part in node.decorator_list)])
+            above = [
+                line.strip() for line in itertools.takewhile(lambda line: "#" in line, reversed(lines[: first - 1]))
+            ]
+            yield node.name, node.end_lineno - node.lineno + 1, len(taken - {"self", "cls"}), above
+
+
+def test_files_and_functions_stay_short():
+    """A reason for more stands above the function: ``# Long: ...`` or ``# Many parameters: ...``."""
+    found = set()
+    for path in (*PACKAGE.rglob("*.py"), *(ROOT / "scripts").glob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if len(path.read_text().splitlines()) > LINES:
+            found.add(name)
+        for function, long, many, above in functions(path):
+            if long > FUNCTION_LINES and not any(line.startswith("# Long:") for line in above):
+                found.add(f"{name}:{function}")
+            if many > PARAMETERS and not any(line.startswith("# Many parameters:") for line in above):
+                found.add(f"{name}:{function}")
+    assert found == STILL_LONG
