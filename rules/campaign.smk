@@ -72,7 +72,7 @@ rule plots:
         folder=image_folder,
     shell:
         "nightsift plots.py --name {wildcards.image} --images {params.folder:q}"
-        " --exposure {input.exposure:q} --plots {params.folder:q}/plots > {log:q} 2>&1"
+        " --exposure={input.exposure:q} --plots {params.folder:q}/plots > {log:q} 2>&1"
 
 
 rule report:

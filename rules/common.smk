@@ -80,10 +80,12 @@ def sections(*stages):
 
 def named(wildcards, input, output):
     """The files of a job, each by the name that its rule gives it, for the command line of its script."""
-    given = [
-        (key, [paths] if isinstance(paths, str) else paths) for part in (input, output) for key, paths in part.items()
-    ]
-    return " ".join(shlex.join([f"--{key}", *paths]) for key, paths in given if paths)
+    words = []
+    for key, paths in (*input.items(), *output.items()):
+        given = [paths] if isinstance(paths, str) else paths
+        # A file whose name begins with a dash would be an option.
+        words += [f"--{key}", *(f"./{path}" if path.startswith("-") else path for path in given)] if given else []
+    return shlex.join(words)
 
 
 def options(stage, params=None, extra="{}", files=named, **more):

@@ -129,6 +129,8 @@ ODD = {
     no_time: "time|DATE",
     gain_zero: "gain",
 }
+#: what users call their files; the others are called as they are made
+FILES = {double: '-it\'s a "$HOME" \u00e9 #1.fits'}
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +146,9 @@ def mixed(simulated, tmp_path_factory):
     rows = []
     for make in (*BAD, *ODD):
         name = make.__name__
-        make(data.copy(), header.copy(), work / "images" / f"{name}.fits")
-        rows.append(f"{name}\timages/{name}.fits\t")
+        file = FILES.get(make, f"images/{name}.fits")
+        make(data.copy(), header.copy(), work / file)
+        rows.append(f"{name}\t{file}\t")
     rows.append("far_template\timages/image01.fits\tfar.fits")
     good = [f"{name}\timages/{name}.fits\t" for name in GOOD]
     (work / "images.tsv").write_text("\n".join(["image\tpath\ttemplate", *good, *rows]) + "\n")
