@@ -14,7 +14,7 @@ READY := .venv/ready
 # The version follows from git: where HEAD has moved, the package is installed anew.
 HEAD := $(wildcard $(shell git rev-parse --git-path logs/HEAD 2>/dev/null))
 # The tests of one room, or all.
-TESTS = $(if $(ROOM),$(or $(wildcard tests/$(ROOM) tests/test_$(ROOM).py),tests/$(ROOM)))
+TESTS = $(if $(ROOM),tests/$(ROOM))
 # The files of the modules that pyproject.toml lists for mypy.
 CHECKED = $(shell $(BIN)/python -c 'import tomllib; \
 	modules = tomllib.load(open("pyproject.toml", "rb"))["tool"]["mypy"]["modules"]; \

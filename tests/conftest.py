@@ -42,6 +42,17 @@ def inputs(simulated, tmp_path):
 
 
 @pytest.fixture
+def project(tmp_path):
+    """A copy of the project, to break."""
+    copy = tmp_path / "project"
+    copy.mkdir()
+    shutil.copy(ROOT / "Snakefile", copy)
+    for folder in ("rules", "scripts", "nightsift", "profiles/default", "envs"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture
 def standin(server):
     """The module's stand-in for archives, as if nothing had been asked yet."""
     server.requests.clear()

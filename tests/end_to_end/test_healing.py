@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from damage import MEMORY, empty, garbage, half
-from workflows import ROOT, digests, script, snakemake
+from workflows import digests, script, snakemake
 
 CONTRACT = ("mask.fits", "objects.fits", "photometry.json", "difference.fits", "candidates.fits", "candidates_all.fits")
 DAMAGED = {
@@ -17,17 +17,6 @@ DAMAGED = {
     "campaign/lightcurves.ecsv": half,
     "campaign/report.html": garbage,
 }
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A copy of the project, to break."""
-    copy = tmp_path / "project"
-    copy.mkdir()
-    shutil.copy(ROOT / "Snakefile", copy)
-    for folder in ("rules", "scripts", "nightsift", "profiles/default", "envs"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
 
 
 def status(work, image):

@@ -150,17 +150,6 @@ def test_dry_run_leaves_nothing(inputs, tmp_path):
     assert not list((inputs / ".snakemake" / "runs").iterdir())
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A copy of the project, to break."""
-    copy = tmp_path / "project"
-    copy.mkdir()
-    shutil.copy(ROOT / "Snakefile", copy)
-    for folder in ("rules", "scripts", "nightsift", "profiles/default", "envs"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
-
-
 def test_a_bug_harms_its_image_alone(inputs, finished, project):
     script = project / "scripts" / "detect.py"
     whole = script.read_text()
